@@ -2,6 +2,11 @@
 export BOTDECK_CACHE="${BOTDECK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/botdeck}"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$BOTDECK_CACHE/target}"
 export SQLX_OFFLINE="${SQLX_OFFLINE:-true}"
+# Tools of pinned versions (bin/lib/install.sh) come before any of the same name that the machine has.
+case ":$PATH:" in
+  *":$BOTDECK_CACHE/tools/bin:"*) ;;
+  *) export PATH="$BOTDECK_CACHE/tools/bin:$BOTDECK_CACHE/tools/node_modules/.bin:$PATH" ;;
+esac
 # The Debian way of getting the wasm target links a rustup toolchain "web" (bin/lib/install.sh); server and frontend share it.
 if [ -z "${RUSTUP_TOOLCHAIN:-}" ] && rustup toolchain list 2>/dev/null | grep -q '^web'; then
   export RUSTUP_TOOLCHAIN=web
@@ -12,3 +17,8 @@ fi
 if command -v mold >/dev/null 2>&1 && [ "$(uname -sm)" = "Linux x86_64" ]; then
   export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-Clink-arg=-fuse-ld=mold"
 fi
+
+# One look for all scripts: `step` says what is being done, `die` what went wrong and what to do. Both on stderr, so that
+# a script's output stays usable.
+step() { printf '\033[1m== %s\033[0m\n' "$*" >&2; }
+die() { printf 'botdeck: %s\n' "$*" >&2; exit 1; }
