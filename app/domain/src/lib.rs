@@ -1,1 +1,24 @@
-//! domain
+//! Words that every room of Botdeck shares: identifiers, parsed values, money, permissions, failure codes and what pages show.
+//!
+//! Compiled for the server and for the browser, so nothing here may touch the network, the clock, randomness or a database.
+//! To add a value: one type, one `parse` that names what was expected, one test of its bounds.
+
+mod codes;
+mod ids;
+mod lang;
+mod limits;
+mod money;
+mod permissions;
+mod values;
+pub mod views;
+
+pub use codes::{AppError, ErrorCode};
+pub use ids::{
+    BotId, ChatId, ConversationId, JobId, MessageId, PlanId, ReservationId, StaffId, TelegramChatId, TelegramMessageId,
+    TelegramUserId, ThreadId, UpdateId, UpdateRowId, UserId,
+};
+pub use lang::Lang;
+pub use limits::{Limit, LimitKind, Measure, Period};
+pub use money::Money;
+pub use permissions::{Permission, Role};
+pub use values::{BlockReason, BotName, Email, Invalid, Password, PlanName, SearchText, Theme};
