@@ -1,0 +1,2 @@
+//! The two fakes as a program.
+fn main() {}
