@@ -5,7 +5,11 @@
 //! and the product never depends on this crate outside of tests. A new fake is a new module with its own server, inspectable
 //! through a handle that can be cloned, and a test in `tests/` that proves what it refuses.
 
+pub mod fake_provider;
 pub mod fake_telegram;
 mod net;
+mod wait;
 
+pub use fake_provider::FakeProvider;
 pub use fake_telegram::FakeTelegram;
+pub use wait::NotSeen;

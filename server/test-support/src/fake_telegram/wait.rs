@@ -1,36 +1,15 @@
-//! Waiting for something to be seen, woken by changes; the error of a wait in vain tells what was seen instead.
+//! Waiting until the bot has done something.
 
 use std::time::Duration;
 
 use super::FakeTelegram;
 use super::state::Message;
-
-/// What was waited for did not come in time.
-#[derive(Debug, thiserror::Error)]
-#[error("not seen within {waited:?}; what was seen:\n{seen}")]
-pub struct NotSeen {
-    pub waited: Duration,
-    /// The last calls and messages, one a line.
-    pub seen: String,
-}
+use crate::wait::{NotSeen, until};
 
 impl FakeTelegram {
     /// Waits until `look` finds what it looks for; it is asked again after every change.
     pub async fn wait_for<T>(&self, timeout: Duration, mut look: impl FnMut(&Self) -> Option<T>) -> Result<T, NotSeen> {
-        let mut changed = self.shared.changed.subscribe();
-        let deadline = tokio::time::Instant::now() + timeout;
-        loop {
-            changed.borrow_and_update();
-            if let Some(found) = look(self) {
-                return Ok(found);
-            }
-            if tokio::time::timeout_at(deadline, changed.changed()).await.is_err() {
-                return Err(NotSeen {
-                    waited: timeout,
-                    seen: self.summary(),
-                });
-            }
-        }
+        until(&self.shared.changed, timeout, || look(self), || self.summary()).await
     }
 
     /// The bot's first message after the given one, as it stands at that moment: it may still be edited.
