@@ -1,0 +1,84 @@
+//! What goes to a provider and what comes back, in words that belong to no provider.
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+
+use crate::GatewayError;
+
+/// Who said it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    System,
+    User,
+    Assistant,
+}
+
+impl Role {
+    /// The word of OpenAI's protocol.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+        }
+    }
+}
+
+/// One turn of a conversation.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Turn {
+    pub role: Role,
+    pub text: String,
+}
+
+/// Never the text: what is formatted ends up in a log sooner or later.
+impl std::fmt::Debug for Turn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Turn({}, {} bytes)", self.role.as_str(), self.text.len())
+    }
+}
+
+/// One question to a model.
+#[derive(Clone, Debug)]
+pub struct ChatRequest {
+    pub model: String,
+    pub messages: Vec<Turn>,
+    pub max_tokens: u32,
+    /// An opaque id of the person asking, for the provider's abuse control; never a Telegram id or a name.
+    pub user: String,
+}
+
+/// Tokens as a provider counts them; `cached_tokens` are part of `prompt_tokens`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub prompt_tokens: i64,
+    pub completion_tokens: i64,
+    pub cached_tokens: i64,
+}
+
+/// One piece of a streamed answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Chunk {
+    /// More text. An empty one is a sign of life (a model that reasons silently): it restarts the deadline, nothing else.
+    Text(String),
+    /// The provider's word for the end: `stop`, `length`, `content_filter`…
+    Finish(String),
+    /// What it cost; the last one told counts, and it may come after `Finish`.
+    Usage(Usage),
+}
+
+/// The answer as it comes. Dropping it ends the request at once.
+pub type ChunkStream = BoxStream<'static, Result<Chunk, GatewayError>>;
+
+/// The true edge to model providers.
+#[async_trait]
+pub trait Provider: Send + Sync {
+    /// A short name for metrics and pages.
+    fn name(&self) -> &str;
+
+    /// Sends the request once, without retrying, and returns when the provider has begun to answer.
+    async fn stream(&self, request: &ChatRequest) -> Result<ChunkStream, GatewayError>;
+
+    /// Asks for one token, so that `doctor` can say whether address, key and model are right.
+    async fn probe(&self, model: &str) -> Result<(), GatewayError>;
+}

@@ -1,0 +1,197 @@
+//! One event of a stream, read with all the liberties that OpenAI-compatible servers take.
+
+use serde_json::Value;
+
+use super::fault::{Cleaner, from_chunk};
+use crate::{Chunk, GatewayError, Usage};
+
+/// What an event says: nothing, text, the end, the usage, or an error, and several of them at once.
+pub(super) fn chunks(event: &Value, cleaner: &Cleaner) -> Vec<Result<Chunk, GatewayError>> {
+    if let Some(error) = from_chunk(event, cleaner) {
+        return vec![Err(error)];
+    }
+    let mut chunks = Vec::new();
+    let choice = &event["choices"][0];
+    // A server that cannot stream puts the whole answer into `message`.
+    let delta = match &choice["delta"] {
+        Value::Null => &choice["message"],
+        delta => delta,
+    };
+    // A model that will not answer says so in `refusal`, with `content` null.
+    let text = text_of(&delta["content"])
+        .or_else(|| text_of(&delta["refusal"]))
+        .or_else(|| text_of(&choice["text"]));
+    let thinks = || {
+        ["reasoning_content", "reasoning"]
+            .iter()
+            .any(|name| text_of(&delta[*name]).is_some())
+    };
+    match text {
+        Some(text) => chunks.push(Ok(Chunk::Text(text))),
+        // A sign of life; thoughts are not part of the answer.
+        None if thinks() => chunks.push(Ok(Chunk::Text(String::new()))),
+        None => {}
+    }
+    match choice["finish_reason"].as_str() {
+        None | Some("") => {}
+        // OpenRouter's word for an upstream that failed.
+        Some("error") => chunks.push(Err(GatewayError::down("the upstream provider failed"))),
+        Some(word) => chunks.push(Ok(Chunk::Finish(word.to_owned()))),
+    }
+    if let Some(usage) = usage_of(&event["usage"]) {
+        chunks.push(Ok(Chunk::Usage(usage)));
+    }
+    chunks
+}
+
+/// Text as a string or as a list of parts; `None` when there is none.
+fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        Value::Array(parts) => {
+            let text: String = parts
+                .iter()
+                .filter_map(|part| part["text"].as_str().or(part.as_str()))
+                .collect();
+            (!text.is_empty()).then_some(text)
+        }
+        _ => None,
+    }
+}
+
+/// Usage, unless it is missing, null or says nothing. Zero is something that was said.
+fn usage_of(value: &Value) -> Option<Usage> {
+    let number = |value: &Value| {
+        #[expect(clippy::cast_possible_truncation, reason = "a count of tokens is far below 2^53")]
+        let number = value.as_i64().or_else(|| value.as_f64().map(|number| number as i64))?;
+        Some(number.max(0))
+    };
+    let prompt = number(&value["prompt_tokens"]);
+    let completion = number(&value["completion_tokens"]);
+    let rest = |known: i64| number(&value["total_tokens"]).map_or(0, |total| (total - known).max(0));
+    let (prompt_tokens, completion_tokens) = match (prompt, completion) {
+        (None, None) => return None,
+        (Some(prompt), Some(completion)) => (prompt, completion),
+        (Some(prompt), None) => (prompt, rest(prompt)),
+        (None, Some(completion)) => (rest(completion), completion),
+    };
+    // OpenAI's place for it, then DeepSeek's.
+    let cached =
+        number(&value["prompt_tokens_details"]["cached_tokens"]).or_else(|| number(&value["prompt_cache_hit_tokens"]));
+    Some(Usage {
+        prompt_tokens,
+        completion_tokens,
+        cached_tokens: cached.unwrap_or(0).min(prompt_tokens),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use secrecy::SecretString;
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(event: Value) -> Vec<Chunk> {
+        let cleaner = Cleaner::new(SecretString::from(""));
+        chunks(&event, &cleaner).into_iter().map(Result::unwrap).collect()
+    }
+
+    fn text(text: &str) -> Chunk {
+        Chunk::Text(text.into())
+    }
+
+    #[test]
+    fn all_dialects_are_understood() {
+        let usage = |prompt_tokens, completion_tokens, cached_tokens| {
+            Chunk::Usage(Usage {
+                prompt_tokens,
+                completion_tokens,
+                cached_tokens,
+            })
+        };
+        for (event, expected) in [
+            (
+                json!({"choices": [{"delta": {"content": "a"}, "finish_reason": null}], "usage": null}),
+                vec![text("a")],
+            ),
+            (
+                json!({"choices": [{"delta": {"role": "assistant", "content": ""}}]}),
+                vec![],
+            ),
+            (
+                json!({"choices": [{"delta": {"content": null, "reasoning_content": "hm"}}]}),
+                vec![text("")],
+            ),
+            (
+                json!({"choices": [{"delta": {"content": null, "refusal": "I can't"}}]}),
+                vec![text("I can't")],
+            ),
+            (
+                json!({"choices": [{"delta": {"content": [{"type": "text", "text": "b"}]}}]}),
+                vec![text("b")],
+            ),
+            (
+                json!({"choices": [{"message": {"content": "c"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}),
+                vec![text("c"), Chunk::Finish("stop".into()), usage(1, 2, 0)],
+            ),
+            (
+                json!({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 0, "prompt_tokens_details": {"cached_tokens": 4}}}),
+                vec![usage(9, 0, 4)],
+            ),
+            (
+                json!({"usage": {"prompt_tokens": 9.0, "total_tokens": 12, "prompt_cache_hit_tokens": 99}}),
+                vec![usage(9, 3, 9)],
+            ),
+            (
+                json!({"usage": {"prompt_tokens": 0, "completion_tokens": 0}}),
+                vec![usage(0, 0, 0)],
+            ),
+            (
+                json!({"choices": [{"delta": null, "finish_reason": ""}], "usage": {}}),
+                vec![],
+            ),
+            (json!({"choices": null}), vec![]),
+            (json!({"choices": {}, "usage": "many"}), vec![]),
+            (json!([]), vec![]),
+        ] {
+            assert_eq!(read(event.clone()), expected, "{event}");
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let names = prop::sample::select(vec![
+            "choices",
+            "delta",
+            "message",
+            "content",
+            "finish_reason",
+            "usage",
+            "prompt_tokens",
+            "error",
+            "text",
+        ]);
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,8}".prop_map(Value::from)
+        ];
+        leaf.prop_recursive(5, 64, 5, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(names.clone().prop_map(str::to_owned), inner, 0..5)
+                    .prop_map(|map| map.into_iter().collect::<Value>()),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_shape_breaks_it(event in any_json()) {
+            let cleaner = Cleaner::new(SecretString::from("k"));
+            prop_assert!(chunks(&event, &cleaner).len() <= 3);
+        }
+    }
+}

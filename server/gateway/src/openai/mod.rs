@@ -1,0 +1,403 @@
+//! Everything that speaks OpenAI's chat protocol: OpenAI itself, Ollama, vLLM, OpenRouter, DeepSeek, Grok…
+//!
+//! The protocol's client is async-openai with our own types on the wire (`byot`) and our own HTTP service under it
+//! ([`wire::Wire`]), because what it does by itself is ours to decide: it retries, logs what it cannot read, and reads an
+//! organisation from the environment. `chunk.rs` reads what servers send, `fault.rs` says what their refusals mean.
+
+mod chunk;
+mod fault;
+mod wire;
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use async_openai::{Client, config::Config, error::OpenAIError};
+use async_trait::async_trait;
+use futures::{StreamExt, stream};
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use serde_json::Value;
+
+use self::{fault::Cleaner, wire::Wire};
+use crate::{ChatRequest, ChunkStream, GatewayError, Provider, Role, Turn};
+
+const OPENAI: &str = "https://api.openai.com/v1";
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Shorter than the idle time after which common proxies (60 s) hang up, so that no request meets a dead connection.
+const POOL_IDLE: Duration = Duration::from_secs(50);
+
+/// Why a provider cannot be set up from its settings.
+#[derive(Debug, thiserror::Error)]
+pub enum BadProvider {
+    #[error("the base URL must be an http or https address such as {OPENAI}")]
+    Url,
+    #[error("the key must be one line of printable ASCII")]
+    Key,
+    #[error("the HTTP client could not be made")]
+    Client(#[source] reqwest::Error),
+}
+
+/// A server that speaks OpenAI's chat protocol.
+pub struct OpenAi {
+    client: Client<Endpoint>,
+    name: String,
+    /// OpenAI itself, which is told the opaque user id; strict others refuse the field.
+    is_openai: bool,
+    quirks: Quirks,
+    cleaner: Cleaner,
+}
+
+impl OpenAi {
+    /// `base_url` is taken as OpenAI's own clients take it, so it mostly ends in `/v1`; empty means OpenAI. The key may be
+    /// empty for servers that want none. A TLS provider must be installed (rustls, in `main`).
+    pub fn new(base_url: &str, api_key: SecretString) -> Result<Self, BadProvider> {
+        let base = match base_url.trim().trim_end_matches('/') {
+            "" => OPENAI,
+            base => base,
+        };
+        let url = reqwest::Url::parse(base).map_err(|_| BadProvider::Url)?;
+        let host = url
+            .host_str()
+            .filter(|_| matches!(url.scheme(), "http" | "https"))
+            .ok_or(BadProvider::Url)?;
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(BadProvider::Url);
+        }
+        let is_openai = host == "api.openai.com";
+        let name = match url.port() {
+            _ if is_openai => "openai".to_owned(),
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        };
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .pool_idle_timeout(POOL_IDLE)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("botdeck/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(BadProvider::Client)?;
+        let endpoint = Endpoint::new(base, api_key)?;
+        let cleaner = Cleaner::new(endpoint.key.clone());
+        let wire = Wire::new(http.clone(), cleaner.clone());
+        Ok(Self {
+            client: Client::build(http, endpoint).with_http_service(wire),
+            name,
+            is_openai,
+            quirks: Quirks::new(is_openai),
+            cleaner,
+        })
+    }
+
+    async fn send(&self, request: &ChatRequest, shape: Shape) -> Result<ChunkStream, GatewayError> {
+        let body = Body {
+            model: &request.model,
+            messages: request.messages.iter().map(Message::from).collect(),
+            stream: true,
+            stream_options: shape.usage.then_some(StreamOptions { include_usage: true }),
+            max_tokens: (!shape.completion).then_some(request.max_tokens),
+            max_completion_tokens: shape.completion.then_some(request.max_tokens),
+            user: (self.is_openai && !request.user.is_empty()).then_some(&request.user),
+        };
+        let cleaner = self.cleaner.clone();
+        let events = self
+            .client
+            .chat()
+            .create_stream_byot::<_, Value>(body)
+            .await
+            .map_err(|error| into_gateway(error, &cleaner))?;
+        let chunks = events.flat_map(move |event| {
+            stream::iter(match event {
+                Ok(event) => chunk::chunks(&event, &cleaner),
+                // Filtered out below already; if one slips through it says nothing about the rest of the stream.
+                Err(OpenAIError::JSONDeserialize(..)) => Vec::new(),
+                Err(error) => vec![Err(into_gateway(error, &cleaner))],
+            })
+        });
+        Ok(chunks.boxed())
+    }
+}
+
+#[async_trait]
+impl Provider for OpenAi {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn stream(&self, request: &ChatRequest) -> Result<ChunkStream, GatewayError> {
+        let shape = self.quirks.shape();
+        match self.send(request, shape).await {
+            // Refused before anything was made, so asking in the other words is no second attempt.
+            Err(GatewayError::Refused {
+                status: Some(400 | 422),
+                detail,
+            }) if self.quirks.learn(shape, &detail) => self.send(request, self.quirks.shape()).await,
+            result => result,
+        }
+    }
+
+    async fn probe(&self, model: &str) -> Result<(), GatewayError> {
+        let request = ChatRequest {
+            model: model.to_owned(),
+            messages: vec![Turn {
+                role: Role::User,
+                text: "ping".to_owned(),
+            }],
+            max_tokens: 1,
+            user: String::new(),
+        };
+        let first = match self.stream(&request).await {
+            Ok(mut chunks) => chunks.next().await,
+            Err(error) => Some(Err(error)),
+        };
+        match first {
+            Some(Ok(_)) => Ok(()),
+            // A model that reasons cannot say anything in one token, but address, key and model were right.
+            Some(Err(GatewayError::Refused { detail, .. })) if detail.contains("output limit was reached") => Ok(()),
+            Some(Err(error)) => Err(error),
+            None => Err(GatewayError::down("the stream ended without an answer")),
+        }
+    }
+}
+
+fn into_gateway(error: OpenAIError, cleaner: &Cleaner) -> GatewayError {
+    match error {
+        OpenAIError::Boxed(error) => match error.downcast::<GatewayError>() {
+            Ok(error) => *error,
+            Err(error) => GatewayError::down(cleaner.clean(&error.to_string())),
+        },
+        error => GatewayError::down(cleaner.clean(&error.to_string())),
+    }
+}
+
+/// Where requests go and with which key. Not async-openai's own `OpenAIConfig`: that reads the environment, and panics on a
+/// key which cannot be a header.
+struct Endpoint {
+    base: String,
+    key: SecretString,
+    authorization: Option<HeaderValue>,
+}
+
+impl Endpoint {
+    fn new(base: &str, key: SecretString) -> Result<Self, BadProvider> {
+        let key = SecretString::from(key.expose_secret().trim());
+        let authorization = match key.expose_secret() {
+            "" => None,
+            secret => {
+                let mut value = HeaderValue::try_from(format!("Bearer {secret}")).map_err(|_| BadProvider::Key)?;
+                value.to_str().map_err(|_| BadProvider::Key)?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+        };
+        Ok(Self {
+            base: base.to_owned(),
+            key,
+            authorization,
+        })
+    }
+}
+
+impl Config for Endpoint {
+    fn headers(&self) -> HeaderMap {
+        self.authorization
+            .iter()
+            .map(|value| (AUTHORIZATION, value.clone()))
+            .collect()
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    fn query(&self) -> Vec<(&str, &str)> {
+        Vec::new()
+    }
+
+    fn api_base(&self) -> &str {
+        &self.base
+    }
+
+    fn api_key(&self) -> &SecretString {
+        &self.key
+    }
+}
+
+/// In which of two dialects a request is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shape {
+    /// `max_completion_tokens`, which OpenAI's newer models demand, instead of `max_tokens`, which is all that older servers know.
+    completion: bool,
+    /// `stream_options`, without which OpenAI reports no usage and which some servers refuse.
+    usage: bool,
+}
+
+/// What a server has taught us by refusing.
+struct Quirks {
+    completion: AtomicBool,
+    usage: AtomicBool,
+}
+
+impl Quirks {
+    fn new(is_openai: bool) -> Self {
+        Self {
+            completion: is_openai.into(),
+            usage: true.into(),
+        }
+    }
+
+    fn shape(&self) -> Shape {
+        Shape {
+            completion: self.completion.load(Ordering::Relaxed),
+            usage: self.usage.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Whether the refusal of a request in this shape says that another shape may pass; remembers it.
+    fn learn(&self, sent: Shape, detail: &str) -> bool {
+        const UNKNOWN: [&str; 9] = [
+            "unsupported",
+            "not supported",
+            "unrecognized",
+            "unknown",
+            "unexpected",
+            "extra",
+            "not permitted",
+            "not allowed",
+            "instead",
+        ];
+        let detail = detail.to_lowercase();
+        if !UNKNOWN.iter().any(|word| detail.contains(word)) {
+            return false;
+        }
+        let limit = if sent.completion {
+            "max_completion_tokens"
+        } else {
+            "max_tokens"
+        };
+        if sent.usage && (detail.contains("stream_options") || detail.contains("include_usage")) {
+            self.usage.store(false, Ordering::Relaxed);
+            true
+        } else if detail.contains(limit) {
+            self.completion.store(!sent.completion, Ordering::Relaxed);
+            true
+        } else {
+            false
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    model: &'a str,
+    messages: Vec<Message<'a>>,
+    stream: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream_options: Option<StreamOptions>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_completion_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a String>,
+}
+
+#[derive(Serialize)]
+struct StreamOptions {
+    include_usage: bool,
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    role: &'static str,
+    content: &'a str,
+}
+
+impl<'a> From<&'a Turn> for Message<'a> {
+    fn from(turn: &'a Turn) -> Self {
+        Self {
+            role: turn.role.as_str(),
+            content: &turn.text,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn provider(base: &str, key: &str) -> Result<OpenAi, BadProvider> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        OpenAi::new(base, SecretString::from(key))
+    }
+
+    #[test]
+    fn a_base_url_is_taken_as_it_is() {
+        for (base, url, name) in [
+            ("", "https://api.openai.com/v1/chat/completions", "openai"),
+            (
+                "http://localhost:11434/v1/",
+                "http://localhost:11434/v1/chat/completions",
+                "localhost:11434",
+            ),
+            (
+                "https://api.deepseek.com",
+                "https://api.deepseek.com/chat/completions",
+                "api.deepseek.com",
+            ),
+        ] {
+            let provider = provider(base, "sk-x\n").unwrap();
+            assert_eq!(
+                (
+                    provider.client.config().url("/chat/completions").as_str(),
+                    provider.name()
+                ),
+                (url, name)
+            );
+        }
+        for bad in ["localhost:11434", "ftp://x", "http://", "nonsense", "http://x/v1?a=b"] {
+            assert!(matches!(provider(bad, "k"), Err(BadProvider::Url)), "{bad} was taken");
+        }
+    }
+
+    #[test]
+    fn a_key_must_fit_a_header_and_may_be_missing() {
+        assert!(matches!(provider("", "a\nb"), Err(BadProvider::Key)));
+        assert!(matches!(provider("", "ключ"), Err(BadProvider::Key)));
+        assert!(provider("", " ").unwrap().client.config().headers().is_empty());
+        let headers = provider("", "sk-x\n").unwrap().client.config().headers();
+        assert_eq!(headers[AUTHORIZATION], "Bearer sk-x");
+        assert!(!format!("{headers:?}").contains("sk-x"));
+    }
+
+    #[test]
+    fn a_refused_parameter_is_swapped_and_remembered() {
+        let quirks = Quirks::new(false);
+        let first = quirks.shape();
+        assert_eq!(
+            first,
+            Shape {
+                completion: false,
+                usage: true
+            }
+        );
+        assert!(!quirks.learn(
+            first,
+            "max_tokens is too large: 9. This model supports at most 5 completion tokens"
+        ));
+        assert!(!quirks.learn(first, "Unknown parameter: 'user'"));
+        let openai = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.";
+        assert!(quirks.learn(first, openai));
+        assert!(quirks.learn(quirks.shape(), "body.stream_options: Extra inputs are not permitted"));
+        assert_eq!(
+            quirks.shape(),
+            Shape {
+                completion: true,
+                usage: false
+            }
+        );
+    }
+}

@@ -1,0 +1,276 @@
+//! The whole gateway over real sockets, against the strict fake provider.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use domain::ErrorCode;
+use gateway::{
+    Answer, ChatRequest, Deadlines, Finish, Gateway, GatewayError, OpenAi, Provider, Role, Turn, count_tokens,
+    models_from,
+};
+use test_support::{
+    FakeProvider,
+    fake_provider::{ProviderFault, Reply},
+};
+use tokio_util::sync::CancellationToken;
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+async fn fake() -> FakeProvider {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    FakeProvider::start().await.unwrap()
+}
+
+fn openai(url: &str, key: &str) -> OpenAi {
+    OpenAi::new(url, key.into()).unwrap()
+}
+
+fn gateway(fake: &FakeProvider) -> Gateway {
+    let deadlines = Deadlines {
+        first_token: Duration::from_millis(400),
+        between_tokens: Duration::from_millis(400),
+        overall: Duration::from_secs(10),
+    };
+    let provider = openai(&fake.url(), "sk-fake");
+    Gateway::new(
+        Arc::new(provider),
+        models_from(Some("gpt-4o-mini,no-such-model")),
+        deadlines,
+    )
+}
+
+fn request(text: &str) -> ChatRequest {
+    ChatRequest {
+        model: "gpt-4o-mini".into(),
+        messages: vec![
+            Turn {
+                role: Role::System,
+                text: "Be brief".into(),
+            },
+            Turn {
+                role: Role::User,
+                text: text.into(),
+            },
+        ],
+        max_tokens: 500,
+        user: "opaque".into(),
+    }
+}
+
+async fn ask(fake: &FakeProvider, text: &str) -> Answer {
+    gateway(fake)
+        .answer(&request(text), &CancellationToken::new(), |_| {})
+        .await
+}
+
+fn code(answer: &Answer) -> Option<ErrorCode> {
+    answer.failure.as_ref().map(GatewayError::code)
+}
+
+#[tokio::test]
+async fn an_answer_is_streamed_with_the_usage_that_was_reported() {
+    let fake = fake().await;
+    let mut updates = Vec::new();
+    let answer = gateway(&fake)
+        .answer(&request("one two three"), &CancellationToken::new(), |text| {
+            updates.push(text.to_owned())
+        })
+        .await;
+    assert_eq!(
+        (answer.text.as_str(), &answer.finish),
+        ("Echo: one two three", &Finish::Complete("stop".into()))
+    );
+    assert_eq!(updates.len(), 4);
+    assert_eq!(
+        (
+            answer.usage.prompt_tokens,
+            answer.usage.completion_tokens,
+            answer.usage_reported
+        ),
+        (5, 4, true)
+    );
+    assert_eq!(answer.cost.nanos(), 5 * 150 + 4 * 600);
+    assert!(answer.attempts == 1 && answer.failure.is_none() && answer.first_token.is_some());
+
+    let sent = fake.requests().remove(0);
+    assert_eq!(
+        (sent.body["stream"].as_bool(), sent.body["max_tokens"].as_u64()),
+        (Some(true), Some(500))
+    );
+    assert_eq!(sent.body["stream_options"]["include_usage"], true);
+    assert!(sent.body.get("user").is_none() && sent.body.get("max_completion_tokens").is_none());
+    assert_eq!(sent.key, "sk-fake");
+}
+
+#[tokio::test]
+async fn busy_once_is_asked_again() {
+    let fake = fake().await;
+    fake.fail_next(1, ProviderFault::RateLimited { retry_after: 1 });
+    let answer = ask(&fake, "hi").await;
+    assert_eq!(
+        (answer.text.as_str(), answer.attempts, fake.requests().len()),
+        ("Echo: hi", 2, 2)
+    );
+    assert!(answer.total >= Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn broken_twice_is_down() {
+    for fault in [
+        ProviderFault::Status(500),
+        ProviderFault::Drop,
+        ProviderFault::EmptyStream,
+    ] {
+        let fake = fake().await;
+        fake.fail_next(2, fault);
+        let answer = ask(&fake, "hi").await;
+        assert_eq!((code(&answer), answer.attempts), (Some(ErrorCode::AiDown), 2));
+        assert_eq!((answer.finish, fake.requests().len()), (Finish::Failed, 2));
+    }
+}
+
+#[tokio::test]
+async fn nobody_listening_is_down() {
+    let fake = fake().await;
+    fake.stop();
+    let answer = ask(&fake, "hi").await;
+    assert_eq!((code(&answer), answer.attempts), (Some(ErrorCode::AiDown), 2));
+}
+
+#[tokio::test]
+async fn a_refused_key_is_told_to_staff_without_the_key() {
+    let fake = fake().await;
+    fake.accept_keys(&["sk-another"]);
+    let answer = ask(&fake, "hi").await;
+    assert_eq!((code(&answer), answer.attempts), (Some(ErrorCode::AiAuth), 1));
+    let cause = answer.failure.unwrap().cause();
+    assert!(cause.contains("401") && !cause.contains("sk-fake"), "{cause}");
+}
+
+#[tokio::test]
+async fn an_unknown_model_is_refused_with_the_servers_words() {
+    let fake = fake().await;
+    let request = ChatRequest {
+        model: "no-such-model".into(),
+        ..request("hi")
+    };
+    let answer = gateway(&fake).answer(&request, &CancellationToken::new(), |_| {}).await;
+    assert_eq!((code(&answer), answer.attempts), (Some(ErrorCode::AiRefused), 1));
+    assert!(answer.failure.unwrap().cause().contains("no-such-model"));
+}
+
+#[tokio::test]
+async fn a_cut_keeps_the_text_and_bills_it() {
+    let fake = fake().await;
+    let answer = ask(&fake, "[[tokens=20]] [[cut]]").await;
+    assert_eq!(
+        (&answer.finish, code(&answer), answer.attempts),
+        (&Finish::Cut, Some(ErrorCode::AiCut), 1)
+    );
+    assert!(
+        answer.text.starts_with("word1 word2") && answer.text.trim_end().ends_with("word10"),
+        "{}",
+        answer.text
+    );
+    assert_eq!(answer.usage.completion_tokens, i64::from(count_tokens(&answer.text)));
+    assert!(!answer.usage_reported && answer.usage.prompt_tokens > 0 && answer.cost.nanos() > 0);
+}
+
+#[tokio::test]
+async fn hanging_ends_at_the_deadline_and_lets_the_server_go() {
+    for (question, finish) in [("[[hang]]", Finish::Failed), ("[[tokens=20]] [[hangmid]]", Finish::Cut)] {
+        let fake = fake().await;
+        let answer = ask(&fake, question).await;
+        assert_eq!(
+            (&answer.finish, code(&answer), answer.attempts),
+            (&finish, Some(ErrorCode::AiTimeout), 1)
+        );
+        assert!((400..1500).contains(&answer.total.as_millis()), "{:?}", answer.total);
+        fake.wait_for(PATIENCE, |fake| fake.requests()[0].disconnected.then_some(()))
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn stopping_reaches_the_server_within_a_moment() {
+    let fake = fake().await;
+    let cancel = CancellationToken::new();
+    let (gateway, request) = (gateway(&fake), request("[[tokens=200]] [[chunks=200,20ms]]"));
+    let (stopper, mut stopped_at) = (cancel.clone(), None);
+    let answer = gateway
+        .answer(&request, &cancel, |text| {
+            if text.contains("word5") {
+                stopper.cancel();
+                stopped_at.get_or_insert_with(Instant::now);
+            }
+        })
+        .await;
+    assert!(stopped_at.unwrap().elapsed() < Duration::from_millis(100));
+    assert_eq!(
+        (&answer.finish, answer.failure.is_none(), answer.usage_reported),
+        (&Finish::Stopped, true, false)
+    );
+    assert_eq!(answer.usage.completion_tokens, i64::from(count_tokens(&answer.text)));
+    fake.wait_for(PATIENCE, |fake| fake.requests()[0].disconnected.then_some(()))
+        .await
+        .unwrap();
+    assert!(stopped_at.unwrap().elapsed() < Duration::from_millis(300));
+    assert!(fake.requests()[0].chunks_written < 20);
+}
+
+#[tokio::test]
+async fn usage_may_be_missing_or_zero() {
+    let fake = fake().await;
+    let answer = ask(&fake, "hi [[nousage]]").await;
+    assert!(!answer.usage_reported && answer.failure.is_none() && answer.cost.nanos() > 0);
+    assert_eq!(answer.usage.completion_tokens, i64::from(count_tokens(&answer.text)));
+    let answer = ask(&fake, "hi [[zerousage]]").await;
+    assert_eq!(
+        (
+            answer.usage_reported,
+            answer.usage.completion_tokens,
+            answer.cost.nanos()
+        ),
+        (true, 0, 0)
+    );
+}
+
+#[tokio::test]
+async fn a_chunk_of_garbage_is_passed_over() {
+    let fake = fake().await;
+    let answer = ask(&fake, "one two three [[garbage]]").await;
+    assert_eq!(
+        (answer.text.as_str(), answer.usage_reported),
+        ("Echo: one two three", true)
+    );
+    assert_eq!(answer.finish, Finish::Complete("stop".into()));
+}
+
+#[tokio::test]
+async fn a_limit_on_the_answer_is_sent_and_its_end_told() {
+    let fake = fake().await;
+    fake.reply_next(Reply::text("one two three four"));
+    let request = ChatRequest {
+        max_tokens: 2,
+        ..request("hi")
+    };
+    let answer = gateway(&fake).answer(&request, &CancellationToken::new(), |_| {}).await;
+    assert_eq!(
+        (answer.text.as_str(), answer.finish),
+        ("one two", Finish::Complete("length".into()))
+    );
+}
+
+#[tokio::test]
+async fn a_probe_tells_right_from_wrong() {
+    let fake = fake().await;
+    openai(&fake.url(), "sk-fake").probe("gpt-4o-mini").await.unwrap();
+    let code = async |url: &str, key: &str, model: &str| openai(url, key).probe(model).await.unwrap_err().code();
+    assert_eq!(code(&fake.url(), "sk-wrong", "gpt-4o-mini").await, ErrorCode::AiAuth);
+    assert_eq!(code(&fake.url(), "sk-fake", "gpt-x").await, ErrorCode::AiRefused);
+    let without_v1 = fake.url().replace("/v1", "");
+    assert_eq!(code(&without_v1, "sk-fake", "gpt-4o-mini").await, ErrorCode::AiRefused);
+}
