@@ -87,6 +87,8 @@ pub(crate) struct Trace {
     shared: Arc<Shared>,
     id: u64,
     closed: bool,
+    /// The content so far ends within a word, which the next piece may go on with.
+    in_word: bool,
 }
 
 impl Trace {
@@ -103,6 +105,7 @@ impl Trace {
             shared: Arc::clone(shared),
             id,
             closed: false,
+            in_word: false,
         }
     }
 
@@ -123,9 +126,12 @@ impl Trace {
         self.note(|_| {}, |request| request.status = Some(status));
     }
 
-    pub(crate) fn content(&self, text: &str) {
+    pub(crate) fn content(&mut self, text: &str) {
+        let goes_on = self.in_word && text.starts_with(|c: char| !c.is_whitespace());
+        self.in_word = text.ends_with(|c: char| !c.is_whitespace());
+        let tokens = count_tokens(text) - u64::from(goes_on);
         self.note(
-            |totals| totals.written_tokens += count_tokens(text),
+            |totals| totals.written_tokens += tokens,
             |request| {
                 request.chunks_written += 1;
                 request.text_written.push_str(text);
