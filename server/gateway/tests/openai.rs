@@ -1,5 +1,7 @@
 //! The whole gateway over real sockets, against the strict fake provider.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test may fail like the test itself")]
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},

@@ -297,9 +297,9 @@ async fn stopping_before_the_first_token_bills_the_question_only_if_it_was_taken
         (Ok(vec![Hang]), i64::from(estimate_prompt(&request().messages))),
         (Err(busy(Some(5))), 0),
     ] {
-        let cancel = CancellationToken::new();
+        let (question, cancel) = (request(), CancellationToken::new());
         let gateway = gateway([script]);
-        let answer = tokio::join!(gateway.answer(&request(), &cancel, |_| {}), async {
+        let answer = tokio::join!(gateway.answer(&question, &cancel, |_| {}), async {
             sleep(Duration::from_secs(2)).await;
             cancel.cancel();
         })

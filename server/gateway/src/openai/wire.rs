@@ -1,6 +1,9 @@
 //! HTTP under async-openai: one try, failures told apart while status and headers are at hand, and a body that is fit to read.
 
-use std::task::{Context, Poll};
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use async_openai::{error::OpenAIError, middleware::HttpRequestFactory};
 use bytes::Bytes;
@@ -16,6 +19,7 @@ use crate::GatewayError;
 const MOST_ERROR_BODY: usize = 16 * 1024;
 /// No event is this long; a server that sends more without a line's end must not fill our memory.
 const MOST_EVENT: usize = 1024 * 1024;
+const LONGEST_DRAIN: Duration = Duration::from_secs(1);
 
 /// Sends a request once. In the place of async-openai's own service, which would retry.
 #[derive(Clone)]
@@ -107,6 +111,10 @@ fn filtered(
                     if filter.overflows() {
                         return Some((Err("an event without an end".into()), None));
                     }
+                    if filter.done {
+                        tokio::spawn(drain(body));
+                        return Some((Ok(filter.take()), None));
+                    }
                     if !filter.ready.is_empty() {
                         return Some((Ok(filter.take()), Some((body, filter))));
                     }
@@ -121,6 +129,14 @@ fn filtered(
     })
 }
 
+/// Reads the end of a body of which all events are known: a connection is used again only when its answer was read to the
+/// end, and async-openai stops at `[DONE]`, a few bytes before it.
+async fn drain(mut body: impl Stream<Item = reqwest::Result<Bytes>> + Unpin) {
+    let rest = async { while let Some(Ok(_)) = body.next().await {} };
+    // A server that goes on after its `[DONE]` is left.
+    let _ = tokio::time::timeout(LONGEST_DRAIN, rest).await;
+}
+
 /// Puts lines together to events, and keeps those that are JSON objects or the end.
 #[derive(Default)]
 struct Filter {
@@ -130,6 +146,7 @@ struct Filter {
     /// The `data:` lines of an event that is not complete yet.
     event: Vec<u8>,
     ready: Vec<u8>,
+    done: bool,
 }
 
 impl Filter {
@@ -201,7 +218,9 @@ impl Filter {
                 && std::str::from_utf8(data).is_ok()
                 && serde_json::from_slice::<IgnoredAny>(data).is_ok()
         };
-        let keep = data == b"[DONE]" || readable();
+        let done = data == b"[DONE]";
+        self.done |= done;
+        let keep = done || readable();
         if keep {
             self.ready.extend_from_slice(b"data: ");
             self.ready.extend_from_slice(data);
