@@ -1,5 +1,129 @@
-//! The only SQL.
-/// What the database said.
+//! The only SQL. One file per aggregate; plain functions over a connection, so that a service opens the transaction and
+//! several of them share it. Every statement is checked against the schema at compile time (`bin/lib/sqlx-prepare.sh` after a
+//! change). Not found is `Ok(None)`. No rules live here: what may happen is decided in `services`, or said by a constraint.
+
+pub mod audit;
+pub mod bots;
+pub mod browser;
+pub mod counters;
+pub mod deliveries;
+pub mod jobs;
+pub mod ledger;
+pub mod messages;
+pub mod people;
+pub mod plans;
+pub mod sessions;
+pub mod staff;
+pub mod users;
+
+use std::time::Duration;
+
+use sqlx::{
+    Executor,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+pub use sqlx::{PgConnection, PgPool};
+
+static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
+
+/// What the database said, or that it was not reached.
 #[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct Error(#[from] pub sqlx::Error);
+pub enum Error {
+    #[error("{0}")]
+    Sql(#[from] sqlx::Error),
+    #[error("migrations: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    #[error("a stored value is not readable: {0}")]
+    Stored(&'static str),
+}
+
+impl Error {
+    /// A unique constraint said no: the thing exists already.
+    pub fn is_duplicate(&self) -> bool {
+        matches!(self, Self::Sql(sqlx::Error::Database(error)) if error.is_unique_violation())
+    }
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An open transaction; rolled back when dropped.
+pub type Transaction = sqlx::Transaction<'static, sqlx::Postgres>;
+
+/// The door to Postgres.
+#[derive(Clone, Debug)]
+pub struct Database(PgPool);
+
+impl Database {
+    /// Connects lazily tested: fails within five seconds when nothing answers at `url`.
+    pub async fn connect(url: &str, max_connections: u32) -> Result<Self> {
+        let options: PgConnectOptions = url.parse()?;
+        let pool = PgPoolOptions::new()
+            .max_connections(max_connections)
+            .acquire_timeout(Duration::from_secs(5))
+            // A ping before each use would double the round trips; a broken connection is found by its first statement.
+            .test_before_acquire(false)
+            .connect_with(options.application_name("botdeck"))
+            .await?;
+        Ok(Self(pool))
+    }
+
+    /// Brings the schema up to date, under sqlx's advisory lock: replicas that start together wait for each other.
+    pub async fn migrate(&self) -> Result<()> {
+        MIGRATOR.run(&self.0).await?;
+        self.ensure_partitions().await
+    }
+
+    /// Makes the partitions of the coming months.
+    pub async fn ensure_partitions(&self) -> Result<()> {
+        // Two replicas making the same table at once would collide in the catalogue.
+        let mut tx = self.begin().await?;
+        tx.execute("SELECT pg_advisory_xact_lock(7305417331)").await?;
+        tx.execute("SELECT ensure_message_partitions((now() AT TIME ZONE 'UTC')::date)")
+            .await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    pub async fn begin(&self) -> Result<Transaction> {
+        Ok(self.0.begin().await?)
+    }
+
+    pub async fn acquire(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>> {
+        Ok(self.0.acquire().await?)
+    }
+
+    /// Round trip to the server, for readiness and `doctor`; the answer is the server's version.
+    pub async fn ping(&self) -> Result<String> {
+        let mut connection = self.acquire().await?;
+        Ok(
+            sqlx::query_scalar!(r#"SELECT current_setting('server_version') AS "version!""#)
+                .fetch_one(&mut *connection)
+                .await?,
+        )
+    }
+
+    /// The server's clock, for comparing with ours.
+    pub async fn now(&self) -> Result<chrono::DateTime<chrono::Utc>> {
+        let mut connection = self.acquire().await?;
+        Ok(sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#)
+            .fetch_one(&mut *connection)
+            .await?)
+    }
+
+    pub async fn close(&self) {
+        self.0.close().await;
+    }
+
+    /// For tests that look at the tables themselves.
+    pub fn pool(&self) -> &PgPool {
+        &self.0
+    }
+}
+
+/// Escapes the wildcards of LIKE, so that what a person typed is searched for as it stands.
+fn like(text: &str) -> String {
+    text.to_lowercase()
+        .replace('\\', "\\\\")
+        .replace('%', "\\%")
+        .replace('_', "\\_")
+}

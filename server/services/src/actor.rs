@@ -1,6 +1,6 @@
 //! Who acts. Only [`crate::Auth::authorise`] and [`Actor::system`] make one, so holding an `Actor` means the permission was asked for.
 
-use domain::{Permission, Role, StaffId};
+use domain::{Lang, Permission, Role, StaffId};
 
 /// Where a request came from, for the audit trail and for throttling.
 #[derive(Clone, Debug, Default)]
@@ -9,6 +9,8 @@ pub struct Origin {
     pub ip: Option<String>,
     /// Trace id of the request.
     pub request_id: Option<String>,
+    /// The language in which the person reads.
+    pub lang: Lang,
 }
 
 /// A member of staff, or the program itself, with the permission that was asked for.

@@ -1,0 +1,136 @@
+//! The append-only trail. The hash is made by the service, which has the key; here is only the order.
+
+use chrono::{DateTime, Utc};
+use domain::{StaffId, views};
+use serde_json::Value;
+use sqlx::PgConnection;
+
+use crate::Result;
+
+/// One row as stored.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub id: i64,
+    pub at: DateTime<Utc>,
+    pub staff_id: Option<StaffId>,
+    pub actor: String,
+    pub action: String,
+    pub target_kind: String,
+    pub target_id: String,
+    pub target_name: String,
+    pub before: Option<Value>,
+    pub after: Option<Value>,
+    pub ip: Option<String>,
+    pub request_id: Option<String>,
+    pub key_id: String,
+    pub hash: Vec<u8>,
+}
+
+/// Id and hash of the last row. Locks the end of the chain until the transaction ends: one writer after another.
+pub async fn lock_head(db: &mut PgConnection) -> Result<(i64, Vec<u8>)> {
+    let row = sqlx::query!("SELECT id, hash FROM audit_head FOR UPDATE")
+        .fetch_one(db)
+        .await?;
+    Ok((row.id, row.hash))
+}
+
+/// Id and hash of the last row, as of now.
+pub async fn head(db: &mut PgConnection) -> Result<(i64, Vec<u8>)> {
+    let row = sqlx::query!("SELECT id, hash FROM audit_head").fetch_one(db).await?;
+    Ok((row.id, row.hash))
+}
+
+/// Writes the row and moves the end of the chain to it.
+pub async fn append(db: &mut PgConnection, entry: &Entry) -> Result<()> {
+    sqlx::query!(
+        "WITH written AS (
+             INSERT INTO audit (id, at, staff_id, actor, action, target_kind, target_id, target_name, before, after, ip, request_id, key_id, hash)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+         )
+         UPDATE audit_head SET id = $1, hash = $14",
+        entry.id,
+        entry.at,
+        entry.staff_id.map(|id| id.0),
+        entry.actor,
+        entry.action,
+        entry.target_kind,
+        entry.target_id,
+        entry.target_name,
+        entry.before,
+        entry.after,
+        entry.ip,
+        entry.request_id,
+        entry.key_id,
+        entry.hash
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The next `limit` rows after `id`, oldest first, for verification.
+pub async fn after(db: &mut PgConnection, id: i64, limit: i64) -> Result<Vec<Entry>> {
+    let rows = sqlx::query!("SELECT * FROM audit WHERE id > $1 ORDER BY id LIMIT $2", id, limit)
+        .fetch_all(db)
+        .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Entry {
+            id: row.id,
+            at: row.at,
+            staff_id: row.staff_id.map(StaffId),
+            actor: row.actor,
+            action: row.action,
+            target_kind: row.target_kind,
+            target_id: row.target_id,
+            target_name: row.target_name,
+            before: row.before,
+            after: row.after,
+            ip: row.ip,
+            request_id: row.request_id,
+            key_id: row.key_id,
+            hash: row.hash,
+        })
+        .collect())
+}
+
+/// Newest first. `action` is a whole action or its part before the dot.
+pub async fn list(
+    db: &mut PgConnection,
+    actor: Option<&str>,
+    action: Option<&str>,
+    target: Option<&str>,
+    before_id: Option<i64>,
+    limit: i64,
+) -> Result<Vec<views::AuditRow>> {
+    let rows = sqlx::query!(
+        "SELECT id, at, actor, action, target_kind, target_id, target_name, before, after, ip FROM audit
+         WHERE ($1::text IS NULL OR lower(actor) LIKE '%' || $1 || '%')
+           AND ($2::text IS NULL OR action = $2 OR action LIKE $2 || '.%')
+           AND ($3::text IS NULL OR target_id = $3)
+           AND ($4::bigint IS NULL OR id < $4)
+         ORDER BY id DESC LIMIT $5",
+        actor.map(crate::like),
+        action,
+        target,
+        before_id,
+        limit
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| views::AuditRow {
+            id: row.id,
+            at: row.at,
+            actor: row.actor,
+            action: row.action,
+            target_kind: row.target_kind,
+            target_id: row.target_id,
+            target_name: row.target_name,
+            before: row.before,
+            after: row.after,
+            ip: row.ip,
+        })
+        .collect())
+}

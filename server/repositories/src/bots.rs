@@ -1,0 +1,237 @@
+//! Bots, their sealed tokens and the lease by which one replica runs each.
+
+use chrono::{DateTime, Utc};
+use domain::{
+    BotId,
+    views::{BotRow, BotTransport, IntakeMode},
+};
+use sqlx::PgConnection;
+
+use crate::{Error, Result};
+
+/// A bot as the runtime needs it. The token is sealed.
+#[derive(Clone, Debug)]
+pub struct Bot {
+    pub id: BotId,
+    pub transport: BotTransport,
+    pub name: String,
+    pub username: Option<String>,
+    pub telegram_id: Option<i64>,
+    pub mode: IntakeMode,
+    pub enabled: bool,
+    pub token_cipher: Option<Vec<u8>>,
+    pub token_key_id: Option<String>,
+    pub persona: String,
+    pub model: Option<String>,
+}
+
+struct Row {
+    id: uuid::Uuid,
+    transport: String,
+    name: String,
+    username: Option<String>,
+    telegram_id: Option<i64>,
+    mode: String,
+    enabled: bool,
+    token_cipher: Option<Vec<u8>>,
+    token_key_id: Option<String>,
+    persona: String,
+    model: Option<String>,
+}
+
+fn transport(text: &str) -> Result<BotTransport> {
+    match text {
+        "telegram" => Ok(BotTransport::Telegram),
+        "browser" => Ok(BotTransport::Browser),
+        _ => Err(Error::Stored("bots.transport")),
+    }
+}
+
+fn mode(text: &str) -> Result<IntakeMode> {
+    match text {
+        "polling" => Ok(IntakeMode::Polling),
+        "webhook" => Ok(IntakeMode::Webhook),
+        _ => Err(Error::Stored("bots.mode")),
+    }
+}
+
+fn mode_name(mode: IntakeMode) -> &'static str {
+    match mode {
+        IntakeMode::Polling => "polling",
+        IntakeMode::Webhook => "webhook",
+    }
+}
+
+impl TryFrom<Row> for Bot {
+    type Error = Error;
+    fn try_from(row: Row) -> Result<Self> {
+        Ok(Self {
+            id: row.id.into(),
+            transport: transport(&row.transport)?,
+            mode: mode(&row.mode)?,
+            name: row.name,
+            username: row.username,
+            telegram_id: row.telegram_id,
+            enabled: row.enabled,
+            token_cipher: row.token_cipher,
+            token_key_id: row.token_key_id,
+            persona: row.persona,
+            model: row.model,
+        })
+    }
+}
+
+pub async fn all(db: &mut PgConnection) -> Result<Vec<Bot>> {
+    sqlx::query_as!(
+        Row,
+        "SELECT id, transport, name, username, telegram_id, mode, enabled, token_cipher, token_key_id, persona, model
+         FROM bots ORDER BY created_at, id"
+    )
+    .fetch_all(db)
+    .await?
+    .into_iter()
+    .map(Bot::try_from)
+    .collect()
+}
+
+pub async fn get(db: &mut PgConnection, id: BotId) -> Result<Option<Bot>> {
+    sqlx::query_as!(
+        Row,
+        "SELECT id, transport, name, username, telegram_id, mode, enabled, token_cipher, token_key_id, persona, model
+         FROM bots WHERE id = $1",
+        id.0
+    )
+    .fetch_optional(db)
+    .await?
+    .map(Bot::try_from)
+    .transpose()
+}
+
+/// For the dashboard. `since` is the start of today.
+pub async fn rows(db: &mut PgConnection, since: DateTime<Utc>, default_model: &str) -> Result<Vec<BotRow>> {
+    let rows = sqlx::query!(
+        r#"SELECT b.id, b.transport, b.name, b.username, b.mode, b.enabled, b.fault, b.last_update_at, b.model,
+                  (b.transport = 'browser' OR coalesce(b.lease_until > now(), false)) AS "running!",
+                  (SELECT count(*) FROM usage u WHERE u.bot_id = b.id AND u.at >= $1) AS "messages_today!"
+           FROM bots b ORDER BY b.transport DESC, b.created_at, b.id"#,
+        since
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(BotRow {
+                id: row.id.into(),
+                transport: transport(&row.transport)?,
+                mode: mode(&row.mode)?,
+                name: row.name,
+                username: row.username,
+                enabled: row.enabled,
+                running: row.enabled && row.running && row.fault.is_none(),
+                fault: row.fault,
+                last_update: row.last_update_at,
+                model: row.model.unwrap_or_else(|| default_model.to_owned()),
+                messages_today: row.messages_today,
+            })
+        })
+        .collect()
+}
+
+/// A Telegram bot to be added, or whose token and mode are to be replaced.
+pub struct NewTelegramBot<'a> {
+    pub id: BotId,
+    pub telegram_id: i64,
+    pub name: &'a str,
+    pub username: Option<&'a str>,
+    pub mode: IntakeMode,
+    pub token_cipher: &'a [u8],
+    pub token_key_id: &'a str,
+}
+
+/// Adds the bot, or gives the one with the same Telegram id this token and mode. The id is that of the row that stands.
+pub async fn upsert_telegram(
+    db: &mut PgConnection,
+    bot: &NewTelegramBot<'_>,
+    now: DateTime<Utc>,
+) -> Result<(BotId, bool)> {
+    let row = sqlx::query!(
+        r#"INSERT INTO bots AS b (id, transport, name, username, telegram_id, mode, token_cipher, token_key_id, created_at)
+           VALUES ($1, 'telegram', $2, $3, $4, $5, $6, $7, $8)
+           ON CONFLICT (telegram_id) DO UPDATE SET
+               mode = excluded.mode, token_cipher = excluded.token_cipher, token_key_id = excluded.token_key_id, fault = NULL,
+               username = coalesce(excluded.username, b.username)
+           RETURNING id, (xmax = 0) AS "added!""#,
+        bot.id.0,
+        bot.name,
+        bot.username,
+        bot.telegram_id,
+        mode_name(bot.mode),
+        bot.token_cipher,
+        bot.token_key_id,
+        now
+    )
+    .fetch_one(db)
+    .await?;
+    Ok((row.id.into(), row.added))
+}
+
+/// What getMe said.
+pub async fn set_identity(db: &mut PgConnection, id: BotId, name: &str, username: Option<&str>) -> Result<()> {
+    sqlx::query!(
+        "UPDATE bots SET name = $2, username = $3 WHERE id = $1",
+        id.0,
+        name,
+        username
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Starting again forgets the old fault.
+pub async fn set_enabled(db: &mut PgConnection, id: BotId, enabled: bool) -> Result<()> {
+    sqlx::query!(
+        "UPDATE bots SET enabled = $2, fault = CASE WHEN $2 THEN NULL ELSE fault END WHERE id = $1",
+        id.0,
+        enabled
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub async fn set_fault(db: &mut PgConnection, id: BotId, fault: Option<&str>) -> Result<()> {
+    sqlx::query!(
+        "UPDATE bots SET fault = $2 WHERE id = $1 AND fault IS DISTINCT FROM $2",
+        id.0,
+        fault
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Takes or renews the lease for `seconds`; false while another replica holds it. The database's clock decides.
+pub async fn lease(db: &mut PgConnection, id: BotId, holder: &str, seconds: f64) -> Result<bool> {
+    let taken = sqlx::query!(
+        "UPDATE bots SET lease_holder = $2, lease_until = now() + make_interval(secs => $3)
+         WHERE id = $1 AND enabled AND (lease_holder = $2 OR lease_holder IS NULL OR lease_until < now())",
+        id.0,
+        holder,
+        seconds
+    )
+    .execute(db)
+    .await?;
+    Ok(taken.rows_affected() == 1)
+}
+
+pub async fn release(db: &mut PgConnection, id: BotId, holder: &str) -> Result<()> {
+    sqlx::query!(
+        "UPDATE bots SET lease_holder = NULL, lease_until = NULL WHERE id = $1 AND lease_holder = $2",
+        id.0,
+        holder
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}

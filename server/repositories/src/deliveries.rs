@@ -1,0 +1,85 @@
+//! What a job sends, and what of it is known to have arrived.
+
+use domain::{JobId, views::RichText};
+use sqlx::{PgConnection, types::Json};
+
+use crate::Result;
+
+/// One message of an answer.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// `None` while only a preview stands there.
+    pub body: Option<RichText>,
+    pub message_id: Option<i64>,
+}
+
+/// In the order of the parts.
+pub async fn load(db: &mut PgConnection, job: JobId) -> Result<Vec<Part>> {
+    let rows = sqlx::query!(
+        r#"SELECT body AS "body: Json<RichText>", message_id FROM deliveries WHERE job_id = $1 ORDER BY part"#,
+        job.0
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Part {
+            body: row.body.map(|body| body.0),
+            message_id: row.message_id,
+        })
+        .collect())
+}
+
+/// Notes that a preview is about to be sent as the first part.
+pub async fn begin_preview(db: &mut PgConnection, job: JobId) -> Result<()> {
+    sqlx::query!(
+        "INSERT INTO deliveries (job_id, part) VALUES ($1, 0) ON CONFLICT DO NOTHING",
+        job.0
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Stores the final parts; those that a preview began keep their message id.
+pub async fn store(db: &mut PgConnection, job: JobId, parts: &[RichText]) -> Result<()> {
+    let numbers: Vec<i32> = (0..).take(parts.len()).collect();
+    let bodies: Vec<serde_json::Value> = parts.iter().map(|part| serde_json::json!(part)).collect();
+    sqlx::query!(
+        "INSERT INTO deliveries (job_id, part, body) SELECT $1, part, body FROM unnest($2::int[], $3::jsonb[]) AS t (part, body)
+         ON CONFLICT (job_id, part) DO UPDATE SET body = excluded.body",
+        job.0,
+        &numbers,
+        &bodies
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Notes the ids under which parts arrived, from the first part on.
+pub async fn sent(db: &mut PgConnection, job: JobId, first_part: i32, message_ids: &[i64]) -> Result<()> {
+    let numbers: Vec<i32> = (first_part..).take(message_ids.len()).collect();
+    sqlx::query!(
+        "UPDATE deliveries d SET message_id = t.message_id FROM unnest($2::int[], $3::bigint[]) AS t (part, message_id)
+         WHERE d.job_id = $1 AND d.part = t.part",
+        job.0,
+        &numbers,
+        message_ids
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Of the message ids after `after`, those that are known to be answers in the lane's chat.
+pub async fn known_ids(db: &mut PgConnection, lane: &str, after: i64) -> Result<Vec<i64>> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT d.message_id AS "id!" FROM deliveries d JOIN jobs j ON j.id = d.job_id
+           WHERE j.lane = $1 AND d.message_id > $2 ORDER BY 1 LIMIT 1000"#,
+        lane,
+        after
+    )
+    .fetch_all(db)
+    .await?)
+}

@@ -1,0 +1,311 @@
+//! The durable queue and the updates that fill it.
+//!
+//! Jobs of one lane run in the order of `seq`: at most one of them is `ready` or `running`, the rest are `waiting` and are
+//! promoted by the one that ends. Whoever adds to or takes from a lane holds that lane's advisory lock, so a job can neither be
+//! stranded behind one that has just ended nor run beside one. Leases run on the database's clock, since those of replicas differ.
+
+use chrono::{DateTime, Utc};
+use domain::{BotId, JobId, views::QueueState};
+use serde_json::Value;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::Result;
+
+/// An update on its way in. Without `work` it is kept and nothing else.
+#[derive(Clone, Debug)]
+pub struct NewUpdate {
+    /// Also the id of its job.
+    pub id: Uuid,
+    pub update_id: i64,
+    pub kind: String,
+    pub payload: Value,
+    pub work: Option<Work>,
+}
+
+/// Where in the queue an update goes.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// Behind everything of the same lane.
+    InLane(String),
+    /// At once, before others: `/stop`, buttons, payments.
+    Overtakes,
+}
+
+/// A job that this worker holds. `token` proves it.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    pub id: JobId,
+    pub token: Uuid,
+    pub lane: Option<String>,
+    pub attempt: i32,
+    pub max_attempts: i32,
+    pub bot: BotId,
+    pub update: Value,
+    pub received_at: DateTime<Utc>,
+}
+
+/// Stores new updates with their jobs and returns how many were new. An update that is there already changes nothing.
+/// Call inside a transaction.
+pub async fn accept(db: &mut PgConnection, bot: BotId, updates: &[NewUpdate], now: DateTime<Utc>) -> Result<u64> {
+    let lanes: Vec<Option<String>> = updates
+        .iter()
+        .map(|update| match &update.work {
+            Some(Work::InLane(lane)) => Some(lane.clone()),
+            _ => None,
+        })
+        .collect();
+    // In one order for all, so that two batches cannot wait for each other.
+    sqlx::query!(
+        r#"SELECT pg_advisory_xact_lock(hash) AS "locked: ()" FROM (
+               SELECT DISTINCT hashtextextended(lane, 0) AS hash FROM unnest($1::text[]) AS lane WHERE lane IS NOT NULL ORDER BY 1
+           ) AS lanes"#,
+        &lanes as &[Option<String>]
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    let new = sqlx::query_scalar!(
+        r#"WITH input AS (
+               SELECT * FROM unnest($2::uuid[], $3::bigint[], $4::text[], $5::jsonb[], $6::text[], $7::boolean[])
+                   WITH ORDINALITY AS t (id, update_id, kind, payload, lane, works, place)
+           ), fresh AS (
+               INSERT INTO updates (id, bot_id, update_id, kind, payload, received_at)
+               SELECT id, $1, update_id, kind, payload, $8 FROM input ORDER BY place
+               ON CONFLICT (bot_id, update_id) DO NOTHING
+               RETURNING id
+           ), queued AS (
+               INSERT INTO jobs (id, kind, lane, payload, priority, state)
+               SELECT i.id, 'update', i.lane, jsonb_build_object('update', i.id),
+                      CASE WHEN i.lane IS NULL THEN 1 ELSE 5 END,
+                      CASE WHEN i.lane IS NULL THEN 'ready'
+                           WHEN row_number() OVER (PARTITION BY i.lane ORDER BY i.place) = 1 AND NOT EXISTS (
+                               SELECT FROM jobs j WHERE j.lane = i.lane AND j.state IN ('waiting', 'ready', 'running')
+                           ) THEN 'ready'
+                           ELSE 'waiting' END
+               FROM input i JOIN fresh f USING (id)
+               WHERE i.works ORDER BY i.place
+           ), seen AS (
+               UPDATE bots SET last_update_at = $8 WHERE id = $1
+           )
+           SELECT count(*) AS "new!" FROM fresh"#,
+        bot.0,
+        &updates.iter().map(|update| update.id).collect::<Vec<_>>(),
+        &updates.iter().map(|update| update.update_id).collect::<Vec<_>>(),
+        &updates.iter().map(|update| update.kind.clone()).collect::<Vec<_>>(),
+        &updates.iter().map(|update| update.payload.clone()).collect::<Vec<_>>(),
+        &lanes as &[Option<String>],
+        &updates.iter().map(|update| update.work.is_some()).collect::<Vec<_>>(),
+        now
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(u64::try_from(new).unwrap_or(0))
+}
+
+/// Takes up to `limit` jobs that may run now, for `lease_seconds`.
+pub async fn claim(db: &mut PgConnection, worker: &str, limit: i64, lease_seconds: f64) -> Result<Vec<Claimed>> {
+    let rows = sqlx::query!(
+        r#"WITH claimed AS (
+               UPDATE jobs SET state = 'running', lease_token = gen_random_uuid(), worker = $1, attempts = attempts + 1,
+                               lease_until = now() + make_interval(secs => $3)
+               WHERE id IN (
+                   SELECT id FROM jobs WHERE state = 'ready' AND run_at <= now()
+                   ORDER BY priority, run_at, seq LIMIT $2 FOR UPDATE SKIP LOCKED
+               )
+               RETURNING id, seq, lease_token, lane, attempts, max_attempts, priority
+           )
+           SELECT c.id, c.lease_token AS "token!", c.lane, c.attempts, c.max_attempts, u.bot_id, u.payload, u.received_at
+           FROM claimed c JOIN updates u ON u.id = c.id ORDER BY c.priority, c.seq"#,
+        worker,
+        limit,
+        lease_seconds
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Claimed {
+            id: row.id.into(),
+            token: row.token,
+            lane: row.lane,
+            attempt: row.attempts,
+            max_attempts: row.max_attempts,
+            bot: row.bot_id.into(),
+            update: row.payload,
+            received_at: row.received_at,
+        })
+        .collect())
+}
+
+/// Locks the job for the rest of the transaction; false when the lease has been lost, and then nothing may be written.
+pub async fn hold(db: &mut PgConnection, id: JobId, token: Uuid) -> Result<bool> {
+    let held = sqlx::query!(
+        "SELECT FROM jobs WHERE id = $1 AND lease_token = $2 FOR UPDATE",
+        id.0,
+        token
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(held.is_some())
+}
+
+/// How a job ends, or when it is tried again.
+#[derive(Clone, Debug)]
+pub enum End<'a> {
+    Done,
+    Dead {
+        error: &'a str,
+    },
+    Retry {
+        after_seconds: f64,
+        error: &'a str,
+    },
+    /// Given back unharmed by a worker that stops: does not count as an attempt.
+    Returned,
+}
+
+/// Ends the job and, unless it is to be tried again, promotes the next of its lane. False when the lease has been lost.
+/// Call inside a transaction.
+pub async fn end(db: &mut PgConnection, id: JobId, token: Uuid, lane: Option<&str>, end: End<'_>) -> Result<bool> {
+    let (state, delay, error, counted) = match end {
+        End::Done => ("done", 0.0, None, 0),
+        End::Dead { error } => ("dead", 0.0, Some(error), 0),
+        End::Retry { after_seconds, error } => ("ready", after_seconds, Some(error), 0),
+        End::Returned => ("ready", 0.0, None, 1),
+    };
+    if state != "ready" {
+        lock_lane(db, lane).await?;
+    }
+    let ended = sqlx::query!(
+        "WITH ended AS (
+             UPDATE jobs SET state = $3, lease_token = NULL, lease_until = NULL, last_error = coalesce($5, last_error),
+                             attempts = attempts - $6, run_at = CASE WHEN $3 = 'ready' THEN now() + make_interval(secs => $4) ELSE run_at END,
+                             finished_at = CASE WHEN $3 = 'ready' THEN NULL ELSE now() END
+             WHERE id = $1 AND lease_token = $2
+             RETURNING lane
+         ), next AS (
+             UPDATE jobs SET state = 'ready', run_at = now()
+             WHERE $3 <> 'ready' AND id = (
+                 SELECT j.id FROM jobs j WHERE j.lane = (SELECT lane FROM ended) AND j.state = 'waiting' ORDER BY j.seq LIMIT 1
+             )
+         )
+         SELECT lane FROM ended",
+        id.0,
+        token,
+        state,
+        delay,
+        error,
+        counted
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(ended.is_some())
+}
+
+async fn lock_lane(db: &mut PgConnection, lane: Option<&str>) -> Result<()> {
+    if let Some(lane) = lane {
+        sqlx::query!(
+            r#"SELECT pg_advisory_xact_lock(hashtextextended($1, 0)) AS "locked: ()""#,
+            lane
+        )
+        .fetch_one(db)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Prolongs the leases of the jobs in hand; those not returned have been lost.
+pub async fn heartbeat(db: &mut PgConnection, tokens: &[Uuid], lease_seconds: f64) -> Result<Vec<Uuid>> {
+    Ok(sqlx::query_scalar!(
+        r#"UPDATE jobs SET lease_until = now() + make_interval(secs => $2)
+           WHERE state = 'running' AND lease_token = ANY($1) RETURNING lease_token AS "token!""#,
+        tokens,
+        lease_seconds
+    )
+    .fetch_all(db)
+    .await?)
+}
+
+/// Of the jobs in hand, those that somebody wants stopped.
+pub async fn cancelled(db: &mut PgConnection, tokens: &[Uuid]) -> Result<Vec<Uuid>> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT lease_token AS "token!" FROM jobs WHERE state = 'running' AND cancel_requested AND lease_token = ANY($1)"#,
+        tokens
+    )
+    .fetch_all(db)
+    .await?)
+}
+
+/// Asks whatever runs in the lane to stop; returns how many jobs that was.
+pub async fn cancel_lane(db: &mut PgConnection, lane: &str) -> Result<u64> {
+    let asked = sqlx::query!(
+        "UPDATE jobs SET cancel_requested = true WHERE lane = $1 AND state = 'running' AND NOT cancel_requested",
+        lane
+    )
+    .execute(db)
+    .await?;
+    Ok(asked.rows_affected())
+}
+
+/// A job whose worker has gone away.
+#[derive(Clone, Debug)]
+pub struct Lost {
+    pub id: JobId,
+    pub token: Uuid,
+    pub lane: Option<String>,
+    pub attempts: i32,
+    pub max_attempts: i32,
+}
+
+/// Jobs whose lease has run out.
+pub async fn lost(db: &mut PgConnection, limit: i64) -> Result<Vec<Lost>> {
+    let rows = sqlx::query!(
+        r#"SELECT id, lease_token AS "token!", lane, attempts, max_attempts FROM jobs
+           WHERE state = 'running' AND lease_until < now() LIMIT $1"#,
+        limit
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Lost {
+            id: row.id.into(),
+            token: row.token,
+            lane: row.lane,
+            attempts: row.attempts,
+            max_attempts: row.max_attempts,
+        })
+        .collect())
+}
+
+/// Removes finished jobs that ended more than `keep_hours` ago; dead ones stay.
+pub async fn prune(db: &mut PgConnection, keep_hours: i32) -> Result<u64> {
+    let pruned = sqlx::query!(
+        "DELETE FROM jobs WHERE id IN (
+             SELECT id FROM jobs WHERE state = 'done' AND finished_at < now() - make_interval(hours => $1) LIMIT 10000
+         )",
+        keep_hours
+    )
+    .execute(db)
+    .await?;
+    Ok(pruned.rows_affected())
+}
+
+/// Depth and age, from the partial indexes.
+pub async fn queue_state(db: &mut PgConnection) -> Result<QueueState> {
+    let row = sqlx::query!(
+        r#"SELECT count(*) FILTER (WHERE state IN ('waiting', 'ready')) AS "waiting!",
+                  count(*) FILTER (WHERE state = 'running') AS "running!",
+                  (SELECT count(*) FROM jobs WHERE state = 'dead') AS "dead!",
+                  (extract(epoch FROM now() - min(created_at)) * 1000)::bigint AS oldest_ms
+           FROM jobs WHERE state IN ('waiting', 'ready', 'running')"#
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(QueueState {
+        waiting: row.waiting,
+        running: row.running,
+        dead: row.dead,
+        oldest_ms: row.oldest_ms,
+    })
+}

@@ -1,0 +1,187 @@
+//! What was used and what failed, and the figures drawn from it.
+
+use chrono::{DateTime, Utc};
+use domain::{
+    BotId, ConversationId, JobId, Money, UserId,
+    views::{CodeCount, HourPoint, UserError},
+};
+use sqlx::PgConnection;
+
+use crate::Result;
+
+/// One line of the ledger.
+#[derive(Clone, Debug)]
+pub struct Usage<'a> {
+    pub job: JobId,
+    pub at: DateTime<Utc>,
+    pub user: UserId,
+    pub bot: BotId,
+    pub conversation: ConversationId,
+    pub provider: &'a str,
+    pub model: &'a str,
+    pub prompt_tokens: i64,
+    pub completion_tokens: i64,
+    pub cached_tokens: i64,
+    pub reported: bool,
+    pub cost: Money,
+    pub attempts: i32,
+    pub finish: &'a str,
+    pub first_token_ms: Option<i64>,
+    pub total_ms: i64,
+    pub felt_ms: i64,
+}
+
+/// Writes the line. The job is its key: a second line for the same answer is an error, never a second bill.
+pub async fn insert(db: &mut PgConnection, usage: &Usage<'_>) -> Result<()> {
+    sqlx::query!(
+        "INSERT INTO usage (job_id, at, user_id, bot_id, conversation_id, provider, model, prompt_tokens, completion_tokens,
+                            cached_tokens, reported, cost, attempts, finish, first_token_ms, total_ms, felt_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+        usage.job.0,
+        usage.at,
+        usage.user.0,
+        usage.bot.0,
+        usage.conversation.0,
+        usage.provider,
+        usage.model,
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.cached_tokens,
+        usage.reported,
+        usage.cost.nanos(),
+        usage.attempts,
+        usage.finish,
+        usage.first_token_ms,
+        usage.total_ms,
+        usage.felt_ms
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// A failure that somebody met.
+#[derive(Clone, Debug)]
+pub struct Failure<'a> {
+    pub at: DateTime<Utc>,
+    pub code: &'a str,
+    pub cause: Option<&'a str>,
+    pub user: Option<UserId>,
+    pub bot: Option<BotId>,
+    pub conversation: Option<ConversationId>,
+    pub job: Option<JobId>,
+}
+
+pub async fn insert_failure(db: &mut PgConnection, failure: &Failure<'_>) -> Result<()> {
+    sqlx::query!(
+        "INSERT INTO errors (id, at, code, cause, user_id, bot_id, conversation_id, job_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        uuid::Uuid::now_v7(),
+        failure.at,
+        failure.code,
+        failure.cause,
+        failure.user.map(|id| id.0),
+        failure.bot.map(|id| id.0),
+        failure.conversation.map(|id| id.0),
+        failure.job.map(|id| id.0)
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub async fn failures_of(db: &mut PgConnection, user: UserId, limit: i64) -> Result<Vec<UserError>> {
+    let rows = sqlx::query!(
+        "SELECT at, code, conversation_id FROM errors WHERE user_id = $1 ORDER BY at DESC LIMIT $2",
+        user.0,
+        limit
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| UserError {
+            at: row.at,
+            code: row.code,
+            conversation: row.conversation_id.map(ConversationId),
+        })
+        .collect())
+}
+
+/// The figures of a day.
+#[derive(Clone, Debug)]
+pub struct Totals {
+    pub messages: i64,
+    pub active_users: i64,
+    pub tokens: i64,
+    pub cost: Money,
+    pub cost_month: Money,
+    pub p50_ms: Option<i64>,
+    pub p95_ms: Option<i64>,
+    pub errors: i64,
+}
+
+pub async fn totals(db: &mut PgConnection, day: DateTime<Utc>, month: DateTime<Utc>) -> Result<Totals> {
+    let row = sqlx::query!(
+        r#"SELECT (SELECT count(*) FROM messages WHERE created_at >= $1 AND author = 'user') AS "messages!",
+                  (SELECT count(*) FROM errors WHERE at >= $1) AS "errors!",
+                  (SELECT coalesce(sum(cost), 0)::bigint FROM usage WHERE at >= $2) AS "cost_month!",
+                  count(DISTINCT user_id) AS "users!",
+                  coalesce(sum(prompt_tokens + completion_tokens), 0)::bigint AS "tokens!",
+                  coalesce(sum(cost), 0)::bigint AS "cost!",
+                  (percentile_cont(0.5) WITHIN GROUP (ORDER BY felt_ms))::bigint AS p50,
+                  (percentile_cont(0.95) WITHIN GROUP (ORDER BY felt_ms))::bigint AS p95
+           FROM usage WHERE at >= $1"#,
+        day,
+        month
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(Totals {
+        messages: row.messages,
+        active_users: row.users,
+        tokens: row.tokens,
+        cost: Money::from_nanos(row.cost),
+        cost_month: Money::from_nanos(row.cost_month),
+        p50_ms: row.p50,
+        p95_ms: row.p95,
+        errors: row.errors,
+    })
+}
+
+/// The 24 hours that end with the current one, empty ones included.
+pub async fn hours(db: &mut PgConnection, now: DateTime<Utc>) -> Result<Vec<HourPoint>> {
+    let rows = sqlx::query!(
+        r#"WITH hours AS (
+               SELECT generate_series(date_trunc('hour', $1::timestamptz, 'UTC') - interval '23 hours', date_trunc('hour', $1, 'UTC'), '1 hour') AS hour
+           ), used AS (
+               SELECT date_trunc('hour', at, 'UTC') AS hour, count(*) AS messages, sum(cost)::bigint AS cost FROM usage
+               WHERE at >= $1 - interval '25 hours' GROUP BY 1
+           ), failed AS (
+               SELECT date_trunc('hour', at, 'UTC') AS hour, count(*) AS errors FROM errors WHERE at >= $1 - interval '25 hours' GROUP BY 1
+           )
+           SELECT h.hour AS "hour!", coalesce(u.messages, 0) AS "messages!", coalesce(u.cost, 0) AS "cost!", coalesce(f.errors, 0) AS "errors!"
+           FROM hours h LEFT JOIN used u USING (hour) LEFT JOIN failed f USING (hour) ORDER BY h.hour"#,
+        now
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| HourPoint {
+            hour: row.hour,
+            messages: row.messages,
+            errors: row.errors,
+            cost: Money::from_nanos(row.cost),
+        })
+        .collect())
+}
+
+pub async fn failures_by_code(db: &mut PgConnection, since: DateTime<Utc>) -> Result<Vec<CodeCount>> {
+    Ok(sqlx::query_as!(
+        CodeCount,
+        r#"SELECT code, count(*) AS "count!" FROM errors WHERE at >= $1 GROUP BY code ORDER BY 2 DESC, 1 LIMIT 20"#,
+        since
+    )
+    .fetch_all(db)
+    .await?)
+}

@@ -1,0 +1,206 @@
+//! Stored messages: what the model is shown again, and what support reads.
+
+use chrono::{DateTime, Utc};
+use domain::{
+    ConversationId, JobId, MessageId, Money, UserId,
+    views::{Author, ConversationRow, ErrorNote, Made, Transcript, TranscriptMessage},
+};
+use sqlx::PgConnection;
+
+use crate::{Error, Result};
+
+/// A message to be kept.
+#[derive(Clone, Debug)]
+pub struct NewMessage<'a> {
+    pub id: MessageId,
+    pub at: DateTime<Utc>,
+    pub author: Author,
+    pub text: &'a str,
+    /// Estimated size in the model's context.
+    pub tokens: i32,
+    pub in_context: bool,
+    pub error_code: Option<&'a str>,
+    pub error_cause: Option<&'a str>,
+}
+
+fn author_name(author: Author) -> &'static str {
+    match author {
+        Author::User => "user",
+        Author::Bot => "bot",
+    }
+}
+
+fn author(text: &str) -> Result<Author> {
+    match text {
+        "user" => Ok(Author::User),
+        "bot" => Ok(Author::Bot),
+        _ => Err(Error::Stored("messages.author")),
+    }
+}
+
+/// Postgres keeps no NUL in a text; Telegram and models may send one.
+fn storable(text: &str) -> String {
+    text.replace('\0', "")
+}
+
+/// Keeps the messages and marks the conversation as used.
+pub async fn insert(
+    db: &mut PgConnection,
+    conversation: ConversationId,
+    job: JobId,
+    messages: &[NewMessage<'_>],
+) -> Result<()> {
+    sqlx::query!(
+        "WITH touched AS (
+             UPDATE conversations SET last_at = greatest(last_at, (SELECT max(t.at) FROM unnest($4::timestamptz[]) AS t (at))) WHERE id = $1
+         )
+         INSERT INTO messages (conversation_id, job_id, id, created_at, author, text, tokens, in_context, error_code, error_cause)
+         SELECT $1, $2, * FROM unnest($3::uuid[], $4::timestamptz[], $5::text[], $6::text[], $7::int[], $8::boolean[], $9::text[], $10::text[])",
+        conversation.0,
+        job.0,
+        &messages.iter().map(|message| message.id.0).collect::<Vec<_>>(),
+        &messages.iter().map(|message| message.at).collect::<Vec<_>>(),
+        &messages.iter().map(|message| author_name(message.author).to_owned()).collect::<Vec<_>>(),
+        &messages.iter().map(|message| storable(message.text)).collect::<Vec<_>>(),
+        &messages.iter().map(|message| message.tokens).collect::<Vec<_>>(),
+        &messages.iter().map(|message| message.in_context).collect::<Vec<_>>(),
+        &messages.iter().map(|message| message.error_code.map(str::to_owned)).collect::<Vec<_>>() as &[Option<String>],
+        &messages.iter().map(|message| message.error_cause.map(storable)).collect::<Vec<_>>() as &[Option<String>]
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The latest messages that the model may see, oldest first: at most `limit`, and at most `tokens` of them in all.
+pub async fn history(
+    db: &mut PgConnection,
+    conversation: ConversationId,
+    tokens: i64,
+    limit: i64,
+) -> Result<Vec<(Author, String)>> {
+    let rows = sqlx::query!(
+        r#"SELECT author, text FROM (
+               SELECT author, text, created_at, id, sum(tokens) OVER (ORDER BY created_at DESC, id DESC) AS sum FROM (
+                   SELECT author, text, tokens, created_at, id FROM messages
+                   WHERE conversation_id = $1 AND in_context ORDER BY created_at DESC, id DESC LIMIT $3
+               ) AS latest
+           ) AS summed
+           WHERE sum <= $2 ORDER BY created_at, id"#,
+        conversation.0,
+        tokens,
+        limit
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|row| Ok((author(&row.author)?, row.text)))
+        .collect()
+}
+
+pub async fn conversations_of(db: &mut PgConnection, user: UserId, limit: i64) -> Result<Vec<ConversationRow>> {
+    let rows = sqlx::query!(
+        r#"SELECT v.id, b.name AS bot, c.title AS chat, v.started_at, v.last_at, v.ended_at,
+                  (SELECT count(*) FROM messages m WHERE m.conversation_id = v.id) AS "messages!"
+           FROM conversations v JOIN chats c ON c.id = v.chat_id JOIN bots b ON b.id = c.bot_id
+           WHERE v.user_id = $1 ORDER BY v.last_at DESC LIMIT $2"#,
+        user.0,
+        limit
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| ConversationRow {
+            id: row.id.into(),
+            bot: row.bot,
+            chat: row.chat,
+            messages: row.messages,
+            started: row.started_at,
+            last: row.last_at,
+            current: row.ended_at.is_none(),
+        })
+        .collect())
+}
+
+/// One page of a conversation, ending before the message `before`, and whether there are older ones.
+pub async fn transcript(
+    db: &mut PgConnection,
+    id: ConversationId,
+    before: Option<(DateTime<Utc>, MessageId)>,
+    limit: i64,
+) -> Result<Option<(Transcript, bool)>> {
+    let Some(head) = sqlx::query!(
+        r#"SELECT v.id, b.name AS bot, c.title AS chat, v.started_at, v.last_at, v.ended_at, u.id AS user_id, u.name AS user_name,
+                  (SELECT count(*) FROM messages m WHERE m.conversation_id = v.id) AS "messages!"
+           FROM conversations v JOIN chats c ON c.id = v.chat_id JOIN bots b ON b.id = c.bot_id JOIN users u ON u.id = v.user_id
+           WHERE v.id = $1"#,
+        id.0
+    )
+    .fetch_optional(&mut *db)
+    .await?
+    else {
+        return Ok(None);
+    };
+    let mut rows = sqlx::query!(
+        r#"SELECT m.id, m.author, m.text, m.created_at, m.error_code, m.error_cause,
+                  g.model AS "model?", g.prompt_tokens AS "prompt_tokens?", g.completion_tokens AS "completion_tokens?", g.cost AS "cost?",
+                  g.first_token_ms, g.total_ms AS "total_ms?", g.finish AS "finish?", g.attempts AS "attempts?"
+           FROM messages m LEFT JOIN usage g ON g.job_id = m.job_id AND m.author = 'bot'
+           WHERE m.conversation_id = $1 AND ($2::timestamptz IS NULL OR (m.created_at, m.id) < ($2, $3))
+           ORDER BY m.created_at DESC, m.id DESC LIMIT $4"#,
+        id.0,
+        before.map(|(at, _)| at),
+        before.map(|(_, id)| id.0),
+        limit + 1
+    )
+    .fetch_all(db)
+    .await?;
+    let more = rows.len() > usize::try_from(limit).unwrap_or(usize::MAX);
+    if more {
+        rows.pop();
+    }
+    let messages = rows
+        .into_iter()
+        .rev()
+        .map(|row| {
+            Ok(TranscriptMessage {
+                id: row.id.into(),
+                author: author(&row.author)?,
+                text: row.text,
+                at: row.created_at,
+                made: row.model.map(|model| Made {
+                    model,
+                    prompt_tokens: row.prompt_tokens.unwrap_or_default(),
+                    completion_tokens: row.completion_tokens.unwrap_or_default(),
+                    cost: Money::from_nanos(row.cost.unwrap_or_default()),
+                    first_token_ms: row.first_token_ms,
+                    total_ms: row.total_ms.unwrap_or_default(),
+                    finish: row.finish.unwrap_or_default(),
+                    attempts: i64::from(row.attempts.unwrap_or_default()),
+                }),
+                error: row.error_code.map(|code| ErrorNote {
+                    code,
+                    cause: row.error_cause,
+                }),
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let conversation = ConversationRow {
+        id: head.id.into(),
+        bot: head.bot,
+        chat: head.chat,
+        messages: head.messages,
+        started: head.started_at,
+        last: head.last_at,
+        current: head.ended_at.is_none(),
+    };
+    let transcript = Transcript {
+        conversation,
+        user_id: head.user_id.into(),
+        user: head.user_name,
+        messages,
+        older: None,
+    };
+    Ok(Some((transcript, more)))
+}

@@ -1,0 +1,262 @@
+//! Who speaks, where, in which conversation: everything that the hot way needs to know, in one statement.
+
+use chrono::{DateTime, Utc};
+use domain::{BotId, ChatId, ConversationId, Limit, LimitKind, PlanId, UserId, views::BotTransport};
+use sqlx::PgConnection;
+
+use crate::Result;
+
+/// A person as their message tells it.
+#[derive(Clone, Debug)]
+pub struct Sender<'a> {
+    pub transport: BotTransport,
+    pub external_id: i64,
+    pub name: &'a str,
+    pub username: Option<&'a str>,
+    pub language: Option<&'a str>,
+}
+
+/// A place as the message tells it.
+#[derive(Clone, Debug)]
+pub struct Place<'a> {
+    pub bot: BotId,
+    pub chat_external_id: i64,
+    pub kind: &'a str,
+    pub title: &'a str,
+    /// 0 outside of forum topics.
+    pub thread_id: i64,
+}
+
+/// What is known of the two.
+#[derive(Clone, Debug)]
+pub struct Known {
+    pub user: UserId,
+    pub plan: PlanId,
+    pub plan_name: String,
+    pub blocked: bool,
+    pub chat: ChatId,
+    pub chat_closed: bool,
+    pub conversation: ConversationId,
+    /// The model this conversation was switched to.
+    pub model: Option<String>,
+    pub limits: Vec<Limit>,
+    /// Name, language or time of last visit in the table are old.
+    stale: bool,
+}
+
+fn transport(transport: BotTransport) -> &'static str {
+    match transport {
+        BotTransport::Telegram => "telegram",
+        BotTransport::Browser => "browser",
+    }
+}
+
+/// Finds the sender, the chat and its current conversation, and makes those that are missing. One statement when all are
+/// there and fresh.
+pub async fn meet(db: &mut PgConnection, sender: &Sender<'_>, place: &Place<'_>, now: DateTime<Utc>) -> Result<Known> {
+    if let Some(known) = find(db, sender, place, now).await? {
+        if known.stale {
+            refresh(db, known.user, sender, now).await?;
+        }
+        return Ok(known);
+    }
+    create(db, sender, place, now).await?;
+    find(db, sender, place, now)
+        .await?
+        .ok_or(crate::Error::Stored("conversation vanished"))
+}
+
+async fn find(
+    db: &mut PgConnection,
+    sender: &Sender<'_>,
+    place: &Place<'_>,
+    now: DateTime<Utc>,
+) -> Result<Option<Known>> {
+    let row = sqlx::query!(
+        r#"SELECT u.id AS user_id, u.plan_id, p.name AS plan_name, u.blocked_at IS NOT NULL AS "blocked!",
+                  c.id AS chat_id, c.closed_at IS NOT NULL AS "chat_closed!", v.id AS conversation_id, v.model,
+                  (u.name <> $6 OR u.username IS DISTINCT FROM $7 OR u.language IS DISTINCT FROM $8
+                   OR u.last_seen_at < $9::timestamptz - interval '1 minute') AS "stale!",
+                  coalesce((SELECT array_agg(l.measure ORDER BY l.measure, l.period) FROM limits l WHERE l.plan_id = p.id), '{}') AS "measures!",
+                  coalesce((SELECT array_agg(l.period ORDER BY l.measure, l.period) FROM limits l WHERE l.plan_id = p.id), '{}') AS "periods!",
+                  coalesce((SELECT array_agg(l.amount ORDER BY l.measure, l.period) FROM limits l WHERE l.plan_id = p.id), '{}') AS "amounts!"
+           FROM users u
+           JOIN plans p ON p.id = u.plan_id
+           JOIN chats c ON c.bot_id = $3 AND c.external_id = $4
+           JOIN conversations v ON v.chat_id = c.id AND v.thread_id = $5 AND v.ended_at IS NULL
+           WHERE u.transport = $1 AND u.external_id = $2"#,
+        transport(sender.transport),
+        sender.external_id,
+        place.bot.0,
+        place.chat_external_id,
+        place.thread_id,
+        sender.name,
+        sender.username,
+        sender.language,
+        now
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| Known {
+        user: row.user_id.into(),
+        plan: row.plan_id.into(),
+        plan_name: row.plan_name,
+        blocked: row.blocked,
+        chat: row.chat_id.into(),
+        chat_closed: row.chat_closed,
+        conversation: row.conversation_id.into(),
+        model: row.model,
+        stale: row.stale,
+        limits: row
+            .measures
+            .iter()
+            .zip(&row.periods)
+            .zip(&row.amounts)
+            .filter_map(|((measure, period), amount)| {
+                Some(Limit {
+                    kind: LimitKind::from_parts(measure, period)?,
+                    amount: *amount,
+                })
+            })
+            .collect(),
+    }))
+}
+
+async fn refresh(db: &mut PgConnection, user: UserId, sender: &Sender<'_>, now: DateTime<Utc>) -> Result<()> {
+    sqlx::query!(
+        "UPDATE users SET name = $2, username = $3, language = $4, last_seen_at = greatest(last_seen_at, $5) WHERE id = $1",
+        user.0,
+        sender.name,
+        sender.username,
+        sender.language,
+        now
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+async fn create(db: &mut PgConnection, sender: &Sender<'_>, place: &Place<'_>, now: DateTime<Utc>) -> Result<()> {
+    let new_id = || uuid::Uuid::now_v7();
+    let user = sqlx::query_scalar!(
+        "INSERT INTO users AS u (id, transport, external_id, name, username, language, plan_id, created_at, last_seen_at)
+         SELECT $1, $2, $3, $4, $5, $6, p.id, $7, $7 FROM plans p WHERE p.is_default
+         ON CONFLICT (transport, external_id) DO UPDATE SET last_seen_at = greatest(u.last_seen_at, excluded.last_seen_at)
+         RETURNING id",
+        new_id(),
+        transport(sender.transport),
+        sender.external_id,
+        sender.name,
+        sender.username,
+        sender.language,
+        now
+    )
+    .fetch_one(&mut *db)
+    .await?;
+    let chat = sqlx::query_scalar!(
+        "INSERT INTO chats AS c (id, bot_id, external_id, kind, title, created_at) VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (bot_id, external_id) DO UPDATE SET title = excluded.title, kind = excluded.kind
+         RETURNING id",
+        new_id(),
+        place.bot.0,
+        place.chat_external_id,
+        place.kind,
+        place.title,
+        now
+    )
+    .fetch_one(&mut *db)
+    .await?;
+    sqlx::query!(
+        "INSERT INTO conversations (id, chat_id, thread_id, user_id, started_at, last_at) VALUES ($1, $2, $3, $4, $5, $5)
+         ON CONFLICT (chat_id, thread_id) WHERE ended_at IS NULL DO NOTHING",
+        new_id(),
+        chat,
+        place.thread_id,
+        user,
+        now
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Ends the conversation and starts an empty one in the same place; the chosen model stays.
+pub async fn renew(db: &mut PgConnection, conversation: ConversationId, now: DateTime<Utc>) -> Result<()> {
+    sqlx::query!(
+        "UPDATE conversations SET ended_at = $2 WHERE id = $1 AND ended_at IS NULL",
+        conversation.0,
+        now
+    )
+    .execute(&mut *db)
+    .await?;
+    sqlx::query!(
+        "INSERT INTO conversations (id, chat_id, thread_id, user_id, model, started_at, last_at)
+         SELECT $2, chat_id, thread_id, user_id, model, $3, $3 FROM conversations WHERE id = $1
+         ON CONFLICT (chat_id, thread_id) WHERE ended_at IS NULL DO NOTHING",
+        conversation.0,
+        uuid::Uuid::now_v7(),
+        now
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub async fn set_model(db: &mut PgConnection, conversation: ConversationId, model: &str) -> Result<()> {
+    sqlx::query!(
+        "UPDATE conversations SET model = $2 WHERE id = $1",
+        conversation.0,
+        model
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The user blocked the bot, or it was thrown out (`closed`), or came back.
+pub async fn set_chat_closed(
+    db: &mut PgConnection,
+    bot: BotId,
+    chat_external_id: i64,
+    closed_at: Option<DateTime<Utc>>,
+) -> Result<()> {
+    sqlx::query!(
+        "UPDATE chats SET closed_at = $3 WHERE bot_id = $1 AND external_id = $2",
+        bot.0,
+        chat_external_id,
+        closed_at
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The playground user that stands for a member of staff; made when missing.
+pub async fn browser_user(
+    db: &mut PgConnection,
+    staff: domain::StaffId,
+    name: &str,
+    now: DateTime<Utc>,
+) -> Result<(UserId, i64)> {
+    let row = sqlx::query!(
+        "INSERT INTO users AS u (id, transport, external_id, staff_id, name, plan_id, created_at, last_seen_at)
+         SELECT $1, 'browser', nextval('browser_user_ids'), $2, $3, p.id, $4, $4 FROM plans p WHERE p.is_default
+         ON CONFLICT (staff_id) DO UPDATE SET name = excluded.name
+         RETURNING id, external_id",
+        uuid::Uuid::now_v7(),
+        staff.0,
+        name,
+        now
+    )
+    .fetch_one(db)
+    .await?;
+    Ok((row.id.into(), row.external_id))
+}
+
+/// The same, only looked up.
+pub async fn find_browser_user(db: &mut PgConnection, staff: domain::StaffId) -> Result<Option<(UserId, i64)>> {
+    let row = sqlx::query!("SELECT id, external_id FROM users WHERE staff_id = $1", staff.0)
+        .fetch_optional(db)
+        .await?;
+    Ok(row.map(|row| (row.id.into(), row.external_id)))
+}

@@ -1,0 +1,57 @@
+//! Browser sessions, as `tower-sessions` wants them kept.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::PgConnection;
+
+use crate::Result;
+
+/// False when the id is taken already.
+pub async fn create(db: &mut PgConnection, id: &str, data: &Value, expires_at: DateTime<Utc>) -> Result<bool> {
+    let made = sqlx::query!(
+        "INSERT INTO sessions (id, data, expires_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        id,
+        data,
+        expires_at
+    )
+    .execute(db)
+    .await?;
+    Ok(made.rows_affected() == 1)
+}
+
+pub async fn save(db: &mut PgConnection, id: &str, data: &Value, expires_at: DateTime<Utc>) -> Result<()> {
+    sqlx::query!(
+        "INSERT INTO sessions (id, data, expires_at) VALUES ($1, $2, $3)
+         ON CONFLICT (id) DO UPDATE SET data = excluded.data, expires_at = excluded.expires_at",
+        id,
+        data,
+        expires_at
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub async fn load(db: &mut PgConnection, id: &str) -> Result<Option<(Value, DateTime<Utc>)>> {
+    let row = sqlx::query!(
+        "SELECT data, expires_at FROM sessions WHERE id = $1 AND expires_at > now()",
+        id
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| (row.data, row.expires_at)))
+}
+
+pub async fn delete(db: &mut PgConnection, id: &str) -> Result<()> {
+    sqlx::query!("DELETE FROM sessions WHERE id = $1", id)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+pub async fn delete_expired(db: &mut PgConnection) -> Result<u64> {
+    Ok(sqlx::query!("DELETE FROM sessions WHERE expires_at < now()")
+        .execute(db)
+        .await?
+        .rows_affected())
+}

@@ -1,0 +1,523 @@
+//! One message of a user and its answer: who is it, may they, what does the model see, and what is written when it is over.
+//!
+//! The order that makes it safe: a reservation is committed before the provider is asked; answer, usage, settlement and what is
+//! to be sent are committed together after it, under the job's lease; only then is anything final sent.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{
+    BotId, ErrorCode, JobId, LimitKind, Measure, MessageId, Money, Period,
+    views::{Author, BotTransport, LimitBar, RichText},
+};
+use gateway::{Answer, ChatRequest, Finish, Model, Role, Turn, Usage, count_tokens, estimate_prompt, price};
+use repositories::{
+    PgConnection,
+    counters::{self, Claim, Reservation},
+    deliveries::{self, Part},
+    jobs, ledger, messages, people,
+    people::Known,
+};
+
+use crate::{Claimed, Error, Services, Verdict, plans::amount};
+
+/// The longest answer asked for; what is reserved on every budget while it is made.
+const LONGEST_ANSWER: u32 = 4096;
+/// An answer cut shorter than this by a nearly used-up budget would be of no use.
+const SHORTEST_ANSWER: u32 = 64;
+/// The most of the past that a model is shown, in tokens and in messages: more costs the user without helping.
+const HISTORY_TOKENS: u32 = 16_000;
+const HISTORY_MESSAGES: i64 = 200;
+
+const DEFAULT_PERSONA: &str = "You are a helpful assistant in a chat. Answer in the language of the user, briefly and to the point. Markdown is shown.";
+
+/// A message as intake understood it.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    pub bot: BotId,
+    pub transport: BotTransport,
+    pub user_external_id: i64,
+    pub user_name: String,
+    pub username: Option<String>,
+    pub language: Option<String>,
+    pub chat_external_id: i64,
+    /// `private`, `group`…
+    pub chat_kind: String,
+    pub chat_title: String,
+    pub thread_id: i64,
+    pub message_id: i64,
+    pub text: String,
+    pub received_at: DateTime<Utc>,
+}
+
+/// Whether a question goes to the model.
+#[derive(Debug)]
+pub enum Begin {
+    Ask(Box<Question>),
+    Refused(Refusal),
+}
+
+/// A question with its budget set aside.
+#[derive(Debug)]
+pub struct Question {
+    pub request: ChatRequest,
+    asked_at: DateTime<Utc>,
+    question_tokens: u32,
+}
+
+/// Why a message is not answered by a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub code: ErrorCode,
+    /// The limit that is used up, its amount and when there is more.
+    pub limit: Option<(LimitKind, i64, DateTime<Utc>)>,
+}
+
+/// What else a command changes, in the same transaction as its reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    None,
+    /// `/new`
+    Renew,
+    /// `/model`
+    Model(String),
+}
+
+/// A reply that no model made.
+#[derive(Clone, Debug)]
+pub struct Reply<'a> {
+    pub text: &'a str,
+    pub parts: &'a [RichText],
+    pub code: Option<ErrorCode>,
+    pub change: Change,
+}
+
+/// Conversations as the bot runtime drives them.
+pub struct Chats(pub(crate) Services);
+
+impl Chats {
+    /// Finds or makes the user, the chat and its conversation.
+    pub async fn meet(&self, incoming: &Incoming) -> Result<Known, Error> {
+        let sender = people::Sender {
+            transport: incoming.transport,
+            external_id: incoming.user_external_id,
+            name: &incoming.user_name,
+            username: incoming.username.as_deref(),
+            language: incoming.language.as_deref(),
+        };
+        let place = people::Place {
+            bot: incoming.bot,
+            chat_external_id: incoming.chat_external_id,
+            kind: if incoming.transport == BotTransport::Browser {
+                "browser"
+            } else {
+                &incoming.chat_kind
+            },
+            title: &incoming.chat_title,
+            thread_id: incoming.thread_id,
+        };
+        Ok(people::meet(&mut *self.0.db.acquire().await?, &sender, &place, self.0.now()).await?)
+    }
+
+    /// The model in use: that of the conversation, of the bot, or the default; one that is no longer offered counts as unset.
+    pub fn model(&self, known: &Known, bot_model: Option<&str>) -> &Model {
+        let gateway = self.0.gateway();
+        let chosen = known.model.as_deref().and_then(|name| gateway.model(name));
+        chosen
+            .or_else(|| gateway.model(bot_model?))
+            .unwrap_or_else(|| gateway.default_model())
+    }
+
+    /// Checks rate and budgets, sets the budget aside and builds what the model sees. A job that is run again finds the
+    /// reservation it made before.
+    pub async fn begin(
+        &self,
+        job: &Claimed,
+        incoming: &Incoming,
+        known: &Known,
+        persona: &str,
+        bot_model: Option<&str>,
+    ) -> Result<Begin, Error> {
+        let now = self.0.now();
+        let model = self.model(known, bot_model);
+        let question_tokens = count_tokens(&incoming.text);
+        let most = model
+            .max_answer_tokens
+            .min(LONGEST_ANSWER)
+            .min(model.context_tokens / 2);
+        let Some(room) = (model.context_tokens - most).checked_sub(question_tokens + 200) else {
+            return Ok(Begin::Refused(Refusal {
+                code: ErrorCode::TooLong,
+                limit: None,
+            }));
+        };
+        if let Some(limit) = amount(&known.limits, LimitKind::MessagesPerMinute)
+            && let Verdict::Refused(wait) = self.0.rate.admit(known.user, job.id, limit).await
+        {
+            let resets_at = now + TimeDelta::from_std(wait).unwrap_or(TimeDelta::minutes(1));
+            return Ok(Begin::Refused(refusal(LimitKind::MessagesPerMinute, limit, resets_at)));
+        }
+        let mut tx = self.0.db.begin().await?;
+        let history = messages::history(
+            &mut tx,
+            known.conversation,
+            i64::from(room.min(HISTORY_TOKENS)),
+            HISTORY_MESSAGES,
+        )
+        .await?;
+        let turns = turns(persona, history, &incoming.text);
+        // A tenth more than counted: providers count a little differently, and a reservation must not be too small.
+        let prompt = estimate_prompt(&turns).saturating_mul(11) / 10;
+        let reserved = match counters::reservation(&mut tx, job.id).await? {
+            Some(tokens) => Ok(u32::try_from(tokens - i64::from(prompt))
+                .unwrap_or(0)
+                .clamp(SHORTEST_ANSWER, most)),
+            None => reserve(&mut tx, job.id, known, model, prompt, most, now).await?,
+        };
+        let max_tokens = match reserved {
+            Ok(max_tokens) => max_tokens,
+            Err(refusal) => return Ok(Begin::Refused(refusal)),
+        };
+        tx.commit().await.map_err(repositories::Error::from)?;
+        let request = ChatRequest {
+            model: model.name.clone(),
+            messages: turns,
+            max_tokens,
+            user: known.user.to_string(),
+        };
+        Ok(Begin::Ask(Box::new(Question {
+            request,
+            asked_at: now,
+            question_tokens,
+        })))
+    }
+
+    /// Writes an answer: both messages, the usage, the settlement of the reservation, the failure if there was one, and what is
+    /// to be sent. False when the lease has been lost: then nothing is written and nothing may be sent.
+    pub async fn settle(
+        &self,
+        job: &Claimed,
+        incoming: &Incoming,
+        known: &Known,
+        question: &Question,
+        answer: &Answer,
+        parts: &[RichText],
+    ) -> Result<bool, Error> {
+        let now = self.0.now();
+        let code = answer.failure.as_ref().map(gateway::GatewayError::code);
+        let cause = answer.failure.as_ref().map(gateway::GatewayError::cause);
+        let came = !answer.text.is_empty();
+        let finish = finish_name(&answer.finish);
+        let tokens = answer.usage.prompt_tokens + answer.usage.completion_tokens;
+        let mut tx = self.0.db.begin().await?;
+        if !jobs::hold(&mut tx, job.id, job.token).await? {
+            return Ok(false);
+        }
+        // A message that got no answer is given back; one that was stopped or cut has been answered as far as it went.
+        let settled = counters::settle(&mut tx, job.id, i64::from(came), tokens, answer.cost.nanos()).await?;
+        if !settled {
+            return Err(Error::Internal("the reservation of a running answer is gone"));
+        }
+        let line = ledger::Usage {
+            job: job.id,
+            at: now,
+            user: known.user,
+            bot: incoming.bot,
+            conversation: known.conversation,
+            provider: self.0.gateway.provider_name(),
+            model: &question.request.model,
+            prompt_tokens: answer.usage.prompt_tokens,
+            completion_tokens: answer.usage.completion_tokens,
+            cached_tokens: answer.usage.cached_tokens,
+            reported: answer.usage_reported,
+            cost: answer.cost,
+            attempts: i32::try_from(answer.attempts).unwrap_or(i32::MAX),
+            finish,
+            first_token_ms: answer.first_token.map(millis),
+            total_ms: millis(answer.total),
+            felt_ms: (now - incoming.received_at).num_milliseconds(),
+        };
+        ledger::insert(&mut tx, &line).await?;
+        let code_text = code.map(ErrorCode::as_str);
+        let asked = messages::NewMessage {
+            id: MessageId(job.id.0),
+            at: question.asked_at,
+            author: Author::User,
+            text: &incoming.text,
+            tokens: i32::try_from(question.question_tokens).unwrap_or(i32::MAX),
+            in_context: came,
+            error_code: None,
+            error_cause: None,
+        };
+        let answered = messages::NewMessage {
+            id: MessageId(uuid::Uuid::now_v7()),
+            at: now.max(question.asked_at + TimeDelta::microseconds(1)),
+            author: Author::Bot,
+            text: &answer.text,
+            tokens: i32::try_from(count_tokens(&answer.text)).unwrap_or(i32::MAX),
+            in_context: came,
+            error_code: code_text,
+            error_cause: cause.as_deref(),
+        };
+        messages::insert(&mut tx, known.conversation, job.id, &[asked, answered]).await?;
+        if let Some(code) = code_text {
+            self.fail(&mut tx, job, incoming, known, code, cause.as_deref()).await?;
+        }
+        deliveries::store(&mut tx, job.id, parts).await?;
+        tx.commit().await.map_err(repositories::Error::from)?;
+        metrics::counter!("botdeck_answers_total", "outcome" => finish).increment(1);
+        metrics::histogram!("botdeck_answer_seconds").record((now - incoming.received_at).as_seconds_f64());
+        Ok(true)
+    }
+
+    /// Writes a reply that no model made (a command's, or a refusal) together with what it changes. False when the lease has
+    /// been lost.
+    pub async fn reply(
+        &self,
+        job: &Claimed,
+        incoming: &Incoming,
+        known: &Known,
+        reply: Reply<'_>,
+    ) -> Result<bool, Error> {
+        let now = self.0.now();
+        let mut tx = self.0.db.begin().await?;
+        if !jobs::hold(&mut tx, job.id, job.token).await? {
+            return Ok(false);
+        }
+        let note = |id: uuid::Uuid, author, text| messages::NewMessage {
+            id: MessageId(id),
+            at: if author == Author::User {
+                now
+            } else {
+                now + TimeDelta::microseconds(1)
+            },
+            author,
+            text,
+            tokens: 0,
+            in_context: false,
+            error_code: None,
+            error_cause: None,
+        };
+        let asked = note(job.id.0, Author::User, incoming.text.as_str());
+        let mut answered = note(uuid::Uuid::now_v7(), Author::Bot, reply.text);
+        let code = reply.code.map(ErrorCode::as_str);
+        answered.error_code = code;
+        messages::insert(&mut tx, known.conversation, job.id, &[asked, answered]).await?;
+        if let Some(code) = code {
+            self.fail(&mut tx, job, incoming, known, code, None).await?;
+        }
+        match &reply.change {
+            Change::None => {}
+            Change::Renew => people::renew(&mut tx, known.conversation, now).await?,
+            Change::Model(model) => people::set_model(&mut tx, known.conversation, model).await?,
+        }
+        deliveries::store(&mut tx, job.id, reply.parts).await?;
+        tx.commit().await.map_err(repositories::Error::from)?;
+        Ok(true)
+    }
+
+    async fn fail(
+        &self,
+        tx: &mut PgConnection,
+        job: &Claimed,
+        incoming: &Incoming,
+        known: &Known,
+        code: &str,
+        cause: Option<&str>,
+    ) -> Result<(), Error> {
+        metrics::counter!("botdeck_errors_total", "code" => code.to_owned()).increment(1);
+        let failure = ledger::Failure {
+            at: self.0.now(),
+            code,
+            cause,
+            user: Some(known.user),
+            bot: Some(incoming.bot),
+            conversation: Some(known.conversation),
+            job: Some(job.id),
+        };
+        Ok(ledger::insert_failure(tx, &failure).await?)
+    }
+
+    /// What the job has stored to be sent, if it got that far before.
+    pub async fn parts(&self, job: JobId) -> Result<Vec<Part>, Error> {
+        Ok(deliveries::load(&mut *self.0.db.acquire().await?, job).await?)
+    }
+
+    /// Notes that a preview is about to be sent as the first message of the answer.
+    pub async fn begin_preview(&self, job: JobId) -> Result<(), Error> {
+        Ok(deliveries::begin_preview(&mut *self.0.db.acquire().await?, job).await?)
+    }
+
+    /// Notes the ids under which messages arrived, from part `first` on.
+    pub async fn sent(&self, job: JobId, first: usize, message_ids: &[i64]) -> Result<(), Error> {
+        let first = i32::try_from(first).map_err(|_| Error::Internal("too many parts"))?;
+        Ok(deliveries::sent(&mut *self.0.db.acquire().await?, job, first, message_ids).await?)
+    }
+
+    /// Answers known to stand in the lane's chat after a message.
+    pub async fn known_ids(&self, lane: &str, after: i64) -> Result<Vec<i64>, Error> {
+        Ok(deliveries::known_ids(&mut *self.0.db.acquire().await?, lane, after).await?)
+    }
+
+    /// The user blocked the bot or it was thrown out (`closed`), or came back.
+    pub async fn set_closed(&self, bot: BotId, chat_external_id: i64, closed: bool) -> Result<(), Error> {
+        let at = closed.then(|| self.0.now());
+        Ok(people::set_chat_closed(&mut *self.0.db.acquire().await?, bot, chat_external_id, at).await?)
+    }
+
+    /// The user's limits with what is used of them.
+    pub async fn usage(&self, known: &Known) -> Result<Vec<LimitBar>, Error> {
+        crate::users::limit_bars(&self.0, &mut *self.0.db.acquire().await?, known.user).await
+    }
+}
+
+/// Sets the budget of one answer aside: the whole of it, or what is left when that still makes a useful answer. The number is
+/// the tokens the answer may have.
+async fn reserve(
+    tx: &mut PgConnection,
+    job: JobId,
+    known: &Known,
+    model: &Model,
+    prompt: u32,
+    most: u32,
+    now: DateTime<Utc>,
+) -> Result<Result<u32, Refusal>, Error> {
+    let max_tokens = match affordable(tx, known, model, prompt, most, now).await? {
+        Ok(max_tokens) => max_tokens,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let usage = Usage {
+        prompt_tokens: i64::from(prompt),
+        completion_tokens: i64::from(max_tokens),
+        cached_tokens: 0,
+    };
+    let (tokens, money) = (usage.prompt_tokens + usage.completion_tokens, price(model, usage));
+    let (day, month) = (Period::Day.start(now), Period::Month.start(now));
+    let claims = [
+        LimitKind::MessagesPerDay,
+        LimitKind::TokensPerDay,
+        LimitKind::MoneyPerMonth,
+    ]
+    .map(|kind| Claim {
+        measure: kind.measure(),
+        period: kind.period(),
+        starts_at: kind.period().start(now),
+        amount: match kind.measure() {
+            Measure::Messages => 1,
+            Measure::Tokens => tokens,
+            Measure::Money => money.nanos(),
+        },
+        cap: amount(&known.limits, kind),
+    });
+    let taken = counters::reserve(tx, known.user, &claims).await?;
+    let missing = claims.iter().find(|claim| {
+        !taken
+            .iter()
+            .any(|(measure, period)| measure == claim.measure.name() && period == claim.period.name())
+    });
+    if let Some(missing) = missing {
+        let kind =
+            LimitKind::from_parts(missing.measure.name(), missing.period.name()).unwrap_or(LimitKind::MessagesPerDay);
+        return Ok(Err(refusal(kind, missing.cap.unwrap_or(0), kind.period().reset(now))));
+    }
+    let reservation = Reservation {
+        job,
+        user: known.user,
+        day,
+        month,
+        messages: 1,
+        tokens,
+        money: money.nanos(),
+    };
+    counters::insert_reservation(tx, &reservation, now).await?;
+    Ok(Ok(max_tokens))
+}
+
+/// How long an answer the rest of the budgets pays for. Only a forecast: the reservation itself decides.
+async fn affordable(
+    tx: &mut PgConnection,
+    known: &Known,
+    model: &Model,
+    prompt: u32,
+    most: u32,
+    now: DateTime<Utc>,
+) -> Result<Result<u32, Refusal>, Error> {
+    let (tokens_cap, money_cap) = (
+        amount(&known.limits, LimitKind::TokensPerDay),
+        amount(&known.limits, LimitKind::MoneyPerMonth),
+    );
+    if tokens_cap.is_none() && money_cap.is_none() {
+        return Ok(Ok(most));
+    }
+    let used = counters::of_user(tx, known.user, Period::Day.start(now), Period::Month.start(now)).await?;
+    let left = |kind: LimitKind, cap: i64| {
+        let counter = used
+            .iter()
+            .find(|counter| LimitKind::from_parts(&counter.measure, &counter.period) == Some(kind));
+        cap - counter.map_or(0, |counter| counter.used + counter.reserved)
+    };
+    let mut answer = i64::from(most);
+    if let Some(cap) = tokens_cap {
+        answer = answer.min(left(LimitKind::TokensPerDay, cap) - i64::from(prompt));
+        if answer < i64::from(SHORTEST_ANSWER) {
+            return Ok(Err(refusal(LimitKind::TokensPerDay, cap, Period::Day.reset(now))));
+        }
+    }
+    if let Some(cap) = money_cap
+        && model.output_per_million > Money::ZERO
+    {
+        let rest = left(LimitKind::MoneyPerMonth, cap) - model.input_per_million.per_million(i64::from(prompt)).nanos();
+        // In i128, since a million times a large budget does not fit.
+        let paid_for = i128::from(rest) * 1_000_000 / i128::from(model.output_per_million.nanos()) - 1;
+        answer = answer.min(i64::try_from(paid_for).unwrap_or(i64::MAX));
+        if answer < i64::from(SHORTEST_ANSWER) {
+            return Ok(Err(refusal(LimitKind::MoneyPerMonth, cap, Period::Month.reset(now))));
+        }
+    }
+    Ok(Ok(u32::try_from(answer).unwrap_or(most)))
+}
+
+fn refusal(kind: LimitKind, limit: i64, resets_at: DateTime<Utc>) -> Refusal {
+    Refusal {
+        code: kind.code(),
+        limit: Some((kind, limit, resets_at)),
+    }
+}
+
+fn turns(persona: &str, history: Vec<(Author, String)>, question: &str) -> Vec<Turn> {
+    let persona = if persona.trim().is_empty() {
+        DEFAULT_PERSONA
+    } else {
+        persona
+    };
+    let mut turns = vec![Turn {
+        role: Role::System,
+        text: persona.to_owned(),
+    }];
+    turns.extend(history.into_iter().map(|(author, text)| {
+        let role = if author == Author::User {
+            Role::User
+        } else {
+            Role::Assistant
+        };
+        Turn { role, text }
+    }));
+    turns.push(Turn {
+        role: Role::User,
+        text: question.to_owned(),
+    });
+    turns
+}
+
+fn finish_name(finish: &Finish) -> &'static str {
+    match finish {
+        Finish::Complete(word) if word == "length" => "length",
+        Finish::Complete(word) if word == "content_filter" => "content_filter",
+        Finish::Complete(_) => "stop",
+        Finish::Stopped => "stopped",
+        Finish::Cut => "cut",
+        Finish::Failed => "failed",
+    }
+}
+
+fn millis(time: std::time::Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,25 @@
+//! What all services share.
+
+use std::sync::Arc;
+
+use gateway::Gateway;
+use repositories::Database;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::{Clock, KeyRing, RateLimiter, TelegramDirectory};
+
+/// The state behind [`crate::Services`]; seen only inside this crate.
+pub struct Inner {
+    pub(crate) db: Database,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) keys: KeyRing,
+    pub(crate) rate: RateLimiter,
+    pub(crate) gateway: Gateway,
+    pub(crate) telegram: Arc<dyn TelegramDirectory>,
+    pub(crate) webhooks: bool,
+    pub(crate) throttle_hashing: Semaphore,
+    /// Woken when a job may be ready in this process; others find theirs by looking.
+    pub(crate) work: Notify,
+    /// Woken when the set of bots has changed.
+    pub(crate) bots_changed: Notify,
+}

@@ -1,0 +1,112 @@
+//! Plans and their limits.
+
+use domain::{Limit, LimitKind, PlanId, PlanName, views::PlanView};
+use repositories::plans;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    Actor, Error, Services,
+    audit::{Target, record},
+};
+
+/// What people may use.
+pub struct Plans(pub(crate) Services);
+
+impl Plans {
+    pub async fn list(&self, _actor: &Actor) -> Result<Vec<PlanView>, Error> {
+        Ok(plans::list(&mut *self.0.db.acquire().await?).await?)
+    }
+
+    /// Without regard to case.
+    pub async fn by_name(&self, name: &str) -> Result<Option<PlanId>, Error> {
+        Ok(plans::by_name(&mut *self.0.db.acquire().await?, name).await?)
+    }
+
+    pub async fn create(&self, actor: &Actor, name: PlanName) -> Result<PlanId, Error> {
+        let id = PlanId(uuid::Uuid::now_v7());
+        let mut tx = self.0.db.begin().await?;
+        plans::insert(&mut tx, id, &name, self.0.now()).await.map_err(|error| {
+            if error.is_duplicate() {
+                Error::Conflict("there is a plan of this name already")
+            } else {
+                error.into()
+            }
+        })?;
+        let target = Target {
+            kind: "plan",
+            id: id.to_string(),
+            name: name.as_str(),
+        };
+        record(
+            &self.0,
+            &mut tx,
+            actor,
+            "plan.create",
+            target,
+            None,
+            Some(json!({ "name": name })),
+        )
+        .await?;
+        tx.commit().await.map_err(repositories::Error::from)?;
+        Ok(id)
+    }
+
+    /// Sets the limits that are named and leaves the others; `None` takes a limit away. Holds from the next message on.
+    /// A call that changes nothing leaves no trace.
+    pub async fn set_limits(
+        &self,
+        actor: &Actor,
+        id: PlanId,
+        limits: Vec<(LimitKind, Option<i64>)>,
+    ) -> Result<(), Error> {
+        let mut tx = self.0.db.begin().await?;
+        let name = plans::name(&mut tx, id).await?.ok_or(Error::NotFound("the plan"))?;
+        let current = plans::lock_limits(&mut tx, id).await?;
+        let (mut before, mut after) = (Map::new(), Map::new());
+        for (kind, amount) in limits {
+            let old = current
+                .iter()
+                .find(|limit| limit.kind == kind)
+                .map(|limit| limit.amount);
+            if old == amount {
+                continue;
+            }
+            plans::set_limit(&mut tx, id, kind, amount).await?;
+            before.insert(kind.name().to_owned(), shown(kind, old));
+            after.insert(kind.name().to_owned(), shown(kind, amount));
+        }
+        if after.is_empty() {
+            return Ok(());
+        }
+        let target = Target {
+            kind: "plan",
+            id: id.to_string(),
+            name: &name,
+        };
+        record(
+            &self.0,
+            &mut tx,
+            actor,
+            "plan.limits",
+            target,
+            Some(before.into()),
+            Some(after.into()),
+        )
+        .await?;
+        tx.commit().await.map_err(repositories::Error::from)?;
+        Ok(())
+    }
+}
+
+/// As people write it, so that the trail reads well: dollars, not nano-dollars.
+fn shown(kind: LimitKind, amount: Option<i64>) -> Value {
+    match amount {
+        None => Value::Null,
+        Some(_) => kind.show_amount(amount).into(),
+    }
+}
+
+/// The amount of one kind, if it is limited.
+pub(crate) fn amount(limits: &[Limit], kind: LimitKind) -> Option<i64> {
+    limits.iter().find(|limit| limit.kind == kind).map(|limit| limit.amount)
+}

@@ -1,0 +1,176 @@
+//! The durable queue, as its runner sees it.
+
+use std::time::Duration;
+
+pub use repositories::jobs::Claimed;
+use repositories::{counters, jobs, ledger};
+use uuid::Uuid;
+
+use crate::{Error, Services};
+
+/// How long a worker may be silent before its jobs go to others. Renewed every third of it.
+pub const LEASE: Duration = Duration::from_secs(9);
+
+/// How a job ended.
+#[derive(Clone, Debug)]
+pub enum Ended {
+    Done,
+    /// Try again: after `after`, or with growing back-off. Becomes a dead letter when the attempts are used up.
+    Retry {
+        after: Option<Duration>,
+        error: String,
+    },
+    /// Never try again; kept as a dead letter.
+    Dead {
+        error: String,
+    },
+    /// Given back unharmed by a worker that stops.
+    Returned,
+}
+
+/// Taking and ending jobs.
+pub struct Queue(pub(crate) Services);
+
+impl Queue {
+    pub async fn claim(&self, worker: &str, limit: i64) -> Result<Vec<Claimed>, Error> {
+        Ok(jobs::claim(&mut *self.0.db.acquire().await?, worker, limit, LEASE.as_secs_f64()).await?)
+    }
+
+    /// Returns when this process has accepted work; a hint, not a promise.
+    pub async fn work_arrived(&self) {
+        self.0.work.notified().await;
+    }
+
+    /// Ends a job. False when it was no longer ours: then nothing was changed.
+    pub async fn end(&self, job: &Claimed, ended: Ended) -> Result<bool, Error> {
+        let mut tx = self.0.db.begin().await?;
+        let backoff;
+        let end = match &ended {
+            Ended::Done => jobs::End::Done,
+            Ended::Returned => jobs::End::Returned,
+            Ended::Retry { after, error } if job.attempt < job.max_attempts => {
+                backoff = after.unwrap_or_else(|| back_off(job.attempt, rand::random()));
+                jobs::End::Retry {
+                    after_seconds: backoff.as_secs_f64(),
+                    error,
+                }
+            }
+            Ended::Retry { error, .. } | Ended::Dead { error } => jobs::End::Dead { error },
+        };
+        let died = match end {
+            jobs::End::Dead { error } => Some(error),
+            _ => None,
+        };
+        if !jobs::end(&mut tx, job.id, job.token, job.lane.as_deref(), end).await? {
+            return Ok(false);
+        }
+        if let Some(error) = died {
+            counters::settle(&mut tx, job.id, 0, 0, 0).await?;
+            ledger::insert_failure(
+                &mut tx,
+                &ledger::Failure {
+                    at: self.0.now(),
+                    code: domain::ErrorCode::Internal.as_str(),
+                    cause: Some(error),
+                    user: None,
+                    bot: Some(job.bot),
+                    conversation: None,
+                    job: Some(job.id),
+                },
+            )
+            .await?;
+        }
+        tx.commit().await.map_err(repositories::Error::from)?;
+        // The next of the lane may be ready now.
+        self.0.work.notify_one();
+        Ok(true)
+    }
+
+    /// Prolongs the leases of the jobs in hand; returns those that are still ours.
+    pub async fn heartbeat(&self, tokens: &[Uuid]) -> Result<Vec<Uuid>, Error> {
+        Ok(jobs::heartbeat(&mut *self.0.db.acquire().await?, tokens, LEASE.as_secs_f64()).await?)
+    }
+
+    /// Of the jobs in hand, those that somebody wants stopped.
+    pub async fn cancelled(&self, tokens: &[Uuid]) -> Result<Vec<Uuid>, Error> {
+        Ok(jobs::cancelled(&mut *self.0.db.acquire().await?, tokens).await?)
+    }
+
+    /// Asks whatever runs in the lane to stop; false when nothing did.
+    pub async fn cancel_lane(&self, lane: &str) -> Result<bool, Error> {
+        Ok(jobs::cancel_lane(&mut *self.0.db.acquire().await?, lane).await? > 0)
+    }
+
+    /// Gives the jobs of workers that have gone away to others. Returns how many.
+    pub async fn recover(&self) -> Result<u64, Error> {
+        let lost = jobs::lost(&mut *self.0.db.acquire().await?, 1000).await?;
+        let mut recovered = 0;
+        for job in lost {
+            let mut tx = self.0.db.begin().await?;
+            let error = "the worker went away";
+            let end = if job.attempts < job.max_attempts {
+                jobs::End::Retry {
+                    after_seconds: 0.0,
+                    error,
+                }
+            } else {
+                jobs::End::Dead { error }
+            };
+            let dies = matches!(end, jobs::End::Dead { .. });
+            if jobs::end(&mut tx, job.id, job.token, job.lane.as_deref(), end).await? {
+                if dies {
+                    counters::settle(&mut tx, job.id, 0, 0, 0).await?;
+                }
+                tx.commit().await.map_err(repositories::Error::from)?;
+                recovered += 1;
+            }
+        }
+        if recovered > 0 {
+            tracing::warn!(
+                jobs = recovered,
+                "{recovered} jobs of workers that went away are run again"
+            );
+            self.0.work.notify_one();
+        }
+        metrics::counter!("botdeck_jobs_recovered_total").increment(recovered);
+        Ok(recovered)
+    }
+
+    /// Daily and hourly housekeeping: partitions ahead, finished jobs, old sessions, forgotten reservations.
+    pub async fn tidy(&self) -> Result<(), Error> {
+        self.0.db.ensure_partitions().await?;
+        let mut db = self.0.db.acquire().await?;
+        while jobs::prune(&mut db, 24).await? > 0 {}
+        repositories::sessions::delete_expired(&mut db).await?;
+        for job in counters::orphans(&mut db).await? {
+            let mut tx = self.0.db.begin().await?;
+            counters::settle(&mut tx, job, 0, 0, 0).await?;
+            tx.commit().await.map_err(repositories::Error::from)?;
+        }
+        Ok(())
+    }
+
+    pub async fn state(&self) -> Result<domain::views::QueueState, Error> {
+        Ok(jobs::queue_state(&mut *self.0.db.acquire().await?).await?)
+    }
+}
+
+/// 1 s, 2 s, 4 s… up to five minutes, each shortened by up to a quarter so that failures do not march in step.
+fn back_off(attempt: i32, jitter: u16) -> Duration {
+    let doublings = u32::try_from(attempt.max(1) - 1).unwrap_or(0).min(16);
+    let whole = Duration::from_secs((1_u64 << doublings).min(300));
+    whole - whole.mul_f64(0.25 * f64::from(jitter) / f64::from(u16::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn back_off_grows_and_is_bounded() {
+        assert_eq!(back_off(1, 0), Duration::from_secs(1));
+        assert_eq!(back_off(4, 0), Duration::from_secs(8));
+        assert_eq!(back_off(99, 0), Duration::from_secs(300));
+        assert_eq!(back_off(1, u16::MAX), Duration::from_millis(750));
+    }
+}
