@@ -77,7 +77,7 @@ async fn an_answer_is_streamed_with_the_usage_that_was_reported() {
     let mut updates = Vec::new();
     let answer = gateway(&fake)
         .answer(&request("one two three"), &CancellationToken::new(), |text| {
-            updates.push(text.to_owned())
+            updates.push(text.to_owned());
         })
         .await;
     assert_eq!(

@@ -335,3 +335,30 @@ fn an_empty_list_means_the_built_in_one() {
         1
     );
 }
+
+#[test]
+fn every_answer_is_counted_once() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    metrics::with_local_recorder(&recorder, || {
+        runtime.block_on(async {
+            ask([Ok(vec![text("ok"), stop(), used(5, 2)])]).await;
+            ask([Err(GatewayError::down("x")), Err(GatewayError::down("x"))]).await;
+        });
+    });
+    let page = recorder.handle().render();
+    for line in [
+        r#"botdeck_ai_requests_total{provider="scripted",model="gpt-4o-mini",outcome="ok"} 1"#,
+        r#"botdeck_ai_requests_total{provider="scripted",model="gpt-4o-mini",outcome="BD-AI-DOWN"} 1"#,
+        r#"botdeck_ai_tokens_total{kind="prompt"} 5"#,
+        r#"botdeck_ai_tokens_total{kind="completion"} 2"#,
+        r#"botdeck_ai_first_token_seconds_count{provider="scripted",model="gpt-4o-mini"} 1"#,
+        r#"botdeck_ai_seconds_count{provider="scripted",model="gpt-4o-mini"} 2"#,
+    ] {
+        assert!(page.contains(line), "{line} is not in\n{page}");
+    }
+}
