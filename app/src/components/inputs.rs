@@ -1,0 +1,179 @@
+//! What people type into and press.
+
+use leptos::prelude::*;
+
+use super::{Glyph, Icon};
+
+/// How much a button asks to be pressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Look {
+    Main,
+    #[default]
+    Plain,
+    Danger,
+    Ghost,
+}
+
+impl Look {
+    pub const fn class(self) -> &'static str {
+        match self {
+            Self::Main => "button main",
+            Self::Plain => "button",
+            Self::Danger => "button danger",
+            Self::Ghost => "button ghost",
+        }
+    }
+}
+
+/// A button that sends its form. `pending` holds it while the answer is on its way.
+#[component]
+pub fn Button(
+    #[prop(optional)] look: Look,
+    #[prop(optional)] glyph: Option<Glyph>,
+    #[prop(into, optional)] pending: Signal<bool>,
+    /// What a screen reader says where the visible words do not name the thing.
+    #[prop(into, optional)]
+    label: Option<String>,
+    children: Children,
+) -> impl IntoView {
+    view! {
+        <button type="submit" class=look.class() aria-label=label disabled=move || pending.get()>
+            {glyph.map(|glyph| view! { <Icon glyph /> })}
+            <span>{children()}</span>
+        </button>
+    }
+}
+
+/// A labelled line to type into.
+#[component]
+pub fn Field(
+    label: &'static str,
+    name: &'static str,
+    /// Unique on the page.
+    #[prop(into)]
+    id: String,
+    #[prop(into, optional)] value: String,
+    #[prop(optional)] kind: Option<&'static str>,
+    #[prop(optional)] hint: Option<&'static str>,
+    #[prop(optional)] placeholder: Option<&'static str>,
+    #[prop(optional)] autocomplete: Option<&'static str>,
+    #[prop(optional)] inputmode: Option<&'static str>,
+    #[prop(optional)] required: bool,
+    #[prop(optional)] min_length: Option<usize>,
+    #[prop(optional)] max_length: Option<usize>,
+) -> impl IntoView {
+    let hint_id = hint.map(|_| format!("{id}-hint"));
+    view! {
+        <div class="field">
+            <label for=id.clone()>{label}</label>
+            <input
+                id=id
+                name=name
+                type=kind.unwrap_or("text")
+                value=value
+                placeholder=placeholder
+                autocomplete=autocomplete
+                inputmode=inputmode
+                required=required
+                minlength=min_length.map(|n| n.to_string())
+                maxlength=max_length.map(|n| n.to_string())
+                aria-describedby=hint_id.clone()
+            />
+            {hint.map(|hint| view! { <p class="hint" id=hint_id>{hint}</p> })}
+        </div>
+    }
+}
+
+/// A password with a switch that shows it.
+#[component]
+pub fn PasswordField(
+    label: &'static str,
+    show_label: &'static str,
+    autocomplete: &'static str,
+    #[prop(optional)] hint: Option<&'static str>,
+    #[prop(optional)] min_length: Option<usize>,
+) -> impl IntoView {
+    let shown = RwSignal::new(false);
+    view! {
+        <div class="field">
+            <label for="password">{label}</label>
+            <div class="with-button">
+                <input
+                    id="password"
+                    name="password"
+                    type=move || if shown.get() { "text" } else { "password" }
+                    autocomplete=autocomplete
+                    required=true
+                    minlength=min_length.map(|n| n.to_string())
+                    maxlength=domain::Password::MAX.to_string()
+                    aria-describedby=hint.map(|_| "password-hint")
+                />
+                <button
+                    type="button"
+                    class="button ghost icon-only needs-script"
+                    aria-label=show_label
+                    title=show_label
+                    aria-pressed=move || shown.get().to_string()
+                    on:click=move |_| shown.update(|shown| *shown = !*shown)
+                >
+                    <Icon glyph=Glyph::Eye />
+                </button>
+            </div>
+            {hint.map(|hint| view! { <p class="hint" id="password-hint">{hint}</p> })}
+        </div>
+    }
+}
+
+/// A labelled choice among a few; `options` are value and words.
+#[component]
+pub fn Choice(
+    label: &'static str,
+    name: &'static str,
+    #[prop(into)] id: String,
+    #[prop(into)] chosen: String,
+    options: Vec<(String, String)>,
+) -> impl IntoView {
+    let options = options
+        .into_iter()
+        .map(|(value, words)| {
+            let selected = value == chosen;
+            view! {
+                <option value=value selected=selected>
+                    {words}
+                </option>
+            }
+        })
+        .collect_view();
+    view! {
+        <div class="field">
+            <label for=id.clone()>{label}</label>
+            <select id=id name=name>
+                {options}
+            </select>
+        </div>
+    }
+}
+
+/// A secret that is typed once and never shown again: no browser should offer to remember it.
+#[component]
+pub fn SecretField(label: &'static str, name: &'static str, hint: &'static str) -> impl IntoView {
+    let hint_id = format!("{name}-hint");
+    view! {
+        <div class="field">
+            <label for=name>{label}</label>
+            <input
+                id=name
+                name=name
+                type="password"
+                autocomplete="off"
+                spellcheck="false"
+                required=true
+                maxlength="200"
+                aria-describedby=hint_id.clone()
+            />
+            <p class="hint" id=hint_id>
+                {hint}
+            </p>
+        </div>
+    }
+}

@@ -1,0 +1,22 @@
+//! Small widgets with no data of their own. None calls a server function, none sets an inline style (the content policy
+//! would refuse it), and text from people or models is only ever a text node.
+
+mod chart;
+mod diff;
+mod feedback;
+mod icon;
+mod inputs;
+mod layout;
+mod rich_text;
+mod show;
+mod time;
+
+pub use chart::{Chart, ChartPoint};
+pub use diff::Diff;
+pub use feedback::{Confirm, Empty, ErrorBox, FormFailure, Notice, PageError, Saved, Skeleton, Tone, page};
+pub use icon::{Glyph, Icon};
+pub use inputs::{Button, Choice, Field, Look, PasswordField, SecretField};
+pub use layout::{Card, PageHead, Pager};
+pub use rich_text::Rich;
+pub use show::{Badge, Bar, BarLevel, Copy, Stat, level};
+pub use time::{Time, TimeStyle};

@@ -1,0 +1,283 @@
+//! One row per sentence: name, English, Russian. `{}` is filled in, in order.
+
+use domain::Lang;
+
+macro_rules! texts {
+    ($($name:ident: $en:literal, $ru:literal;)+) => {
+        /// Every sentence of the dashboard in one language.
+        #[derive(Debug)]
+        pub struct Texts {
+            pub lang: Lang,
+            $(pub $name: &'static str,)+
+        }
+
+        pub(super) static EN: Texts = Texts { lang: Lang::En, $($name: $en,)+ };
+        pub(super) static RU: Texts = Texts { lang: Lang::Ru, $($name: $ru,)+ };
+
+        /// The rows as they stand here, for tests.
+        #[cfg(test)]
+        pub(super) const ROWS: &[(&str, &str, &str)] = &[$((stringify!($name), $en, $ru),)+];
+    };
+}
+
+texts! {
+    // Everywhere
+    tagline: "Botdeck · Telegram AI bots, governed in one place", "Botdeck · Telegram-боты с ИИ под одним управлением";
+    skip: "Skip to content", "К содержанию";
+    nav: "Main", "Разделы";
+    nav_overview: "Overview", "Обзор";
+    nav_users: "Users", "Люди";
+    nav_plans: "Limits", "Лимиты";
+    nav_bots: "Bots", "Боты";
+    nav_audit: "Audit", "Аудит";
+    brand_home: "Botdeck, to the overview", "Botdeck, к обзору";
+    breadcrumbs: "Breadcrumbs", "Путь";
+    search: "Search", "Поиск";
+    search_hint: "Search people…", "Найти человека…";
+    search_label: "Search people by name, @username or Telegram id", "Поиск людей по имени, @имени или Telegram id";
+    live_on: "live", "вживую";
+    live_cut: "line cut", "нет связи";
+    account_menu: "Account", "Учётная запись";
+    sign_in: "Sign in", "Войти";
+    sign_out: "Sign out", "Выйти";
+    theme_to_light: "Switch to light colours", "Включить светлую тему";
+    theme_to_dark: "Switch to dark colours", "Включить тёмную тему";
+    theme_to_auto: "Use the system's colours", "Тема как в системе";
+    loading: "Loading", "Загрузка";
+    copy: "Copy", "Скопировать";
+    copied: "Copied", "Скопировано";
+    save: "Save", "Сохранить";
+    saved: "Saved:", "Сохранено:";
+    saved_nothing: "Saved. Nothing was different.", "Сохранено. Ничего не изменилось.";
+    reload: "Reload", "Обновить";
+    name: "Name", "Имя";
+    email: "E-mail", "Почта";
+    password: "Password", "Пароль";
+    password_show: "Show password", "Показать пароль";
+    password_rule: "At least 10 characters. A sentence is stronger than symbols.", "Не короче 10 знаков. Фраза надёжнее, чем спецсимволы.";
+    filters: "Filters", "Фильтры";
+    filter_apply: "Apply", "Применить";
+    filter_reset: "Reset", "Сбросить";
+    pager: "Pages", "Страницы";
+    pager_first: "First page", "Первая страница";
+    pager_next: "Next", "Дальше";
+    decimal_point: ".", ",";
+    ms: "ms", "мс";
+    s: "s", "с";
+    min: "min", "мин";
+    h: "h", "ч";
+
+    // Failures
+    error_code: "Code", "Код";
+    forbidden_title: "Not allowed", "Нет доступа";
+    not_found_title: "Not found", "Не найдено";
+    failed_title: "This did not work", "Не получилось";
+    to_overview: "To the overview", "К обзору";
+    detail_expected: "Expected {}.", "Ожидается: {}.";
+    detail_wait: "Next attempt in {}.", "Следующая попытка через {}.";
+    detail_scope: "Missing scope: {}", "Не хватает права: {}";
+    detail_telegram: "Telegram says: {}", "Telegram сообщает: {}";
+
+    // Set-up
+    setup_title: "Create the owner", "Создание владельца";
+    setup_lead: "This deck has no owner yet. The account made here may do everything, also let others in.", "У этой панели ещё нет владельца. Созданная здесь учётная запись может всё, в том числе впускать других.";
+    setup_create: "Create and sign in", "Создать и войти";
+    setup_done: "The owner account exists. Please sign in.", "Учётная запись владельца уже есть. Войдите.";
+    setup_needs_link: "Open the one-time link that the terminal printed when Botdeck started.", "Откройте одноразовую ссылку, которую напечатал терминал при запуске Botdeck.";
+    setup_needs_link_hint: "It looks like /setup?token=… A restart prints a new one.", "Она выглядит как /setup?token=… Перезапуск напечатает новую.";
+
+    // Overview
+    today_utc: "Today (UTC), as of", "Сегодня (UTC), на";
+    stat_messages: "Messages", "Сообщения";
+    stat_users: "Active users", "Активные люди";
+    stat_tokens: "Tokens", "Токены";
+    stat_cost: "Cost", "Расход";
+    stat_answer: "Answer time, p50", "Время ответа, p50";
+    stat_errors: "Errors", "Ошибки";
+    cost_month: "{} this month", "{} за месяц";
+    p95: "p95 {}", "p95 {}";
+    errors_share: "{} of messages", "{} сообщений";
+    chart_title: "Last 24 hours", "Последние 24 часа";
+    chart_summary: "{} messages, of them {} with an error.", "Сообщений: {}, из них с ошибкой: {}.";
+    chart_messages: "messages", "сообщения";
+    chart_errors: "errors", "ошибки";
+    chart_as_table: "As a table", "Таблицей";
+    chart_empty: "No messages yet", "Сообщений пока нет";
+    chart_empty_hint: "As soon as somebody writes to a bot, the hours fill up here.", "Как только кто-то напишет боту, здесь появятся часы.";
+    hour: "Hour (UTC)", "Час (UTC)";
+    errors_title: "Errors by code", "Ошибки по кодам";
+    errors_none: "No errors today", "Сегодня без ошибок";
+    queue_title: "Queue", "Очередь";
+    queue_waiting: "Waiting", "Ждут";
+    queue_running: "Running", "Выполняются";
+    queue_oldest: "Oldest waits", "Старейшая ждёт";
+    queue_dead: "Dead letters", "Не удалось обработать";
+    redis_down: "Redis does not answer. Nothing is lost; limits per minute follow a stricter local count until it is back.", "Redis не отвечает. Ничего не потеряно; лимиты в минуту пока считаются строже, внутри процесса.";
+    messages_today: "{} {} today", "{} {} сегодня";
+    todo_title: "What is left to do", "Что осталось сделать";
+    todo_playground: "Try the bot in the browser", "Попробовать бота в браузере";
+    todo_playground_text: "The playground sends messages the same way Telegram does.", "Площадка отправляет сообщения тем же путём, что и Telegram.";
+    todo_playground_link: "Open a playground", "Открыть площадку";
+    todo_model: "Give the bots a model", "Подключить модель";
+    todo_model_text: "The built-in demo model answers now. Set OPENAI_API_KEY (and OPENAI_BASE_URL, OPENAI_MODEL for another provider) and restart.", "Сейчас отвечает встроенная демо-модель. Задайте OPENAI_API_KEY (для другого провайдера ещё OPENAI_BASE_URL и OPENAI_MODEL) и перезапустите.";
+    todo_model_done: "Answers come from {}.", "Отвечает {}.";
+    todo_bot: "Connect a Telegram bot", "Подключить Telegram-бота";
+    todo_bot_text: "Get a token from @BotFather and enter it here.", "Получите токен у @BotFather и введите его здесь.";
+    todo_bot_link: "Add a bot", "Добавить бота";
+    todo_limits: "Look at the limits", "Проверить лимиты";
+    todo_limits_text: "The default plan decides how much every new user may use.", "Тариф по умолчанию решает, сколько может тратить каждый новый человек.";
+    todo_limits_link: "Open limits", "Открыть лимиты";
+    step_done: "Done", "Готово";
+    step_open: "To do", "Предстоит";
+
+    // Users
+    users_lead: "Everybody who has talked to a bot.", "Все, кто говорил с ботом.";
+    users_search_hint: "Name, @username or Telegram id", "Имя, @имя или Telegram id";
+    users_none: "Nobody has written yet", "Пока никто не писал";
+    users_none_hint: "People appear here with their first message, those of the playground too.", "Люди появляются здесь с первым сообщением, в том числе с площадки.";
+    users_none_found: "Nobody fits these filters", "Никто не подходит под фильтры";
+    users_none_found_hint: "Try a part of the name, or reset the filters.", "Попробуйте часть имени или сбросьте фильтры.";
+    user: "User", "Человек";
+    nameless: "No name", "Без имени";
+    status: "Status", "Состояние";
+    active: "Active", "Активен";
+    blocked: "Blocked", "Заблокирован";
+    plan: "Plan", "Тариф";
+    any_plan: "Any", "Любой";
+    fullest_limit: "Fullest limit", "Ближайший лимит";
+    percent_used: "{} % used", "Использовано {} %";
+    no_limit: "No limit", "Без лимита";
+    spent_month: "Spent this month", "Расход за месяц";
+    first_seen: "First seen", "Впервые";
+    last_seen: "Last seen", "Последний раз";
+
+    // User
+    who_title: "Who", "Кто это";
+    username: "Username", "Имя в Telegram";
+    telegram_id: "Telegram id", "Telegram id";
+    playground_person: "Playground (staff)", "Площадка (сотрудник)";
+    language: "Language", "Язык";
+    limits_title: "Limits", "Лимиты";
+    limits_note: "Plan {}", "Тариф {}";
+    limit_text: "{} of {} used, {} left", "Использовано {} из {}, осталось {}";
+    of_limit: "of {}", "из {}";
+    limit_reserved: "{} reserved", "{} в резерве";
+    limit_left: "{} left", "осталось {}";
+    resets: "Resets", "Сброс";
+    conversations_title: "Conversations", "Переписка";
+    conversations_none: "No conversations yet", "Переписки пока нет";
+    conversation: "Conversation", "Переписка";
+    conversation_current: "current", "текущая";
+    messages_head: "Messages", "Сообщений";
+    started: "Started", "Начало";
+    last_message: "Last message", "Последнее";
+    user_errors_title: "Errors they met", "Ошибки, которые встретились";
+    user_errors_none: "No errors", "Ошибок не было";
+    actions_title: "Actions", "Действия";
+    plan_change: "Change plan", "Сменить тариф";
+    block: "Block…", "Заблокировать…";
+    block_hint: "The bots stop answering this person at once. The reason is seen by staff only.", "Боты сразу перестанут отвечать этому человеку. Причину видят только сотрудники.";
+    block_confirm: "Block", "Заблокировать";
+    reason: "Reason", "Причина";
+    reason_hint: "Kept in the audit trail.", "Сохранится в аудите.";
+    unblock: "Unblock", "Разблокировать";
+    unblock_hint: "The bots will answer this person again.", "Боты снова будут отвечать этому человеку.";
+    staff_actions_title: "Staff actions", "Действия сотрудников";
+    staff_actions_note: "Everything staff did with this person.", "Всё, что сотрудники делали с этим человеком.";
+    staff_actions_none: "Nothing has been done yet", "Пока ничего не делали";
+
+    // Transcript
+    transcript_title: "Conversation", "Переписка";
+    transcript_with: "Conversation with {}", "Переписка: {}";
+    transcript_lead: "{} · {} {}", "{} · {} {}";
+    transcript_empty: "Nothing was said here", "Здесь ничего не сказано";
+    reading_recorded: "This is a private conversation. That you opened it is recorded in the audit trail.", "Это частная переписка. То, что вы её открыли, записано в аудит.";
+    to_user: "To the user", "К человеку";
+    older_messages: "Older messages", "Более ранние";
+    cause: "Cause", "Причина";
+    model: "Model", "Модель";
+    prompt_tokens: "Prompt tokens", "Токены запроса";
+    completion_tokens: "Answer tokens", "Токены ответа";
+    cost: "Cost", "Стоимость";
+    first_token: "To first token", "До первого токена";
+    total_time: "In all", "Всего";
+    finish: "Ended", "Завершение";
+    finish_stop: "complete", "полностью";
+    finish_length: "at the length limit", "на пределе длины";
+    finish_stopped: "stopped by the user", "остановил человек";
+    finish_cut: "broke off", "оборвалось";
+    attempts: "Attempts", "Попыток";
+    tries: "{} attempts", "попыток: {}";
+
+    // Plans
+    plans_lead: "What the users of each plan may use up. Days and months are those of UTC.", "Сколько могут потратить люди на каждом тарифе. Дни и месяцы считаются по UTC.";
+    plans_none: "No plans", "Тарифов нет";
+    plan_default: "New users get this", "Для новых людей";
+    plan_users: "{} {}", "{} {}";
+    plan_hint: "Empty means no limit; 0 lets nothing through.", "Пусто значит без лимита; 0 не пропускает ничего.";
+    plan_save_label: "Save limits of plan {}", "Сохранить лимиты тарифа {}";
+    plan_new: "New plan", "Новый тариф";
+    plan_new_hint: "It starts without limits; set them after it is created.", "Сначала без лимитов; задайте их после создания.";
+    plan_create: "Create plan", "Создать тариф";
+
+    // Bots
+    bots_lead: "Every bot of this deployment, in one process, from one code.", "Все боты этой установки: один процесс, один код.";
+    bots_empty: "No bots yet", "Ботов пока нет";
+    bots_empty_hint: "Add one with a token from @BotFather.", "Добавьте бота токеном от @BotFather.";
+    bot_running: "Running", "Работает";
+    bot_starting: "Starting", "Запускается";
+    bot_stopped: "Stopped", "Остановлен";
+    bot_fault: "Fault", "Сбой";
+    bot_way: "Messages come", "Сообщения приходят";
+    bot_browser: "from the browser", "из браузера";
+    bot_polling: "by polling", "опросом";
+    bot_polling_hint: "Works everywhere, also behind a firewall.", "Работает везде, и за межсетевым экраном.";
+    bot_webhook: "by webhook", "вебхуком";
+    bot_webhook_hint: "Faster; needs a public https address (BOTDECK_PUBLIC_URL).", "Быстрее; нужен публичный адрес https (BOTDECK_PUBLIC_URL).";
+    bot_today: "Messages today", "Сообщений сегодня";
+    bot_last_update: "Last update", "Последнее событие";
+    bot_stop: "Stop…", "Остановить…";
+    bot_stop_hint: "{} stops taking messages. What people write meanwhile waits at Telegram for up to a day.", "{} перестанет принимать сообщения. Написанное тем временем ждёт у Telegram до суток.";
+    bot_stop_confirm: "Stop the bot", "Остановить бота";
+    bot_start: "Start", "Запустить";
+    bot_start_label: "Start {}", "Запустить {}";
+    bot_new: "Add a bot", "Добавить бота";
+    bot_token: "Bot token", "Токен бота";
+    bot_token_hint: "From @BotFather. It is checked with Telegram, stored encrypted, and never shown again.", "От @BotFather. Проверяется у Telegram, хранится зашифрованным и больше не показывается.";
+    bot_mode: "How messages come in", "Как приходят сообщения";
+    bot_add: "Check and add", "Проверить и добавить";
+    bot_added: "{} was added and is starting.", "{} добавлен и запускается.";
+
+    // Playground
+    playground: "Playground", "Площадка";
+    playground_with: "Playground with {}", "Площадка: {}";
+    playground_user: "Your user record", "Ваша карточка";
+    playground_note: "Same intake, limits and model as on Telegram. It costs what it costs there.", "Тот же приём, те же лимиты и модель, что и в Telegram. Стоит столько же.";
+    demo_badge: "Demo model", "Демо-модель";
+    demo_note: "The built-in demo model answers: no key is set. Intake, queue, limits and sending are the real ones.", "Отвечает встроенная демо-модель: ключ не задан. Приём, очередь, лимиты и отправка настоящие.";
+    talk_log: "Messages", "Сообщения";
+    talk_empty: "Say something", "Скажите что-нибудь";
+    talk_empty_hint: "Or begin with one of the commands below.", "Или начните с одной из команд ниже.";
+    talk_input: "Message", "Сообщение";
+    talk_placeholder: "Write a message. Enter sends, Shift+Enter breaks the line.", "Напишите сообщение. Enter отправляет, Shift+Enter переносит строку.";
+    talk_reload: "Answers appear after a reload.", "Ответы появятся после обновления страницы.";
+    send: "Send", "Отправить";
+    typing: "The bot is writing", "Бот пишет";
+    you: "You", "Вы";
+
+    // Audit
+    audit_lead: "Every change and every reading of a private conversation.", "Каждое изменение и каждое чтение частной переписки.";
+    audit_actor: "Who", "Кто";
+    audit_action: "Action", "Действие";
+    any_action: "Any", "Любое";
+    audit_target: "Target id", "Id объекта";
+    audit_details: "What changed", "Что изменилось";
+    audit_origin: "Details", "Подробности";
+    audit_none: "Nothing fits these filters", "Ничего не подходит";
+    audit_none_hint: "Every action of staff appears here at once.", "Каждое действие сотрудников появляется здесь сразу.";
+    ip: "From address", "С адреса";
+    diff_label: "Changes field by field", "Изменения по полям";
+    diff_field: "Field", "Поле";
+    diff_before: "Before", "Было";
+    diff_after: "After", "Стало";
+}

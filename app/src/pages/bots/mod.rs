@@ -1,0 +1,232 @@
+//! The bots: what they do, what stands in their way, and how to add one.
+
+pub mod api;
+
+use domain::{
+    Permission,
+    views::{BotRow, BotTransport, IntakeMode},
+};
+use leptos::prelude::*;
+
+use self::api::{AddBot, SetBotEnabled, list_bots};
+use crate::{
+    components::{
+        Badge, Button, Card, Confirm, Empty, FormFailure, Glyph, Icon, Look, Notice, PageHead, Saved, SecretField,
+        Skeleton, Time, Tone, page,
+    },
+    i18n::{fill, group, use_texts},
+    state::{May, failure, successes, use_session},
+};
+
+#[component]
+pub fn BotsPage() -> impl IntoView {
+    let t = use_texts();
+    let session = use_session();
+    let add = ServerAction::<AddBot>::new();
+    let switch = ServerAction::<SetBotEnabled>::new();
+    let saves = (successes(add), successes(switch));
+    let bots = Resource::new(move || (saves.0.get(), saves.1.get()), |_| list_bots());
+    view! {
+        <Transition fallback=|| view! { <Skeleton rows=6 /> }>
+            {move || Suspend::new(async move {
+                let may = session.may().await;
+                page(
+                    bots.await,
+                    move |bots| {
+                        let adds = may.permits(Permission::WriteSecrets);
+                        let cards = bots
+                            .into_iter()
+                            .map(|bot| view! { <Bot bot may=may.clone() switch /> })
+                            .collect::<Vec<_>>();
+                        view! {
+                            <PageHead title=t.nav_bots lead=t.bots_lead />
+                            <FormFailure error=failure(switch) />
+                            {if cards.is_empty() {
+                                view! { <Empty glyph=Glyph::Bots title=t.bots_empty hint=t.bots_empty_hint /> }.into_any()
+                            } else {
+                                view! { <div class="grid-cards">{cards}</div> }.into_any()
+                            }}
+                            {adds.then(|| view! { <NewBot add /> })}
+                        }
+                            .into_any()
+                    },
+                )
+            })}
+        </Transition>
+    }
+}
+
+/// Whether a bot does what staff want of it.
+#[component]
+pub fn BotState(bot: BotRow) -> impl IntoView {
+    let t = use_texts();
+    let (tone, glyph, text) = match (bot.enabled, bot.running, bot.fault.is_some()) {
+        (false, ..) => (Tone::Quiet, Glyph::Stop, t.bot_stopped),
+        (true, _, true) => (Tone::Bad, Glyph::Warning, t.bot_fault),
+        (true, true, false) => (Tone::Good, Glyph::Check, t.bot_running),
+        (true, false, false) => (Tone::Warn, Glyph::Clock, t.bot_starting),
+    };
+    view! { <Badge tone glyph text /> }
+}
+
+#[component]
+fn Bot(bot: BotRow, may: May, switch: ServerAction<SetBotEnabled>) -> impl IntoView {
+    let t = use_texts();
+    let heading = format!("bot-{}", bot.id);
+    let is_telegram = bot.transport == BotTransport::Telegram;
+    let way = match (bot.transport, bot.mode) {
+        (BotTransport::Browser, _) => t.bot_browser,
+        (BotTransport::Telegram, IntakeMode::Polling) => t.bot_polling,
+        (BotTransport::Telegram, IntakeMode::Webhook) => t.bot_webhook,
+    };
+    let talks = may.permits(Permission::UsePlayground);
+    let switches = may.permits(Permission::WriteBots) && is_telegram;
+    let pending = switch.pending();
+    let id = bot.id.to_string();
+    let name = bot.name.clone();
+    let controls = switches.then(|| {
+        if bot.enabled {
+            view! {
+                <Confirm open=t.bot_stop glyph=Glyph::Stop>
+                    <ActionForm action=switch attr:class="stack">
+                        <input type="hidden" name="id" value=id.clone() />
+                        <input type="hidden" name="enabled" value="false" />
+                        <p>{fill(t.bot_stop_hint, &[&name])}</p>
+                        <Button look=Look::Danger pending>
+                            {t.bot_stop_confirm}
+                        </Button>
+                    </ActionForm>
+                </Confirm>
+            }
+            .into_any()
+        } else {
+            view! {
+                <ActionForm action=switch>
+                    <input type="hidden" name="id" value=id.clone() />
+                    <input type="hidden" name="enabled" value="true" />
+                    <Button glyph=Glyph::Play pending label=fill(t.bot_start_label, &[&name])>
+                        {t.bot_start}
+                    </Button>
+                </ActionForm>
+            }
+            .into_any()
+        }
+    });
+    view! {
+        <section class="card" aria-labelledby=heading>
+            <header class="card-head">
+                <h2 id=heading.clone()>{bot.name.clone()}</h2>
+                {bot
+                    .username
+                    .clone()
+                    .map(|name| {
+                        view! {
+                            <a
+                                class="muted"
+                                href=format!("https://t.me/{name}")
+                                target="_blank"
+                                rel="noopener noreferrer"
+                            >
+                                {format!("@{name}")}
+                            </a>
+                        }
+                    })}
+                <BotState bot=bot.clone() />
+            </header>
+            {bot
+                .fault
+                .clone()
+                .map(|fault| {
+                    view! {
+                        <Notice tone=Tone::Bad glyph=Glyph::Warning>
+                            <p>{fault}</p>
+                        </Notice>
+                    }
+                })}
+            <dl class="facts">
+                <div>
+                    <dt>{t.bot_way}</dt>
+                    <dd>{way}</dd>
+                </div>
+                <div>
+                    <dt>{t.model}</dt>
+                    <dd>{bot.model.clone()}</dd>
+                </div>
+                <div>
+                    <dt>{t.bot_today}</dt>
+                    <dd>{group(bot.messages_today)}</dd>
+                </div>
+                <div>
+                    <dt>{t.bot_last_update}</dt>
+                    <dd>
+                        {match bot.last_update {
+                            Some(at) => view! { <Time at /> }.into_any(),
+                            None => "—".into_any(),
+                        }}
+                    </dd>
+                </div>
+            </dl>
+            <div class="card-actions">
+                {talks
+                    .then(|| {
+                        view! {
+                            <a
+                                class="button"
+                                href=format!("/bots/{}/playground", bot.id)
+                                aria-label=fill(t.playground_with, &[&bot.name])
+                            >
+                                <Icon glyph=Glyph::Chat />
+                                <span>{t.playground}</span>
+                            </a>
+                        }
+                    })} {controls}
+            </div>
+        </section>
+    }
+}
+
+#[component]
+fn NewBot(add: ServerAction<AddBot>) -> impl IntoView {
+    let t = use_texts();
+    let pending = add.pending();
+    let added = move || {
+        add.value().with(|value| {
+            let bot = value.as_ref()?.as_ref().ok()?;
+            let words = fill(t.bot_added, &[&bot.name]);
+            Some(view! {
+                <Saved>
+                    <p>{words}</p>
+                </Saved>
+            })
+        })
+    };
+    view! {
+        <Card title=t.bot_new id="add">
+            <ActionForm action=add attr:class="stack narrow">
+                <SecretField label=t.bot_token name="token" hint=t.bot_token_hint />
+                <fieldset class="radios">
+                    <legend>{t.bot_mode}</legend>
+                    <label>
+                        <input type="radio" name="mode" value="polling" checked=true />
+                        <span>
+                            <b>{t.bot_polling}</b>
+                            <span class="muted">{t.bot_polling_hint}</span>
+                        </span>
+                    </label>
+                    <label>
+                        <input type="radio" name="mode" value="webhook" />
+                        <span>
+                            <b>{t.bot_webhook}</b>
+                            <span class="muted">{t.bot_webhook_hint}</span>
+                        </span>
+                    </label>
+                </fieldset>
+                <FormFailure error=failure(add) />
+                {added}
+                <Button look=Look::Main glyph=Glyph::Plus pending>
+                    {t.bot_add}
+                </Button>
+            </ActionForm>
+        </Card>
+    }
+}
