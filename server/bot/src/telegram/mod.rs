@@ -1,0 +1,16 @@
+//! The Bot API, and sending at a pace that Telegram accepts.
+//!
+//! [`TelegramClient`] makes single calls and says exactly what came of them. [`Sender`] adds pace ([`Pacer`]) and patience
+//! and is the Telegram half of [`ChatOut`], the edge that the rest of the bot speaks through.
+
+mod client;
+mod error;
+mod out;
+mod pacer;
+mod sender;
+
+pub use client::{BotProfile, DEFAULT_API_URL, TelegramClient, WebhookInfo};
+pub use error::TelegramError;
+pub use out::{Address, ChatOut, OutError};
+pub use pacer::Pacer;
+pub use sender::{MAX_PROBES, Sender};

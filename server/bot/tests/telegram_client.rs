@@ -1,0 +1,389 @@
+//! The client and the sender against the strict fake Bot API, over real sockets.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bot::{
+    render::render,
+    telegram::{Address, ChatOut, OutError, Pacer, Sender, TelegramClient, TelegramError},
+    texts,
+};
+use domain::{Lang, views::RichText};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use test_support::fake_telegram::{FakeTelegram, Fault, User};
+
+const TOKEN: &str = "123456:secret-TOKEN_part";
+const ANNA: i64 = 7;
+
+struct Scene {
+    telegram: FakeTelegram,
+    sender: Sender,
+    anna: Address,
+}
+
+fn http() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .no_proxy()
+        .connect_timeout(Duration::from_secs(3))
+        .build()
+        .unwrap()
+}
+
+fn client(url: &str, token: &str) -> TelegramClient {
+    TelegramClient::new(http(), url, SecretString::from(token))
+}
+
+/// A bot and Anna, who has said hello.
+async fn scene() -> Scene {
+    let telegram = FakeTelegram::start().await.unwrap();
+    telegram.add_bot(TOKEN, "deck_bot");
+    telegram.send_text(TOKEN, &User::new(ANNA, "Anna"), "hello");
+    let sender = Sender::new(client(&telegram.url(), TOKEN), Arc::new(Pacer::default()));
+    let anna = Address {
+        chat_id: ANNA,
+        thread_id: None,
+        reply_to: None,
+        private: true,
+    };
+    Scene { telegram, sender, anna }
+}
+
+impl Scene {
+    /// What the bot has said.
+    fn said(&self) -> Vec<String> {
+        let messages = self.telegram.messages(TOKEN, ANNA);
+        messages.into_iter().filter(|m| m.from_bot).map(|m| m.text).collect()
+    }
+}
+
+fn plain(text: &str) -> RichText {
+    texts::rich(text)
+}
+
+#[tokio::test]
+async fn a_message_is_sent_and_edited() {
+    let scene = scene().await;
+    let mut to = scene.anna;
+    to.reply_to = Some(1);
+    let id = scene.sender.send(&to, &render("**Hello** `x`")[0]).await.unwrap();
+    assert_eq!(scene.said(), ["Hello x"]);
+    let message = scene.telegram.messages(TOKEN, ANNA).pop().unwrap();
+    assert_eq!(message.reply_to, Some(1));
+    assert_eq!(message.entities.len(), 2);
+    scene.sender.edit(&to, id, &plain("Bye"), true).await.unwrap();
+    assert_eq!(scene.said(), ["Bye"]);
+    let call = scene.telegram.calls_of("sendMessage").pop().unwrap();
+    assert_eq!(call.params["link_preview_options"], json!({"is_disabled": true}));
+    assert_eq!(call.params.get("parse_mode"), None);
+}
+
+#[tokio::test]
+async fn whatever_is_rendered_is_accepted() {
+    let scene = scene().await;
+    let full = "😀".repeat(2048);
+    let rich = "# A *b* `c`\n\n> **q** [`l`](https://a.example) ~~s~~\n> ```rust\n> fn a() {}\n> ```\n\n- a\n  1. **b `c` d**\n\n\
+                | a | b |\n|---|--:|\n| 1 | 2 |\n\n![i](https://a.example/i.png) <me@a.example>\n\n";
+    for markdown in [
+        full.clone(),
+        format!("{full}x"),
+        rich.repeat(60),
+        format!("```rs\n{}\n```", "let a;\n".repeat(900)),
+    ] {
+        for part in render(&markdown) {
+            let before = part.text.clone();
+            scene.sender.send(&scene.anna, &part).await.unwrap();
+            assert_eq!(scene.said().pop().unwrap(), before);
+        }
+    }
+    let over = plain(&format!("{full}x"));
+    assert!(
+        matches!(scene.sender.send(&scene.anna, &over).await, Err(OutError::Gone(why)) if why.contains("too long"))
+    );
+}
+
+#[tokio::test]
+async fn that_nothing_changes_is_a_success_of_an_edit() {
+    let scene = scene().await;
+    let id = scene.sender.send(&scene.anna, &plain("same")).await.unwrap();
+    let client = scene.sender.client();
+    assert_eq!(
+        client.edit_message_text(ANNA, id, &plain("same"), None).await,
+        Err(TelegramError::NotModified)
+    );
+    scene.sender.edit(&scene.anna, id, &plain("same"), true).await.unwrap();
+    assert_eq!(
+        scene.sender.edit(&scene.anna, 99, &plain("same"), true).await,
+        Err(OutError::NoMessage)
+    );
+    assert_eq!(
+        scene.sender.edit(&scene.anna, 1, &plain("not mine"), true).await,
+        Err(OutError::NoMessage)
+    );
+}
+
+#[tokio::test]
+async fn a_pause_is_kept_and_the_answer_arrives() {
+    let scene = scene().await;
+    scene.telegram.flood(Some(ANNA), 2, Duration::from_secs(2));
+    let begin = Instant::now();
+    for n in 0..4 {
+        scene
+            .sender
+            .send(&scene.anna, &plain(&format!("answer {n}")))
+            .await
+            .unwrap();
+        assert!(
+            !scene.sender.preview_edit(&scene.anna, 2, &plain("…")).await.unwrap(),
+            "just sent"
+        );
+    }
+    assert!(begin.elapsed() >= Duration::from_millis(1900));
+    assert_eq!(scene.said().len(), 4);
+    assert_eq!(scene.telegram.flood_violations(), 0);
+    assert!(scene.telegram.counters().refused.contains_key(&429));
+}
+
+#[tokio::test]
+async fn a_long_pause_puts_the_job_off_and_silences_previews() {
+    let scene = scene().await;
+    scene.telegram.fail_next("sendMessage", 1, Fault::RetryAfter(600));
+    let Err(OutError::Retry(wait)) = scene.sender.send(&scene.anna, &plain("a")).await else {
+        panic!("should be put off");
+    };
+    assert!(wait > Duration::from_secs(590), "{wait:?}");
+    assert_eq!(scene.sender.preview_edit(&scene.anna, 2, &plain("a")).await, Ok(false));
+    scene.sender.typing(&scene.anna).await.unwrap();
+    assert_eq!(scene.telegram.calls_of("editMessageText").len(), 0);
+    assert_eq!(scene.telegram.flood_violations(), 0);
+    assert_eq!(scene.telegram.calls_of("sendChatAction").len(), 0);
+}
+
+#[tokio::test]
+async fn previews_come_at_most_once_a_second() {
+    let scene = scene().await;
+    let id = scene.sender.send(&scene.anna, &plain("0")).await.unwrap();
+    let mut shown = 0;
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_millis(2500) {
+        let text = plain(&format!("{:?}", begin.elapsed()));
+        shown += usize::from(scene.sender.preview_edit(&scene.anna, id, &text).await.unwrap());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(shown, 2);
+}
+
+#[tokio::test]
+async fn a_preview_that_fails_is_no_failure() {
+    let scene = scene().await;
+    for fault in [Fault::Status(502, "Bad Gateway".into()), Fault::DropBeforeHandling] {
+        tokio::time::sleep(Duration::from_millis(1050)).await;
+        scene.telegram.fail_next("editMessageText", 1, fault);
+        assert_eq!(scene.sender.preview_edit(&scene.anna, 2, &plain("a")).await, Ok(false));
+    }
+}
+
+#[tokio::test]
+async fn who_blocks_the_bot_is_told_apart() {
+    let scene = scene().await;
+    scene.telegram.block(TOKEN, ANNA);
+    assert_eq!(
+        scene.sender.send(&scene.anna, &plain("a")).await,
+        Err(OutError::Blocked)
+    );
+    assert_eq!(scene.sender.typing(&scene.anna).await, Err(OutError::Blocked));
+    let mut nobody = scene.anna;
+    nobody.chat_id = 1234;
+    assert!(matches!(
+        scene.sender.send(&nobody, &plain("a")).await,
+        Err(OutError::Gone(_))
+    ));
+    scene.telegram.unblock(TOKEN, ANNA);
+    scene.telegram.fail_next("sendMessage", 1, Fault::MigrateTo(-100_123));
+    assert_eq!(
+        scene.sender.send(&scene.anna, &plain("a")).await,
+        Err(OutError::Moved(-100_123))
+    );
+}
+
+#[tokio::test]
+async fn failures_of_the_server_are_outlived_without_sending_twice() {
+    let scene = scene().await;
+    scene
+        .telegram
+        .fail_next("sendMessage", 2, Fault::Status(502, "Bad Gateway".into()));
+    let begin = Instant::now();
+    let id = scene.sender.send(&scene.anna, &plain("once")).await.unwrap();
+    assert!(begin.elapsed() < Duration::from_millis(1200), "{:?}", begin.elapsed());
+    assert_eq!(scene.said(), ["once"]);
+    // An edit may be repeated whatever became of it.
+    scene.telegram.fail_next("editMessageText", 1, Fault::DropAfterHandling);
+    scene
+        .telegram
+        .fail_next("editMessageText", 1, Fault::DropBeforeHandling);
+    scene
+        .sender
+        .edit(&scene.anna, id, &plain("changed"), true)
+        .await
+        .unwrap();
+    assert_eq!(scene.said(), ["changed"]);
+    // Not for ever.
+    scene
+        .telegram
+        .fail_next("sendMessage", 9, Fault::Status(500, "Internal Server Error".into()));
+    assert!(matches!(
+        scene.sender.send(&scene.anna, &plain("x")).await,
+        Err(OutError::Retry(_))
+    ));
+    assert_eq!(scene.telegram.calls_of("sendMessage").len(), 3 + 4);
+    assert_eq!(scene.said(), ["changed"]);
+}
+
+#[tokio::test]
+async fn a_message_whose_answer_got_lost_is_found_again() {
+    let scene = scene().await;
+    let earlier = scene.sender.send(&scene.anna, &plain("earlier")).await.unwrap();
+    for fault in [Fault::DropAfterHandling, Fault::Status(504, "Gateway Timeout".into())] {
+        let was_sent = fault == Fault::DropAfterHandling;
+        let body = render("the **final** text").remove(0);
+        scene.telegram.fail_next("sendMessage", 1, fault);
+        assert_eq!(scene.sender.send(&scene.anna, &body).await, Err(OutError::Undecided));
+        let known = HashSet::from([earlier]);
+        // Anna wrote in the meantime; her messages are not taken for the bot's.
+        let found = scene.sender.find_lost(&scene.anna, 1, &known, &body, 4).await.unwrap();
+        if was_sent {
+            assert_eq!(found, Some(earlier + 1));
+            assert_eq!(scene.said(), ["earlier", "the final text"]);
+            let (_, asked) = scene.telegram.send_text(TOKEN, &User::new(ANNA, "Anna"), "and?");
+            assert_eq!(asked, earlier + 2);
+        } else {
+            let known = HashSet::from([earlier, earlier + 1]);
+            assert_eq!(
+                ChatOut::find_lost(&scene.sender, &scene.anna, 1, &known, &body).await,
+                Ok(None)
+            );
+            assert_eq!(scene.said().len(), 2);
+        }
+    }
+    // What was sent as a preview and crashed before its id was kept takes the final text.
+    let preview = scene.sender.send(&scene.anna, &plain("half")).await.unwrap();
+    let known = HashSet::from([earlier, earlier + 1]);
+    let found = scene
+        .sender
+        .find_lost(&scene.anna, earlier, &known, &plain("whole"), 20)
+        .await;
+    assert_eq!(found, Ok(Some(preview)));
+    assert_eq!(scene.said().pop().unwrap(), "whole");
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_was_certainly_not_reached() {
+    let scene = scene().await;
+    scene.telegram.stop();
+    let error = scene.sender.client().get_me().await.unwrap_err();
+    assert!(!error.sent_maybe() && error.is_passing(), "{error:?}");
+    assert!(matches!(
+        scene.sender.send(&scene.anna, &plain("a")).await,
+        Err(OutError::Retry(_))
+    ));
+}
+
+#[tokio::test]
+async fn an_answer_that_telegram_cannot_draw_arrives_undrawn() {
+    let scene = scene().await;
+    let refusal = "Bad Request: ENTITIES_TOO_LONG".to_owned();
+    scene.telegram.fail_next("sendMessage", 1, Fault::Status(400, refusal));
+    scene.sender.send(&scene.anna, &render("**a**")[0]).await.unwrap();
+    assert_eq!(scene.said(), ["a"]);
+}
+
+#[tokio::test]
+async fn the_token_is_in_no_error() {
+    let scene = scene().await;
+    let url = scene.telegram.url();
+    let mut errors = Vec::new();
+    let unknown = client(&url, "999:secret-OTHER");
+    errors.push(unknown.get_me().await.unwrap_err());
+    assert_eq!(errors[0], TelegramError::Unauthorized);
+    let known = client(&url, TOKEN);
+    scene.telegram.fail_next("getMe", 1, Fault::DropBeforeHandling);
+    errors.push(known.get_me().await.unwrap_err());
+    scene
+        .telegram
+        .fail_next("getMe", 1, Fault::Status(400, format!("echo of {TOKEN}")));
+    errors.push(known.get_me().await.unwrap_err());
+    scene.telegram.stop();
+    errors.push(known.get_me().await.unwrap_err());
+    errors.push(client("not an address", TOKEN).get_me().await.unwrap_err());
+    errors.push(client("http://no-such-host.invalid", TOKEN).get_me().await.unwrap_err());
+    let shown = format!("{errors:?} {known:?} {:?}", scene.sender);
+    let printed: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    for text in [shown, printed.join(" ")] {
+        assert!(!text.contains("secret"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn updates_come_raw_and_are_confirmed_by_the_next_offset() {
+    let scene = scene().await;
+    let client = scene.sender.client();
+    let updates = client.get_updates(0, Duration::ZERO, &["message"]).await.unwrap();
+    assert_eq!(updates[0]["message"]["text"], "hello");
+    let id = updates[0]["update_id"].as_i64().unwrap();
+    let again = client.get_updates(id, Duration::ZERO, &["message"]).await.unwrap();
+    assert_eq!(again, updates);
+    let none: Vec<Value> = client.get_updates(id + 1, Duration::ZERO, &["message"]).await.unwrap();
+    assert!(none.is_empty());
+}
+
+#[tokio::test]
+async fn a_webhook_is_set_and_taken_away() {
+    let scene = scene().await;
+    let client = scene.sender.client();
+    let secret = SecretString::from("a_secret");
+    let set = client.set_webhook("https://deck.example/telegram/1", &secret, &["message"], 40);
+    set.await.unwrap();
+    let info = client.get_webhook_info().await.unwrap();
+    assert_eq!(info.url, "https://deck.example/telegram/1");
+    assert!(matches!(
+        client.get_updates(0, Duration::ZERO, &[]).await,
+        Err(TelegramError::Conflict(_))
+    ));
+    client.delete_webhook().await.unwrap();
+    assert_eq!(client.get_webhook_info().await.unwrap().url, "");
+    assert_eq!(scene.telegram.pending_dropped(TOKEN), 0);
+}
+
+#[tokio::test]
+async fn profile_menu_and_buttons() {
+    let scene = scene().await;
+    let client = scene.sender.client();
+    let me = client.get_me().await.unwrap();
+    assert_eq!((me.id, me.username.as_str()), (123_456, "deck_bot"));
+    client.set_my_commands(None, &texts::commands(Lang::En)).await.unwrap();
+    client
+        .set_my_commands(Some(Lang::Ru), &texts::commands(Lang::Ru))
+        .await
+        .unwrap();
+    let keyboard = json!({"inline_keyboard": [[{"text": "Stop", "callback_data": "stop"}]]});
+    let id = scene
+        .sender
+        .send_final(&scene.anna, &plain("a"), Some(keyboard))
+        .await
+        .unwrap();
+    let query = scene.telegram.press_button(TOKEN, &User::new(ANNA, "Anna"), id, "stop");
+    client
+        .answer_callback_query(&query, Some("Stopped"), false)
+        .await
+        .unwrap();
+    let answer = scene.telegram.callback_answer(TOKEN, &query).unwrap();
+    assert_eq!(answer.text.as_deref(), Some("Stopped"));
+    scene.sender.typing(&scene.anna).await.unwrap();
+    assert_eq!(scene.telegram.chat_actions(TOKEN, ANNA), ["typing"]);
+}
