@@ -18,6 +18,17 @@ if command -v mold >/dev/null 2>&1 && [ "$(uname -sm)" = "Linux x86_64" ]; then
   export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-Clink-arg=-fuse-ld=mold"
 fi
 
+# Two checkouts that share the cache: cargo names both's crates alike and goes by the files' times, so one could be given what was
+# compiled from the other. The one that was not last here has the workspace's own crates compiled anew; the 600 others are shared.
+botdeck_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
+if [ -d "$CARGO_TARGET_DIR" ] && [ "$(cat "$CARGO_TARGET_DIR/.checkout" 2>/dev/null)" != "$botdeck_root" ]; then
+  for botdeck_crate in app domain frontend server repositories services gateway bot jobs test-support; do
+    find "$CARGO_TARGET_DIR" -maxdepth 5 -path "*/.fingerprint/$botdeck_crate-*" -type d -exec rm -rf {} + 2>/dev/null || true
+  done
+  echo "$botdeck_root" >"$CARGO_TARGET_DIR/.checkout"
+fi
+unset botdeck_root botdeck_crate
+
 # One look for all scripts: `step` says what is being done, `die` what went wrong and what to do. Both on stderr, so that
 # a script's output stays usable.
 step() { printf '\033[1m== %s\033[0m\n' "$*" >&2; }

@@ -26,7 +26,7 @@ for file in migrations/*.sql; do
   psql -q -X -1 -v ON_ERROR_STOP=1 "$DATABASE_URL" -f "$file" >/dev/null || die "$file does not apply to an empty database"
 done
 # The nonce makes cargo compile it again, and touches nothing that other builds would then have to repeat.
-cargo rustc --quiet -p repositories --lib --profile check -- --cfg "sqlx_prepare=\"$$-$RANDOM\"" --allow unexpected_cfgs
+cargo rustc -p repositories --lib --profile check -- --cfg "sqlx_prepare=\"$$-$RANDOM\"" --allow unexpected_cfgs
 
 if [ "${1:-}" = --check ]; then
   mkdir -p "$dir/none"
