@@ -30,11 +30,13 @@ pub async fn load(db: &mut PgConnection, job: JobId) -> Result<Vec<Part>> {
         .collect())
 }
 
-/// Notes that a preview is about to be sent as the first part.
-pub async fn begin_preview(db: &mut PgConnection, job: JobId) -> Result<()> {
+/// Notes that a preview is about to be sent as part number `part`.
+pub async fn begin_preview(db: &mut PgConnection, job: JobId, chat: &str, part: i32) -> Result<()> {
     sqlx::query!(
-        "INSERT INTO deliveries (job_id, part) VALUES ($1, 0) ON CONFLICT DO NOTHING",
-        job.0
+        "INSERT INTO deliveries (job_id, chat, part) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        job.0,
+        chat,
+        part
     )
     .execute(db)
     .await?;
@@ -42,13 +44,15 @@ pub async fn begin_preview(db: &mut PgConnection, job: JobId) -> Result<()> {
 }
 
 /// Stores the final parts; those that a preview began keep their message id.
-pub async fn store(db: &mut PgConnection, job: JobId, parts: &[RichText]) -> Result<()> {
+pub async fn store(db: &mut PgConnection, job: JobId, chat: &str, parts: &[RichText]) -> Result<()> {
     let numbers: Vec<i32> = (0..).take(parts.len()).collect();
     let bodies: Vec<serde_json::Value> = parts.iter().map(|part| serde_json::json!(part)).collect();
     sqlx::query!(
-        "INSERT INTO deliveries (job_id, part, body) SELECT $1, part, body FROM unnest($2::int[], $3::jsonb[]) AS t (part, body)
+        "INSERT INTO deliveries (job_id, chat, part, body)
+         SELECT $1, $2, part, body FROM unnest($3::int[], $4::jsonb[]) AS t (part, body)
          ON CONFLICT (job_id, part) DO UPDATE SET body = excluded.body",
         job.0,
+        chat,
         &numbers,
         &bodies
     )
@@ -72,12 +76,11 @@ pub async fn sent(db: &mut PgConnection, job: JobId, first_part: i32, message_id
     Ok(())
 }
 
-/// Of the message ids after `after`, those that are known to be answers in the lane's chat.
-pub async fn known_ids(db: &mut PgConnection, lane: &str, after: i64) -> Result<Vec<i64>> {
+/// Of the message ids after `after`, those that are known to be the bot's in that chat.
+pub async fn known_ids(db: &mut PgConnection, chat: &str, after: i64) -> Result<Vec<i64>> {
     Ok(sqlx::query_scalar!(
-        r#"SELECT d.message_id AS "id!" FROM deliveries d JOIN jobs j ON j.id = d.job_id
-           WHERE j.lane = $1 AND d.message_id > $2 ORDER BY 1 LIMIT 1000"#,
-        lane,
+        r#"SELECT message_id AS "id!" FROM deliveries WHERE chat = $1 AND message_id > $2 ORDER BY 1 LIMIT 1000"#,
+        chat,
         after
     )
     .fetch_all(db)

@@ -48,6 +48,18 @@ pub struct Incoming {
     pub received_at: DateTime<Utc>,
 }
 
+impl Incoming {
+    /// Bot and chat, under which deliveries are kept.
+    pub fn chat_key(&self) -> String {
+        format!("{}/{}", self.bot, self.chat_external_id)
+    }
+
+    /// The lane in which messages of this conversation run.
+    pub fn lane(&self) -> String {
+        crate::lane(self.bot, self.chat_external_id, self.thread_id)
+    }
+}
+
 /// Whether a question goes to the model.
 #[derive(Debug)]
 pub enum Begin {
@@ -261,7 +273,7 @@ impl Chats {
         if let Some(code) = code_text {
             self.fail(&mut tx, job, incoming, known, code, cause.as_deref()).await?;
         }
-        deliveries::store(&mut tx, job.id, parts).await?;
+        deliveries::store(&mut tx, job.id, &incoming.chat_key(), parts).await?;
         tx.commit().await.map_err(repositories::Error::from)?;
         metrics::counter!("botdeck_answers_total", "outcome" => finish).increment(1);
         metrics::histogram!("botdeck_answer_seconds").record((now - incoming.received_at).as_seconds_f64());
@@ -309,7 +321,7 @@ impl Chats {
             Change::Renew => people::renew(&mut tx, known.conversation, now).await?,
             Change::Model(model) => people::set_model(&mut tx, known.conversation, model).await?,
         }
-        deliveries::store(&mut tx, job.id, reply.parts).await?;
+        deliveries::store(&mut tx, job.id, &incoming.chat_key(), reply.parts).await?;
         tx.commit().await.map_err(repositories::Error::from)?;
         Ok(true)
     }
@@ -341,9 +353,10 @@ impl Chats {
         Ok(deliveries::load(&mut *self.0.db.acquire().await?, job).await?)
     }
 
-    /// Notes that a preview is about to be sent as the first message of the answer.
-    pub async fn begin_preview(&self, job: JobId) -> Result<(), Error> {
-        Ok(deliveries::begin_preview(&mut *self.0.db.acquire().await?, job).await?)
+    /// Notes that a preview is about to be sent as message number `part` of the answer.
+    pub async fn begin_preview(&self, job: JobId, chat_key: &str, part: usize) -> Result<(), Error> {
+        let part = i32::try_from(part).map_err(|_| Error::Internal("too many parts"))?;
+        Ok(deliveries::begin_preview(&mut *self.0.db.acquire().await?, job, chat_key, part).await?)
     }
 
     /// Notes the ids under which messages arrived, from part `first` on.
@@ -352,9 +365,9 @@ impl Chats {
         Ok(deliveries::sent(&mut *self.0.db.acquire().await?, job, first, message_ids).await?)
     }
 
-    /// Answers known to stand in the lane's chat after a message.
-    pub async fn known_ids(&self, lane: &str, after: i64) -> Result<Vec<i64>, Error> {
-        Ok(deliveries::known_ids(&mut *self.0.db.acquire().await?, lane, after).await?)
+    /// The bot's messages known to stand in the chat after another.
+    pub async fn known_ids(&self, chat_key: &str, after: i64) -> Result<Vec<i64>, Error> {
+        Ok(deliveries::known_ids(&mut *self.0.db.acquire().await?, chat_key, after).await?)
     }
 
     /// The user blocked the bot or it was thrown out (`closed`), or came back.

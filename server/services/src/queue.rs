@@ -15,6 +15,8 @@ pub const LEASE: Duration = Duration::from_secs(9);
 #[derive(Clone, Debug)]
 pub enum Ended {
     Done,
+    /// Everything was sent: these are the message ids, from part 0 on.
+    Delivered(Vec<i64>),
     /// Try again: after `after`, or with growing back-off. Becomes a dead letter when the attempts are used up.
     Retry {
         after: Option<Duration>,
@@ -47,6 +49,10 @@ impl Queue {
         let backoff;
         let end = match &ended {
             Ended::Done => jobs::End::Done,
+            Ended::Delivered(ids) => {
+                repositories::deliveries::sent(&mut tx, job.id, 0, ids).await?;
+                jobs::End::Done
+            }
             Ended::Returned => jobs::End::Returned,
             Ended::Retry { after, error } if job.attempt < job.max_attempts => {
                 backoff = after.unwrap_or_else(|| back_off(job.attempt, rand::random()));

@@ -1,0 +1,125 @@
+//! Sending what has been stored. May be run again at any point: a part that has an id is edited, one that may have been sent is
+//! looked for, only then is anything sent anew.
+
+use std::collections::HashSet;
+
+use domain::views::RichText;
+use services::{Claimed, Ended, Incoming, Part};
+
+use crate::{
+    handlers::{Context, Failure},
+    telegram::{Address, OutError},
+};
+
+/// Where answers to a message go.
+pub(crate) fn address(incoming: &Incoming) -> Address {
+    let private = matches!(incoming.chat_kind.as_str(), "private" | "browser");
+    Address {
+        chat_id: incoming.chat_external_id,
+        thread_id: (incoming.thread_id != 0).then_some(incoming.thread_id),
+        // In a group it must be seen who is answered; in a private chat it would be noise.
+        reply_to: (!private).then_some(incoming.message_id),
+        private,
+    }
+}
+
+/// Sends all parts and says how the job ends. `suspect`: parts without an id may have been sent already, by an attempt that was
+/// cut short or a preview that was never confirmed.
+pub(crate) async fn deliver(context: &Context, parts: Vec<Part>, suspect: bool) -> Result<Ended, Failure> {
+    let mut address = address(&context.incoming);
+    let chats = context.services.chats();
+    let several = parts.len() > 1;
+    let mut ids = Vec::with_capacity(parts.len());
+    for (number, part) in parts.into_iter().enumerate() {
+        let Some(body) = part.body else { continue };
+        let id = match deliver_part(context, &mut address, part.message_id, &body, suspect).await {
+            Ok(id) => id,
+            Err(OutError::Blocked) => {
+                chats
+                    .set_closed(context.bot.id, context.incoming.chat_external_id, true)
+                    .await?;
+                return Ok(Ended::Done);
+            }
+            Err(OutError::Gone(reason)) => return Ok(Ended::Dead { error: reason }),
+            Err(OutError::Retry(after)) => {
+                return Ok(Ended::Retry {
+                    after: Some(after),
+                    error: "the chat cannot be written to now".to_owned(),
+                });
+            }
+            Err(error) => {
+                return Ok(Ended::Retry {
+                    after: None,
+                    error: error.to_string(),
+                });
+            }
+        };
+        ids.push(id);
+        if several {
+            chats.sent(context.job.id, number, &[id]).await?;
+        }
+    }
+    Ok(Ended::Delivered(ids))
+}
+
+async fn deliver_part(
+    context: &Context,
+    address: &mut Address,
+    known: Option<i64>,
+    body: &RichText,
+    suspect: bool,
+) -> Result<i64, OutError> {
+    if let Some(id) = known {
+        match context.out.edit(address, id, body, true).await {
+            Ok(()) => return Ok(id),
+            // Deleted by the user meanwhile: the answer still has to arrive.
+            Err(OutError::NoMessage) => {}
+            Err(error) => return Err(error),
+        }
+    } else if suspect && let Some(id) = find(context, address, body).await? {
+        return Ok(id);
+    }
+    match context.out.send(address, body).await {
+        Err(OutError::Undecided) => {
+            metrics::counter!("botdeck_sends_undecided_total").increment(1);
+            match find(context, address, body).await? {
+                Some(id) => Ok(id),
+                None => context.out.send(address, body).await,
+            }
+        }
+        Err(OutError::Moved(chat)) => {
+            address.chat_id = chat;
+            context.out.send(address, body).await
+        }
+        // An entity Telegram does not like must not cost the user the answer.
+        Err(OutError::Gone(_)) if !body.entities.is_empty() => {
+            let plain = RichText {
+                text: body.text.clone(),
+                entities: Vec::new(),
+            };
+            context.out.send(address, &plain).await
+        }
+        other => other,
+    }
+}
+
+async fn find(context: &Context, address: &Address, body: &RichText) -> Result<Option<i64>, OutError> {
+    let after = context.incoming.message_id;
+    let known = context
+        .services
+        .chats()
+        .known_ids(&context.incoming.chat_key(), after)
+        .await;
+    let known: HashSet<i64> = known
+        .map_err(|_| OutError::Retry(std::time::Duration::from_secs(1)))?
+        .into_iter()
+        .collect();
+    let found = context.out.find_lost(address, after, &known, body).await?;
+    metrics::counter!("botdeck_lost_sends_total", "found" => if found.is_some() { "yes" } else { "no" }).increment(1);
+    Ok(found)
+}
+
+/// True when an earlier attempt at this job may have sent something.
+pub(crate) fn tried_before(job: &Claimed) -> bool {
+    job.attempt > 1
+}

@@ -1,0 +1,102 @@
+//! The main thing: a question goes to the model, its answer to the chat.
+
+use std::time::Duration;
+
+use domain::views::BotTransport;
+use gateway::{Answer, Finish};
+use services::{Begin, Change, Question, Refusal};
+
+use super::{Context, Failure, Handled};
+use crate::{
+    delivery::{deliver, tried_before},
+    preview::{Preview, Shown},
+    render::{render, render_with_note},
+    texts,
+};
+
+pub(crate) async fn answer(context: Context) -> Handled {
+    let persona = &context.bot.persona;
+    let model = context.bot.model.as_deref();
+    match context
+        .services
+        .chats()
+        .begin(&context.job, &context.incoming, &context.known, persona, model)
+        .await?
+    {
+        Begin::Refused(refusal) => refuse(&context, refusal).await,
+        Begin::Ask(question) => ask(&context, &question).await,
+    }
+}
+
+async fn refuse(context: &Context, refusal: Refusal) -> Handled {
+    let text = match refusal.limit {
+        Some((kind, limit, resets_at)) => {
+            texts::limit_reached(context.lang, kind, limit, resets_at, context.services.now())
+        }
+        None => texts::failed(context.lang, refusal.code),
+    };
+    context.reply(text, Some(refusal.code), Change::None).await
+}
+
+async fn ask(context: &Context, question: &Question) -> Handled {
+    let preview = Preview::start(context, pause(context.bot.transport), shown_before(context).await?);
+    let answer = context
+        .services
+        .gateway()
+        .answer(&question.request, &context.cancel, |text| preview.show(text))
+        .await;
+    let shown = preview.finish().await;
+    let bodies = match note(context, &answer) {
+        None => render(&answer.text),
+        Some(note) if answer.text.trim().is_empty() => vec![texts::rich(note)],
+        Some(note) => render_with_note(&answer.text, &note),
+    };
+    let chats = context.services.chats();
+    if !chats
+        .settle(
+            &context.job,
+            &context.incoming,
+            &context.known,
+            question,
+            &answer,
+            &bodies,
+        )
+        .await?
+    {
+        return Err(Failure::LeaseLost);
+    }
+    let suspect = shown.unsure || tried_before(&context.job);
+    deliver(context, shown.join(bodies), suspect).await
+}
+
+/// What an earlier attempt, cut short before its answer was complete, left standing in the chat.
+async fn shown_before(context: &Context) -> Result<Shown, Failure> {
+    if !tried_before(&context.job) {
+        return Ok(Shown::default());
+    }
+    let parts = context.services.chats().parts(context.job.id).await?;
+    let unsure = parts.iter().any(|part| part.message_id.is_none());
+    Ok(Shown {
+        ids: parts.iter().map_while(|part| part.message_id).collect(),
+        unsure,
+    })
+}
+
+/// What is said below the text when it is not a whole answer.
+fn note(context: &Context, answer: &Answer) -> Option<String> {
+    match (&answer.finish, &answer.failure) {
+        (Finish::Complete(_), None) => None,
+        (Finish::Stopped, _) => Some(texts::stopped_suffix(context.lang)),
+        (_, Some(failure)) if answer.text.trim().is_empty() => Some(texts::failed(context.lang, failure.code())),
+        (_, Some(failure)) => Some(texts::cut_suffix(context.lang, failure.code())),
+        (_, None) => None,
+    }
+}
+
+/// How often a message may change while its answer is made: Telegram's pace is about one a second, a browser's is the eye's.
+fn pause(transport: BotTransport) -> Duration {
+    match transport {
+        BotTransport::Telegram => Duration::from_millis(1000),
+        BotTransport::Browser => Duration::from_millis(120),
+    }
+}

@@ -1,0 +1,199 @@
+//! Keeps one listener running for each enabled bot whose lease this replica holds.
+
+use std::{collections::HashMap, time::Duration};
+
+use domain::{
+    BotId, Lang,
+    views::{BotTransport, IntakeMode},
+};
+use secrecy::ExposeSecret;
+use services::{BotIdentity, BotRecord};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{ALLOWED_UPDATES, polling};
+use crate::{
+    runtime::Runtime,
+    telegram::{TelegramClient, TelegramError},
+    texts,
+};
+
+/// A lease is renewed every third of this; after a crash another replica takes over within it.
+const LEASE: Duration = Duration::from_secs(9);
+const ROUND: Duration = Duration::from_secs(3);
+const WEBHOOK_CONNECTIONS: u32 = 40;
+
+/// What intake needs to know of the deployment.
+#[derive(Clone, Debug)]
+pub struct IntakeSettings {
+    /// Names this replica in leases.
+    pub replica: String,
+    /// Where Telegram reaches us; without it there are no webhooks.
+    pub public_url: Option<String>,
+}
+
+struct Listener {
+    /// What the listener was started with; a change starts it anew.
+    fingerprint: String,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// Runs until `stop`, then gives all leases back, so that another replica need not wait.
+pub async fn supervise(runtime: Runtime, settings: IntakeSettings, stop: CancellationToken) {
+    let mut listeners: HashMap<BotId, Listener> = HashMap::new();
+    let bots = runtime.services().bots();
+    loop {
+        match bots.all().await {
+            Ok(all) => round(&runtime, &settings, &mut listeners, all).await,
+            // The listeners go on: their leases outlast a short absence of the database.
+            Err(error) => warn!(error = %error, "The list of bots could not be read"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = bots.changed() => {}
+            () = tokio::time::sleep(ROUND) => {}
+        }
+    }
+    for (id, listener) in listeners {
+        end(&runtime, &settings, id, listener).await;
+    }
+}
+
+async fn round(
+    runtime: &Runtime,
+    settings: &IntakeSettings,
+    listeners: &mut HashMap<BotId, Listener>,
+    bots: Vec<BotRecord>,
+) {
+    let wanted = |bot: &BotRecord| bot.enabled && bot.transport == BotTransport::Telegram;
+    let gone: Vec<BotId> = listeners
+        .iter()
+        .filter(|(id, listener)| {
+            let bot = bots.iter().find(|bot| bot.id == **id);
+            bot.is_none_or(|bot| !wanted(bot) || fingerprint(bot) != listener.fingerprint)
+        })
+        .map(|(id, _)| *id)
+        .collect();
+    for id in gone {
+        if let Some(listener) = listeners.remove(&id) {
+            end(runtime, settings, id, listener).await;
+        }
+    }
+    for bot in bots.into_iter().filter(wanted) {
+        let held = match runtime.services().bots().lease(bot.id, &settings.replica, LEASE).await {
+            Ok(held) => held,
+            Err(error) => {
+                warn!(bot.id = %bot.id, error = %error, "A lease could not be renewed");
+                continue;
+            }
+        };
+        let running = listeners
+            .get(&bot.id)
+            .is_some_and(|listener| !listener.task.is_finished());
+        if held && !running {
+            listeners.insert(bot.id, start(runtime, settings, bot));
+        } else if !held && let Some(listener) = listeners.remove(&bot.id) {
+            warn!(bot.id = %bot.id, "The lease of bot {} went to another replica", bot.id);
+            listener.stop.cancel();
+        }
+    }
+}
+
+fn start(runtime: &Runtime, settings: &IntakeSettings, bot: BotRecord) -> Listener {
+    let stop = CancellationToken::new();
+    let fingerprint = fingerprint(&bot);
+    let task = tokio::spawn(listen(runtime.clone(), settings.clone(), bot, stop.clone()));
+    Listener {
+        fingerprint,
+        stop,
+        task,
+    }
+}
+
+async fn end(runtime: &Runtime, settings: &IntakeSettings, id: BotId, listener: Listener) {
+    info!(bot.id = %id, "Intake of bot {id} stops");
+    listener.stop.cancel();
+    let _ = listener.task.await;
+    if let Err(error) = runtime.services().bots().release(id, &settings.replica).await {
+        warn!(bot.id = %id, error = %error, "A lease could not be given back; it runs out by itself");
+    }
+}
+
+/// Whatever makes it necessary to listen anew. Holds the token, so it is never shown.
+fn fingerprint(bot: &BotRecord) -> String {
+    format!(
+        "{:?} {}",
+        bot.mode,
+        bot.token.as_ref().map(ExposeSecret::expose_secret).unwrap_or_default()
+    )
+}
+
+async fn listen(runtime: Runtime, settings: IntakeSettings, mut bot: BotRecord, stop: CancellationToken) {
+    let Some(token) = &bot.token else { return };
+    let client = runtime.client(token);
+    let mut pause = Duration::from_millis(500);
+    loop {
+        let prepared = tokio::select! {
+            () = stop.cancelled() => return,
+            prepared = prepare(&runtime, &settings, &mut bot, &client) => prepared,
+        };
+        let Err(error) = prepared else { break };
+        warn!(bot.id = %bot.id, error = %error, "Bot {} cannot start yet", bot.id);
+        let _ = runtime
+            .services()
+            .bots()
+            .set_fault(bot.id, Some(&error.to_string()))
+            .await;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(60)),
+        }
+    }
+    let _ = runtime.services().bots().set_fault(bot.id, None).await;
+    match bot.mode {
+        IntakeMode::Polling => polling::poll(runtime.services().clone(), bot, client, stop).await,
+        // The webhook route does the rest; this task only keeps the place.
+        IntakeMode::Webhook => stop.cancelled().await,
+    }
+}
+
+/// Learns who the bot is, then tells Telegram how it listens. Pending updates are never dropped.
+async fn prepare(
+    runtime: &Runtime,
+    settings: &IntakeSettings,
+    bot: &mut BotRecord,
+    client: &TelegramClient,
+) -> Result<(), TelegramError> {
+    let identity = BotIdentity::from(client.get_me().await?);
+    if bot.username != identity.username || bot.name != identity.name {
+        if let Err(error) = runtime.services().bots().set_identity(bot.id, &identity).await {
+            warn!(bot.id = %bot.id, error = %error, "The bot's name could not be stored");
+        }
+        (bot.name, bot.username) = (identity.name, identity.username);
+    }
+    match (bot.mode, &settings.public_url) {
+        (IntakeMode::Webhook, Some(url)) => {
+            let url = format!("{}/telegram/{}", url.trim_end_matches('/'), bot.id);
+            let secret = runtime.services().keys().webhook_secret(bot.id);
+            client
+                .set_webhook(&url, &secret, ALLOWED_UPDATES, WEBHOOK_CONNECTIONS)
+                .await?;
+            info!(bot.id = %bot.id, "The webhook of bot {} is registered", bot.id);
+        }
+        (IntakeMode::Webhook, None) => {
+            return Err(TelegramError::BadRequest(
+                "BOTDECK_PUBLIC_URL is not set, so Telegram cannot reach a webhook".to_owned(),
+            ));
+        }
+        (IntakeMode::Polling, _) => client.delete_webhook().await?,
+    }
+    // Nice to have: a bot without its menu of commands still answers.
+    for (tag, lang) in [(None, Lang::En), (Some(Lang::Ru), Lang::Ru)] {
+        if let Err(error) = client.set_my_commands(tag, &texts::commands(lang)).await {
+            warn!(bot.id = %bot.id, error = %error, "The menu of commands could not be set");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! Showing an answer while it is made. Previews are speed, not truth: they may be skipped and never delay the answer.
+
+use std::time::Duration;
+
+use services::Part;
+use tokio::sync::watch;
+
+use crate::{delivery, handlers::Context, render::render, telegram::OutError};
+
+/// An answer that takes longer than this to begin gets "typing…".
+const TYPING_AFTER: Duration = Duration::from_millis(400);
+/// An answer that is complete before this is sent whole: one call instead of several.
+const FIRST_AFTER: Duration = Duration::from_millis(700);
+
+/// A running preview. Feed it with the text so far, then take what it has sent.
+pub(crate) struct Preview {
+    text: watch::Sender<String>,
+    task: tokio::task::JoinHandle<Shown>,
+}
+
+/// What a preview has left in the chat.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
+    /// Message ids from part 0 on.
+    pub ids: Vec<i64>,
+    /// A message was sent whose id is not known.
+    pub unsure: bool,
+}
+
+impl Shown {
+    /// The final parts with the ids of those that stand in the chat already.
+    pub fn join(&self, bodies: Vec<domain::views::RichText>) -> Vec<Part> {
+        let bodies = bodies.into_iter().enumerate();
+        bodies
+            .map(|(number, body)| Part {
+                body: Some(body),
+                message_id: self.ids.get(number).copied(),
+            })
+            .collect()
+    }
+}
+
+impl Preview {
+    /// `pause`: between two changes of a message; the pace of the transport may stretch it.
+    pub fn start(context: &Context, pause: Duration, shown: Shown) -> Self {
+        let (text, changes) = watch::channel(String::new());
+        let context = context.clone();
+        let task = tokio::spawn(run(context, pause, changes, shown));
+        Self { text, task }
+    }
+
+    /// The text so far.
+    pub fn show(&self, text: &str) {
+        self.text.send_replace(text.to_owned());
+    }
+
+    /// Waits for a call that is under way and says what stands in the chat.
+    pub async fn finish(self) -> Shown {
+        drop(self.text);
+        self.task.await.unwrap_or(Shown {
+            ids: Vec::new(),
+            unsure: true,
+        })
+    }
+}
+
+async fn run(context: Context, pause: Duration, mut changes: watch::Receiver<String>, mut shown: Shown) -> Shown {
+    let address = delivery::address(&context.incoming);
+    tokio::select! {
+        // `changed` fails when the answer is complete.
+        changed = changes.changed() => if changed.is_err() { return shown },
+        () = tokio::time::sleep(TYPING_AFTER) => {
+            let _ = context.out.typing(&address).await;
+            if !wait(&mut changes, TYPING_EVERY, &context, &address).await { return shown }
+        }
+    }
+    if !pause_or_end(&mut changes, FIRST_AFTER.min(pause * 4)).await {
+        return shown;
+    }
+    loop {
+        let text = changes.borrow_and_update().clone();
+        if !text.trim().is_empty() && !step(&context, &address, &text, &mut shown).await {
+            return shown;
+        }
+        if !pause_or_end(&mut changes, pause).await || (!has_new(&changes) && changes.changed().await.is_err()) {
+            return shown;
+        }
+    }
+}
+
+/// "typing…" lasts five seconds at most.
+const TYPING_EVERY: Duration = Duration::from_millis(4500);
+
+async fn wait(
+    changes: &mut watch::Receiver<String>,
+    every: Duration,
+    context: &Context,
+    address: &crate::telegram::Address,
+) -> bool {
+    loop {
+        tokio::select! {
+            changed = changes.changed() => return changed.is_ok(),
+            () = tokio::time::sleep(every) => { let _ = context.out.typing(address).await; }
+        }
+    }
+}
+
+fn has_new(changes: &watch::Receiver<String>) -> bool {
+    changes.has_changed().unwrap_or(true)
+}
+
+/// Waits, but not longer than the answer takes; false when it is complete.
+async fn pause_or_end(changes: &mut watch::Receiver<String>, pause: Duration) -> bool {
+    let ended = async { while changes.changed().await.is_ok() {} };
+    // The receiver marks what it saw; the caller reads the latest text anyway.
+    tokio::time::timeout(pause, ended).await.is_err()
+}
+
+/// Brings the chat up to the text so far; false when previews are over for this answer.
+async fn step(context: &Context, address: &crate::telegram::Address, text: &str, shown: &mut Shown) -> bool {
+    let parts = render(text);
+    let Some(last) = parts.last() else { return true };
+    if shown.ids.len() == parts.len() {
+        let Some(&id) = shown.ids.last() else { return true };
+        return context.out.preview_edit(address, id, last).await.is_ok();
+    }
+    // One message is full: it gets its final form, and the next one begins.
+    if let (Some(&id), Some(full)) = (shown.ids.last(), parts.get(shown.ids.len().wrapping_sub(1)))
+        && context.out.edit(address, id, full, true).await.is_err()
+    {
+        return false;
+    }
+    let number = shown.ids.len();
+    let Some(body) = parts.get(number) else { return true };
+    let chats = context.services.chats();
+    if chats
+        .begin_preview(context.job.id, &context.incoming.chat_key(), number)
+        .await
+        .is_err()
+    {
+        return false;
+    }
+    match context.out.send(address, body).await {
+        Ok(id) => {
+            shown.ids.push(id);
+            chats.sent(context.job.id, number, &[id]).await.is_ok()
+        }
+        Err(error) => {
+            shown.unsure |= error == OutError::Undecided;
+            false
+        }
+    }
+}

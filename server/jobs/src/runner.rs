@@ -1,0 +1,229 @@
+//! One worker process: takes what may run, as long as it has hands free.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bot::Runtime;
+use services::{Claimed, Ended, LEASE, Services};
+use tokio::{sync::Semaphore, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+use uuid::Uuid;
+
+/// How long an idle worker waits before it looks again for what other processes have accepted. Work accepted in this process
+/// wakes it at once.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// `/stop` is to be felt within a second.
+const LOOK_FOR_STOPS: Duration = Duration::from_millis(250);
+/// What is running gets this long to end when the process is asked to stop.
+const GRACE: Duration = Duration::from_secs(20);
+/// Jobs of workers that went away are looked for this often.
+const RECOVER_EVERY: Duration = Duration::from_secs(2);
+
+/// What a worker needs to know.
+#[derive(Clone, Debug)]
+pub struct RunnerSettings {
+    /// Names this process in the queue.
+    pub worker: String,
+    /// Jobs at once.
+    pub concurrency: usize,
+}
+
+/// The jobs in hand, by lease token, with what stops each.
+type InHand = Arc<Mutex<HashMap<Uuid, CancellationToken>>>;
+
+/// Works until `stop`, then lets what is running end for up to 20 seconds and gives the rest back.
+pub async fn run(runtime: Runtime, settings: RunnerSettings, stop: CancellationToken) {
+    info!(worker = %settings.worker, concurrency = settings.concurrency, "Worker {} starts", settings.worker);
+    let services = runtime.services().clone();
+    let queue = services.queue();
+    let in_hand = InHand::default();
+    let keepers = CancellationToken::new();
+    let mut keeping = JoinSet::new();
+    keeping.spawn(keep_leases(services.clone(), in_hand.clone(), keepers.clone()));
+    keeping.spawn(watch_stops(services.clone(), in_hand.clone(), keepers.clone()));
+    keeping.spawn(recover(services.clone(), keepers.clone()));
+
+    let hands = Arc::new(Semaphore::new(settings.concurrency));
+    let mut running = JoinSet::new();
+    while !stop.is_cancelled() {
+        while running.try_join_next().is_some() {}
+        let free = hands.available_permits();
+        let claimed = if free == 0 {
+            Vec::new()
+        } else {
+            let limit = i64::try_from(free.min(32)).unwrap_or(32);
+            services
+                .queue()
+                .claim(&settings.worker, limit)
+                .await
+                .unwrap_or_else(|error| {
+                    error!(error = %error, "Jobs could not be taken");
+                    Vec::new()
+                })
+        };
+        let idle = claimed.is_empty();
+        for job in claimed {
+            let Ok(permit) = hands.clone().acquire_owned().await else {
+                break;
+            };
+            let (runtime, services, in_hand) = (runtime.clone(), services.clone(), in_hand.clone());
+            running.spawn(async move {
+                work(&runtime, &services, &in_hand, job).await;
+                drop(permit);
+            });
+        }
+        if idle {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = queue.work_arrived() => {}
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
+            }
+        }
+        metrics::gauge!("botdeck_jobs_running").set(lossy(running.len()));
+    }
+    finish(running, &in_hand).await;
+    keepers.cancel();
+    while keeping.join_next().await.is_some() {}
+    info!(worker = %settings.worker, "Worker {} has stopped", settings.worker);
+}
+
+/// Works one job off. A panic in it is that job's failure and nobody else's.
+async fn work(runtime: &Runtime, services: &Services, in_hand: &InHand, job: Claimed) {
+    let cancel = CancellationToken::new();
+    let token = job.token;
+    lock(in_hand).insert(token, cancel.clone());
+    let started = std::time::Instant::now();
+    let handled = tokio::spawn({
+        let (runtime, job) = (runtime.clone(), job.clone());
+        async move { runtime.handle(job, cancel).await.1 }
+    });
+    let ended = handled.await.unwrap_or_else(|panic| {
+        error!(job.id = %job.id, "A job panicked");
+        Ended::Retry {
+            after: None,
+            error: format!("panic: {panic}"),
+        }
+    });
+    let outcome = outcome(&ended);
+    // A short absence of the database must not make a finished job run again.
+    for pause in [100, 300, 1000, 0] {
+        match services.queue().end(&job, ended.clone()).await {
+            Ok(true) => break,
+            Ok(false) => {
+                debug!(job.id = %job.id, "A job was ended by somebody else");
+                break;
+            }
+            Err(error) => warn!(job.id = %job.id, error = %error, "A job could not be ended"),
+        }
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+    }
+    lock(in_hand).remove(&token);
+    metrics::counter!("botdeck_jobs_total", "outcome" => outcome).increment(1);
+    metrics::histogram!("botdeck_job_seconds").record(started.elapsed().as_secs_f64());
+}
+
+fn outcome(ended: &Ended) -> &'static str {
+    match ended {
+        Ended::Done | Ended::Delivered(_) => "done",
+        Ended::Retry { .. } => "retry",
+        Ended::Dead { .. } => "dead",
+        Ended::Returned => "returned",
+    }
+}
+
+/// Renews all leases with one statement; a job whose lease is lost is stopped, since another worker has it.
+async fn keep_leases(services: Services, in_hand: InHand, stop: CancellationToken) {
+    while sleep_or_stop(LEASE / 3, &stop).await {
+        let tokens: Vec<Uuid> = lock(&in_hand).keys().copied().collect();
+        if tokens.is_empty() {
+            continue;
+        }
+        match services.queue().heartbeat(&tokens).await {
+            Ok(kept) => {
+                let held = lock(&in_hand);
+                for token in tokens.iter().filter(|token| !kept.contains(token)) {
+                    if let Some(cancel) = held.get(token) {
+                        cancel.cancel();
+                    }
+                }
+            }
+            Err(error) => warn!(error = %error, "Leases could not be renewed"),
+        }
+    }
+}
+
+/// Finds the jobs that somebody wants stopped, on whichever replica that was said.
+async fn watch_stops(services: Services, in_hand: InHand, stop: CancellationToken) {
+    while sleep_or_stop(LOOK_FOR_STOPS, &stop).await {
+        let tokens: Vec<Uuid> = lock(&in_hand)
+            .iter()
+            .filter(|(_, cancel)| !cancel.is_cancelled())
+            .map(|(token, _)| *token)
+            .collect();
+        if tokens.is_empty() {
+            continue;
+        }
+        match services.queue().cancelled(&tokens).await {
+            Ok(wanted) => {
+                let held = lock(&in_hand);
+                wanted
+                    .iter()
+                    .filter_map(|token| held.get(token))
+                    .for_each(CancellationToken::cancel);
+            }
+            Err(error) => warn!(error = %error, "It could not be seen which jobs are to stop"),
+        }
+    }
+}
+
+async fn recover(services: Services, stop: CancellationToken) {
+    loop {
+        if let Err(error) = services.queue().recover().await {
+            warn!(error = %error, "Jobs of workers that went away could not be recovered");
+        }
+        if !sleep_or_stop(RECOVER_EVERY, &stop).await {
+            return;
+        }
+    }
+}
+
+/// What does not end in time stays leased and comes back by itself: the reservation and what was shown are kept.
+async fn finish(mut running: JoinSet<()>, in_hand: &InHand) {
+    if running.is_empty() {
+        return;
+    }
+    info!(
+        jobs = running.len(),
+        "{} running jobs get {} s to end",
+        running.len(),
+        GRACE.as_secs()
+    );
+    let all = async { while running.join_next().await.is_some() {} };
+    if tokio::time::timeout(GRACE, all).await.is_err() {
+        let left = lock(in_hand).len();
+        warn!(
+            jobs = left,
+            "{left} jobs did not end in time; they will be run again elsewhere"
+        );
+    }
+}
+
+async fn sleep_or_stop(time: Duration, stop: &CancellationToken) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => false,
+        () = tokio::time::sleep(time) => true,
+    }
+}
+
+fn lock(in_hand: &InHand) -> std::sync::MutexGuard<'_, HashMap<Uuid, CancellationToken>> {
+    in_hand.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a number of jobs is far below 2^52")]
+fn lossy(count: usize) -> f64 {
+    count as f64
+}

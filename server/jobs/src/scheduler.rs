@@ -1,0 +1,42 @@
+//! What is done by the clock. Safe on every replica at once: each step is idempotent and locks what it must.
+
+use std::time::Duration;
+
+use services::Services;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+const TIDY_EVERY: Duration = Duration::from_secs(600);
+const MEASURE_EVERY: Duration = Duration::from_secs(5);
+
+/// Runs until `stop`.
+pub async fn schedule(services: Services, stop: CancellationToken) {
+    info!("Scheduler starts");
+    let mut tidy = tokio::time::interval(TIDY_EVERY);
+    let mut measure = tokio::time::interval(MEASURE_EVERY);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tidy.tick() => {
+                if let Err(error) = services.queue().tidy().await {
+                    error!(error = %error, "Housekeeping failed; it is tried again in {} s", TIDY_EVERY.as_secs());
+                }
+            }
+            _ = measure.tick() => measure_once(&services).await,
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts and milliseconds are far below 2^52")]
+async fn measure_once(services: &Services) {
+    let _ = services.rate().ping().await;
+    match services.queue().state().await {
+        Ok(state) => {
+            metrics::gauge!("botdeck_queue_depth", "state" => "waiting").set(state.waiting as f64);
+            metrics::gauge!("botdeck_queue_depth", "state" => "running").set(state.running as f64);
+            metrics::gauge!("botdeck_queue_depth", "state" => "dead").set(state.dead as f64);
+            metrics::gauge!("botdeck_queue_oldest_seconds").set(state.oldest_ms.unwrap_or(0) as f64 / 1000.0);
+        }
+        Err(error) => error!(error = %error, "The queue could not be measured"),
+    }
+}
