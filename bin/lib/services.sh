@@ -21,9 +21,19 @@ if [ "$(id -u)" = 0 ]; then
 fi
 as_service() {
   if [ -n "$service_user" ]; then
-    setpriv --reuid="$service_user" --regid="$service_user" --init-groups -- "$@"
+    setpriv --reuid="$service_user" --regid="$service_user" --init-groups -- "$@" 9>&-
   else
-    "$@"
+    "$@" 9>&-
+  fi
+}
+
+# bin/run and bin/botdeck may start the same servers at the same moment: one after the other. The lock goes with the process
+# that holds it (and not with the servers it starts: 9>&- above). macOS has no flock, and does without.
+lock() {
+  mkdir -p "$1"
+  if command -v flock >/dev/null 2>&1; then
+    exec 9>"$1/services.lock"
+    flock -w 120 9 || die "another process has been starting or stopping the servers in $1 for two minutes"
   fi
 }
 
@@ -158,6 +168,7 @@ print_urls() {
 }
 
 stop_all() {
+  [ -d "$1" ] || return 0
   locate "$1"
   bin=
   if pg_pid >/dev/null; then
@@ -184,6 +195,7 @@ case "$command" in
     what="${*:2}"
     what="${what:-postgres redis}"
     locate "$1"
+    lock "$dir"
     # Whose the throw-away servers are: when that process is gone, anyone may sweep them.
     if [ -n "$throwaway" ]; then echo "${BOTDECK_OWNER:-$PPID}" >"$dir/throwaway"; fi
     make_dirs
@@ -193,6 +205,7 @@ case "$command" in
     print_urls
     ;;
   stop)
+    [ ! -d "$1" ] || lock "$1"
     stop_all "$1"
     ;;
   urls)
