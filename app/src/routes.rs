@@ -360,7 +360,7 @@ pub fn Switches() -> impl IntoView {
     view! {
         <form method="post" action=SetLang::PATH>
             <input type="hidden" name="lang" value=other.tag() />
-            <button type="submit" class="button ghost" lang=other.tag() aria-label=other_words title=other_words>
+            <button type="submit" class="button ghost language" lang=other.tag() aria-label=other_words title=other_words>
                 <Icon glyph=Glyph::Globe />
                 <span>{other.tag().to_uppercase()}</span>
             </button>

@@ -14,11 +14,13 @@ pub struct ChartPoint {
     pub faults: i64,
 }
 
-const WIDTH: i64 = 720;
-const HEIGHT: i64 = 168;
-const LEFT: i64 = 44;
-const TOP: i64 = 10;
-const BASE: i64 = 140;
+/// Height of the drawing; it is stretched to whatever room there is, so that labels stay readable beside it at any width.
+const HEIGHT: i64 = 1000;
+/// Width of one bar's place.
+const STEP: i64 = 100;
+const BAR: i64 = 66;
+/// A label under every sixth bar: they do not collide even on a telephone.
+const LABEL_EVERY: usize = 6;
 
 /// Bars over time with a second, stacked series for what failed.
 #[component]
@@ -41,28 +43,18 @@ pub fn Chart(
             .max()
             .unwrap_or(0),
     );
-    let count = i64::try_from(points.len().max(1)).unwrap_or(1);
-    let step = (WIDTH - LEFT) * 100 / count;
-    let bar_width = (step * 64 / 100).max(200);
-    let height_of = move |value: i64| (value.max(0) * (BASE - TOP) * 100) / top.max(1);
-    // Hundredths of a unit, written as decimals: exact on both sides of hydration, unlike floats.
-    let unit = |hundredths: i64| format!("{}.{:02}", hundredths / 100, hundredths % 100);
+    let width = STEP * i64::try_from(points.len().max(1)).unwrap_or(1);
+    let height_of = move |value: i64| (value.max(0) * HEIGHT) / top.max(1);
     let grid = [0, top / 2, top].map(|value| {
-        let y = unit(BASE * 100 - height_of(value));
-        view! {
-            <g>
-                <line class="chart-grid" x1=LEFT.to_string() x2=WIDTH.to_string() y1=y.clone() y2=y.clone() />
-                <text class="chart-label" x=(LEFT - 8).to_string() y=y dy="4" text-anchor="end">{group(value)}</text>
-            </g>
-        }
+        let y = (HEIGHT - height_of(value)).to_string();
+        view! { <line class="chart-grid" x1="0" x2=width.to_string() y1=y.clone() y2=y /> }
     });
     let bars = points
         .iter()
-        .enumerate()
-        .map(|(index, point)| {
-            let index = i64::try_from(index).unwrap_or(0);
-            let x = LEFT * 100 + index * step + (step - bar_width) / 2;
-            let faults = height_of(point.faults.min(point.value.max(point.faults)));
+        .zip((0..).step_by(100))
+        .map(|(point, start)| {
+            let x = (start + (STEP - BAR) / 2).to_string();
+            let faults = height_of(point.faults);
             let good = height_of((point.value - point.faults).max(0));
             let tip = format!(
                 "{}: {} {}, {} {}",
@@ -72,44 +64,32 @@ pub fn Chart(
                 group(point.faults),
                 fault_name
             );
-            // A label under every sixth bar: they do not collide at any width.
-            let label = (index % 6 == 0).then(|| {
-                view! {
-                    <text class="chart-label" x=unit(x + bar_width / 2) y=(BASE + 18).to_string() text-anchor="middle">
-                        {point.label.clone()}
-                    </text>
-                }
-            });
             view! {
                 <g class="chart-column">
                     <title>{tip}</title>
-                    <rect
-                        class="chart-hit"
-                        x=unit(LEFT * 100 + index * step)
-                        y=TOP.to_string()
-                        width=unit(step)
-                        height=(BASE - TOP).to_string()
-                    />
+                    <rect class="chart-hit" x=start.to_string() y="0" width=STEP.to_string() height=HEIGHT.to_string() />
                     <rect
                         class="chart-good"
-                        x=unit(x)
-                        y=unit(BASE * 100 - good)
-                        width=unit(bar_width)
-                        height=unit(good)
-                        rx="2"
+                        x=x.clone()
+                        y=(HEIGHT - good).to_string()
+                        width=BAR.to_string()
+                        height=good.to_string()
                     />
                     <rect
                         class="chart-fault"
-                        x=unit(x)
-                        y=unit(BASE * 100 - good - faults)
-                        width=unit(bar_width)
-                        height=unit(faults)
-                        rx="2"
+                        x=x
+                        y=(HEIGHT - good - faults).to_string()
+                        width=BAR.to_string()
+                        height=faults.to_string()
                     />
-                    {label}
                 </g>
             }
         })
+        .collect_view();
+    let below = points
+        .iter()
+        .step_by(LABEL_EVERY)
+        .map(|point| view! { <span>{point.label.clone()}</span> })
         .collect_view();
     let rows = points
         .iter()
@@ -129,11 +109,26 @@ pub fn Chart(
                 <span><i class="dot good"></i>{value_name}</span>
                 <span><i class="dot fault"></i>{fault_name}</span>
             </figcaption>
-            <svg viewBox=format!("0 0 {WIDTH} {HEIGHT}") role="img" aria-label=format!("{title}. {summary}")>
-                <desc>{summary.clone()}</desc>
-                {grid.collect_view()}
-                {bars}
-            </svg>
+            <div class="chart-body">
+                <div class="chart-y" aria-hidden="true">
+                    <span>{group(top)}</span>
+                    <span>{group(top / 2)}</span>
+                    <span>"0"</span>
+                </div>
+                <svg
+                    viewBox=format!("0 0 {width} {HEIGHT}")
+                    preserveAspectRatio="none"
+                    role="img"
+                    aria-label=format!("{title}. {summary}")
+                >
+                    <desc>{summary.clone()}</desc>
+                    {grid.collect_view()}
+                    {bars}
+                </svg>
+                <div class="chart-x" aria-hidden="true">
+                    {below}
+                </div>
+            </div>
             <details class="chart-table">
                 <summary>{t.chart_as_table}</summary>
                 <table class="table">
@@ -156,7 +151,7 @@ pub fn Chart(
 fn ceiling(value: i64) -> i64 {
     let mut unit = 1_i64;
     loop {
-        for step in [4, 10, 20] {
+        for step in [4, 6, 8, 10, 12, 16, 20, 30] {
             if value <= unit.saturating_mul(step) {
                 return unit.saturating_mul(step);
             }

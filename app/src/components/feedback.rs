@@ -108,11 +108,14 @@ pub fn Skeleton(#[prop(default = 6)] rows: usize) -> impl IntoView {
 /// A whole page that could not be shown: with the status of its failure, and for those who are signed out the way in.
 #[component]
 pub fn PageError(error: AppError) -> impl IntoView {
+    // Who is signed out is redirected by the layout's guard; a status set here would undo that.
     #[cfg(feature = "ssr")]
-    crate::ssr::set_status(error.code);
+    if error.code != ErrorCode::SignedOut {
+        crate::ssr::set_status(error.code);
+    }
     let t = use_texts();
     if error.code == ErrorCode::SignedOut {
-        // On the server the guard of the layout redirects. In the browser the session has ended while the page was open.
+        // In the browser: the session has ended while the page was open.
         let here = use_location();
         let navigate = use_navigate();
         Effect::new(move |_| {

@@ -54,8 +54,10 @@ pub fn Card(
     view! {
         <section class="card" class:flush=flush aria-labelledby=id>
             <header class="card-head">
-                <h2 id=id>{title}</h2>
-                {(!note.is_empty()).then(|| view! { <p class="muted">{note}</p> })}
+                <div class="card-title">
+                    <h2 id=id>{title}</h2>
+                    {(!note.is_empty()).then(|| view! { <p class="muted">{note}</p> })}
+                </div>
             </header>
             {children()}
         </section>

@@ -101,6 +101,21 @@ fn plural(lang: Lang, n: i64, forms: [&'static str; 3]) -> &'static str {
     }
 }
 
+/// A phrase with a capital and a full stop.
+fn sentence(phrase: &str) -> String {
+    let mut letters = phrase.chars();
+    let first = letters
+        .next()
+        .map(|first| first.to_uppercase().to_string())
+        .unwrap_or_default();
+    let stop = if phrase.ends_with(['.', '!', '?', '…']) {
+        ""
+    } else {
+        "."
+    };
+    format!("{first}{}{stop}", letters.as_str())
+}
+
 impl Texts {
     fn pick(&self, en: &'static str, ru: &'static str) -> &'static str {
         match self.lang {
@@ -241,7 +256,7 @@ impl Texts {
             ErrorCode::Throttled => fill(self.detail_wait, &[detail]),
             ErrorCode::Forbidden => fill(self.detail_scope, &[detail]),
             ErrorCode::Telegram => fill(self.detail_telegram, &[detail]),
-            _ => detail.to_owned(),
+            _ => sentence(expected.unwrap_or(detail)),
         }
     }
 
@@ -258,6 +273,13 @@ impl Texts {
                 "a password of 10 to 200 characters" => "пароль от 10 до 200 знаков",
                 "an amount in dollars such as 12.50" => "сумма в долларах вида 12.50",
                 "a whole number from 0, or none" => "целое число от 0 или пусто",
+                "a message of 1 to 4096 characters" => "сообщение от 1 до 4096 знаков",
+                "a page key from a link of this list" => "ключ страницы из ссылки этого списка",
+                "polling, since BOTDECK_PUBLIC_URL is not set" => "опрос, так как BOTDECK_PUBLIC_URL не задан",
+                "this e-mail address has an account already" => "у этого адреса почты уже есть учётная запись",
+                "there is a plan of this name already" => "тариф с таким названием уже есть",
+                "the user has this plan already" => "у человека уже этот тариф",
+                "the bot is stopped; start it first" => "бот остановлен; сначала запустите его",
                 _ => return None,
             }),
         }
@@ -268,21 +290,19 @@ impl Texts {
         Some(match action {
             "user.block" => self.pick("Blocked a user", "Заблокировал пользователя"),
             "user.unblock" => self.pick("Unblocked a user", "Разблокировал пользователя"),
-            "user.plan" | "user.set_plan" => self.pick("Changed a user's plan", "Сменил тариф пользователя"),
+            "user.plan" => self.pick("Changed a user's plan", "Сменил тариф пользователя"),
             "conversation.read" => self.pick("Read a conversation", "Прочитал переписку"),
             "plan.create" => self.pick("Created a plan", "Создал тариф"),
-            "plan.limits" | "plan.set_limits" | "plan.set_limit" | "plan.limit" => {
-                self.pick("Changed limits", "Изменил лимиты")
-            }
+            "plan.limits" => self.pick("Changed limits", "Изменил лимиты"),
+            "bot.replace_token" => self.pick("Replaced a bot's token", "Заменил токен бота"),
             "bot.add" => self.pick("Added a bot", "Добавил бота"),
-            "bot.start" | "bot.enable" => self.pick("Started a bot", "Запустил бота"),
-            "bot.stop" | "bot.disable" => self.pick("Stopped a bot", "Остановил бота"),
+            "bot.start" => self.pick("Started a bot", "Запустил бота"),
+            "bot.stop" => self.pick("Stopped a bot", "Остановил бота"),
             "staff.sign_in" => self.pick("Signed in", "Вошёл"),
-            "staff.sign_in_failed" | "staff.sign_in_refused" => self.pick("Failed to sign in", "Не смог войти"),
+            "staff.sign_in_failed" => self.pick("Failed to sign in", "Не смог войти"),
             "staff.sign_out" => self.pick("Signed out", "Вышел"),
-            "staff.create" | "staff.owner" | "setup.redeem" | "staff.setup" => {
-                self.pick("Created a staff account", "Создал учётную запись")
-            }
+            "staff.create" => self.pick("Created a staff account", "Создал учётную запись"),
+            "staff.reset_password" => self.pick("Reset a password", "Сменил пароль"),
             _ => return None,
         })
     }

@@ -117,7 +117,7 @@ texts! {
     todo_title: "What is left to do", "Что осталось сделать";
     todo_playground: "Try the bot in the browser", "Попробовать бота в браузере";
     todo_playground_text: "The playground sends messages the same way Telegram does.", "Площадка отправляет сообщения тем же путём, что и Telegram.";
-    todo_playground_link: "Open a playground", "Открыть площадку";
+    todo_playground_link: "Open the playground", "Открыть площадку";
     todo_model: "Give the bots a model", "Подключить модель";
     todo_model_text: "The built-in demo model answers now. Set OPENAI_API_KEY (and OPENAI_BASE_URL, OPENAI_MODEL for another provider) and restart.", "Сейчас отвечает встроенная демо-модель. Задайте OPENAI_API_KEY (для другого провайдера ещё OPENAI_BASE_URL и OPENAI_MODEL) и перезапустите.";
     todo_model_done: "Answers come from {}.", "Отвечает {}.";
@@ -238,6 +238,7 @@ texts! {
     bot_last_update: "Last update", "Последнее событие";
     bot_stop: "Stop…", "Остановить…";
     bot_stop_hint: "{} stops taking messages. What people write meanwhile waits at Telegram for up to a day.", "{} перестанет принимать сообщения. Написанное тем временем ждёт у Telegram до суток.";
+    bot_stop_hint_browser: "{} stops answering in the browser until it is started again.", "{} перестанет отвечать в браузере, пока его не запустят снова.";
     bot_stop_confirm: "Stop the bot", "Остановить бота";
     bot_start: "Start", "Запустить";
     bot_start_label: "Start {}", "Запустить {}";

@@ -73,17 +73,20 @@ pub fn BotState(bot: BotRow) -> impl IntoView {
 fn Bot(bot: BotRow, may: May, switch: ServerAction<SetBotEnabled>) -> impl IntoView {
     let t = use_texts();
     let heading = format!("bot-{}", bot.id);
-    let is_telegram = bot.transport == BotTransport::Telegram;
     let way = match (bot.transport, bot.mode) {
         (BotTransport::Browser, _) => t.bot_browser,
         (BotTransport::Telegram, IntakeMode::Polling) => t.bot_polling,
         (BotTransport::Telegram, IntakeMode::Webhook) => t.bot_webhook,
     };
-    let talks = may.permits(Permission::UsePlayground);
-    let switches = may.permits(Permission::WriteBots) && is_telegram;
+    let talks = may.permits(Permission::UsePlayground) && bot.transport == BotTransport::Browser;
+    let switches = may.permits(Permission::WriteBots);
     let pending = switch.pending();
     let id = bot.id.to_string();
     let name = bot.name.clone();
+    let stop_hint = match bot.transport {
+        BotTransport::Telegram => t.bot_stop_hint,
+        BotTransport::Browser => t.bot_stop_hint_browser,
+    };
     let controls = switches.then(|| {
         if bot.enabled {
             view! {
@@ -91,7 +94,7 @@ fn Bot(bot: BotRow, may: May, switch: ServerAction<SetBotEnabled>) -> impl IntoV
                     <ActionForm action=switch attr:class="stack">
                         <input type="hidden" name="id" value=id.clone() />
                         <input type="hidden" name="enabled" value="false" />
-                        <p>{fill(t.bot_stop_hint, &[&name])}</p>
+                        <p>{fill(stop_hint, &[&name])}</p>
                         <Button look=Look::Danger pending>
                             {t.bot_stop_confirm}
                         </Button>
@@ -115,6 +118,7 @@ fn Bot(bot: BotRow, may: May, switch: ServerAction<SetBotEnabled>) -> impl IntoV
     view! {
         <section class="card" aria-labelledby=heading>
             <header class="card-head">
+                <div class="card-title">
                 <h2 id=heading.clone()>{bot.name.clone()}</h2>
                 {bot
                     .username
@@ -131,6 +135,7 @@ fn Bot(bot: BotRow, may: May, switch: ServerAction<SetBotEnabled>) -> impl IntoV
                             </a>
                         }
                     })}
+                </div>
                 <BotState bot=bot.clone() />
             </header>
             {bot

@@ -5,8 +5,8 @@ pub mod api;
 use std::time::Duration;
 
 use domain::{
-    Permission,
-    views::{BotRow, CodeCount, Overview, QueueState, SetupState},
+    BotId, Permission,
+    views::{BotRow, BotTransport, CodeCount, Overview, QueueState, SetupState},
 };
 use leptos::prelude::*;
 
@@ -38,11 +38,12 @@ pub fn OverviewPage() -> impl IntoView {
                     figures.await,
                     move |figures| {
                         let at = figures.now;
+                        let playground = figures.bots.iter().find(|bot| bot.transport == BotTransport::Browser).map(|bot| bot.id);
                         view! {
                             <PageHead title=t.nav_overview>
                                 <span class="muted">{t.today_utc}" "<Time at style=TimeStyle::Second /></span>
                             </PageHead>
-                            {setup.filter(is_unfinished).map(|setup| view! { <LeftToDo setup may=may.clone() /> })}
+                            {setup.filter(is_unfinished).map(|setup| view! { <LeftToDo setup playground may=may.clone() /> })}
                             <Figures figures may />
                         }
                             .into_any()
@@ -86,9 +87,9 @@ fn is_unfinished(setup: &SetupState) -> bool {
 }
 
 #[component]
-fn LeftToDo(setup: SetupState, may: May) -> impl IntoView {
+fn LeftToDo(setup: SetupState, playground: Option<BotId>, may: May) -> impl IntoView {
     let t = use_texts();
-    let step = |done: bool, title: &'static str, text: String, link: Option<(&'static str, &'static str)>| {
+    let step = |done: bool, title: &'static str, text: String, link: Option<(&'static str, String)>| {
         view! {
             <li class:done=done>
                 <span class="step-mark">
@@ -109,13 +110,13 @@ fn LeftToDo(setup: SetupState, may: May) -> impl IntoView {
     };
     let bots = may
         .permits(Permission::WriteSecrets)
-        .then_some((t.todo_bot_link, "/bots#add"));
+        .then_some((t.todo_bot_link, "/bots#add".to_owned()));
     let plans = may
         .permits(Permission::ReadLimits)
-        .then_some((t.todo_limits_link, "/plans"));
-    let talk = may
-        .permits(Permission::UsePlayground)
-        .then_some((t.todo_playground_link, "/bots"));
+        .then_some((t.todo_limits_link, "/plans".to_owned()));
+    let talk = playground
+        .filter(|_| may.permits(Permission::UsePlayground))
+        .map(|bot| (t.todo_playground_link, format!("/bots/{bot}/playground")));
     let model = if setup.has_model_key {
         fill(t.todo_model_done, &[&setup.model])
     } else {
@@ -273,10 +274,11 @@ fn BotList(bots: Vec<BotRow>, may: May) -> impl IntoView {
     if bots.is_empty() {
         return view! { <Empty glyph=Glyph::Bots title=t.bots_empty hint=t.bots_empty_hint /> }.into_any();
     }
-    let talks = may.permits(Permission::UsePlayground);
+    let may_talk = may.permits(Permission::UsePlayground);
     let rows = bots
         .into_iter()
         .map(|bot| {
+            let talks = may_talk && bot.transport == BotTransport::Browser;
             let today = fill(
                 t.messages_today,
                 &[&group(bot.messages_today), t.messages(bot.messages_today)],

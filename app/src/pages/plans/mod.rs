@@ -111,8 +111,10 @@ fn Plan(plan: PlanView, writes: bool, save: ServerAction<SavePlan>) -> impl Into
     view! {
         <section class="card" aria-labelledby=heading>
             <header class="card-head">
-                <h2 id=heading.clone()>{plan.name}</h2>
-                <p class="muted">{people}</p>
+                <div class="card-title">
+                    <h2 id=heading.clone()>{plan.name}</h2>
+                    <p class="muted">{people}</p>
+                </div>
                 {plan.is_default.then(|| view! { <Badge tone=Tone::Accent glyph=Glyph::Check text=t.plan_default /> })}
             </header>
             {content}

@@ -86,7 +86,7 @@ pub fn Door(title: &'static str, children: Children) -> impl IntoView {
                 <h1>{title}</h1>
                 {children()}
             </main>
-            <p class="door-foot muted">{t.tagline}</p>
+            <footer class="door-foot muted">{t.tagline}</footer>
         </div>
     }
 }
