@@ -211,11 +211,14 @@ CREATE INDEX jobs_dead ON jobs (seq) WHERE state = 'dead';
 CREATE TABLE deliveries (
     job_id     uuid NOT NULL REFERENCES jobs ON DELETE CASCADE,
     part       integer NOT NULL CHECK (part >= 0),
+    -- Bot and chat, so that a lost message is not taken for one of another job.
+    chat       text NOT NULL,
     -- Null while only a preview of the answer stands there.
     body       jsonb,
     message_id bigint,
     PRIMARY KEY (job_id, part)
 );
+CREATE INDEX deliveries_by_message ON deliveries (chat, message_id) WHERE message_id IS NOT NULL;
 
 -- Limits in use ---------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,426 @@
+//! The command line.
+
+use std::{
+    collections::BTreeMap,
+    io::{IsTerminal, Read},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand};
+use domain::{Email, LimitKind, Password, Role as StaffRole, views::IntakeMode};
+use services::{Actor, Verified};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    doctor,
+    embedded::Embedded,
+    lifecycle::{Deck, Role},
+    settings::{Fault, KNOWN, Settings, Sources},
+    telemetry,
+};
+
+/// Settings are wrong: nothing was started.
+const EXIT_SETTINGS: u8 = 2;
+
+/// Runs Telegram AI bots, and is the deck from which people govern them.
+#[derive(Parser)]
+#[command(name = "botdeck", version, propagate_version = true)]
+struct Cli {
+    /// A TOML file with settings, their names in lower case [default: botdeck.toml, if it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Sets what the environment sets, such as BOTDECK_ADDR=0.0.0.0:8080; secrets are better kept off the command line
+    #[arg(long = "set", global = true, value_name = "NAME=VALUE")]
+    set: Vec<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serves the dashboard and runs the bots
+    Serve {
+        /// What this process does
+        #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Role::Web, Role::Intake, Role::Worker, Role::Scheduler])]
+        roles: Vec<Role>,
+        /// Starts a private Postgres and Redis under .local/ (needs a checkout)
+        #[arg(long)]
+        embedded: bool,
+        /// Address and port to listen on (BOTDECK_ADDR)
+        #[arg(long, value_name = "HOST:PORT")]
+        addr: Option<String>,
+    },
+    /// Brings the database's schema up to date
+    Migrate,
+    /// Checks database, Redis, Telegram, model, clock and disk, and says what to do
+    Doctor,
+    /// Lists every setting
+    Settings,
+    /// Staff accounts
+    #[command(subcommand)]
+    Admin(AdminCommand),
+    /// Bots
+    #[command(subcommand)]
+    Bot(BotCommand),
+    /// Plans and their limits
+    #[command(subcommand)]
+    Limits(LimitsCommand),
+    /// The audit trail
+    #[command(subcommand)]
+    Audit(AuditCommand),
+}
+
+#[derive(Subcommand)]
+enum AdminCommand {
+    /// Makes an account
+    Create {
+        #[arg(long)]
+        email: Email,
+        #[arg(long)]
+        role: StaffRole,
+        /// Reads the password from standard input
+        #[arg(long, required = true)]
+        password_stdin: bool,
+    },
+    /// Sets a new password, read from standard input
+    ResetPassword {
+        #[arg(long)]
+        email: Email,
+        /// Reads the password from standard input
+        #[arg(long)]
+        password_stdin: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum BotCommand {
+    /// Adds a bot; its token comes from the environment variable named
+    Add {
+        #[arg(long, value_name = "NAME")]
+        token_env: String,
+        #[arg(long, value_enum, default_value = "polling")]
+        mode: Mode,
+    },
+    /// Lists the bots
+    List,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Mode {
+    Polling,
+    Webhook,
+}
+
+#[derive(Subcommand)]
+enum LimitsCommand {
+    /// Shows all plans
+    Show,
+    /// Sets limits of a plan; those not named stay
+    Set {
+        plan: String,
+        /// messages_per_minute=20, tokens_per_day=none, money_per_month=2.50 (dollars)…
+        #[arg(required = true, value_name = "NAME=VALUE|none")]
+        limits: Vec<String>,
+    },
+}
+
+#[derive(Subcommand)]
+enum AuditCommand {
+    /// Checks the chain of hashes; exit code 1 when a row was changed, added or removed
+    Verify,
+}
+
+/// The whole program; the exit code is 0 when all went well, 1 after a failure, 2 when settings or arguments are wrong.
+pub fn main() -> ExitCode {
+    // Before anything speaks TLS.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("botdeck: no threads to run on: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(cli)) {
+        Ok(code) => code,
+        Err(Stop::Settings(faults)) => {
+            eprintln!("{}", report(&faults));
+            ExitCode::from(EXIT_SETTINGS)
+        }
+        Err(Stop::Failed(error)) => {
+            eprintln!("botdeck: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+enum Stop {
+    Settings(Vec<Fault>),
+    Failed(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// All faults, one line each.
+pub fn report(faults: &[Fault]) -> String {
+    let head = match faults.len() {
+        1 => "botdeck: one setting is wrong".to_owned(),
+        count => format!("botdeck: {count} settings are wrong"),
+    };
+    faults.iter().fold(head, |text, fault| format!("{text}\n  {fault}"))
+}
+
+async fn run(cli: Cli) -> Result<ExitCode, Stop> {
+    if matches!(cli.command, Command::Settings) {
+        print!("{}", settings_table());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut flags = BTreeMap::new();
+    let mut faults = Vec::new();
+    for pair in &cli.set {
+        match pair.split_once('=') {
+            Some((name, value)) => drop(flags.insert(name.trim().to_uppercase(), value.to_owned())),
+            None => faults.push(Fault {
+                name: "--set".into(),
+                expected: "NAME=VALUE".into(),
+                found: None,
+            }),
+        }
+    }
+    let (mut sources, read_faults) = Sources::read(flags, cli.config.as_deref());
+    faults.extend(read_faults);
+    let mut embedded = None;
+    if let Command::Serve {
+        embedded: wants, addr, ..
+    } = &cli.command
+    {
+        if let Some(addr) = addr {
+            sources.flags.insert("BOTDECK_ADDR".into(), addr.clone());
+        }
+        if *wants {
+            let servers = Embedded::start()?;
+            for (name, value) in &servers.settings {
+                // What is set explicitly wins over what was started.
+                if name != "BOTDECK_SECRET_KEY_FILE" || !sources.environment.contains_key("BOTDECK_SECRET_KEY") {
+                    sources.file.insert(name.clone(), value.clone());
+                }
+            }
+            embedded = Some(servers);
+        }
+    }
+    let settings = Settings::parse(&sources, faults).map_err(Stop::Settings)?;
+    if !matches!(cli.command, Command::Doctor) {
+        settings.require_storage().map_err(Stop::Settings)?;
+    }
+    let code = command(cli.command, settings).await;
+    drop(embedded);
+    code
+}
+
+async fn command(command: Command, settings: Settings) -> Result<ExitCode, Stop> {
+    match command {
+        Command::Serve { roles, .. } => serve(settings, &roles).await,
+        Command::Doctor => {
+            let findings = doctor::examine(&settings).await;
+            print!("{}", doctor::table(&findings));
+            let bad = findings.iter().any(|finding| finding.state == doctor::State::Bad);
+            Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        }
+        Command::Migrate => {
+            Deck::open(settings, true).await?;
+            println!("The schema is up to date.");
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Admin(command) => admin(command, &open(settings).await?).await,
+        Command::Bot(command) => bot(command, &open(settings).await?).await,
+        Command::Limits(command) => limits(command, &open(settings).await?).await,
+        Command::Audit(AuditCommand::Verify) => verify(&open(settings).await?).await,
+        Command::Settings => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Commands work on a fresh database too.
+async fn open(settings: Settings) -> anyhow::Result<Deck> {
+    Deck::open(settings, true).await
+}
+
+fn operator() -> Actor {
+    Actor::system("command line")
+}
+
+async fn serve(settings: Settings, roles: &[Role]) -> Result<ExitCode, Stop> {
+    telemetry::start_logs(&settings);
+    let open_at = settings.public_url.is_some().then(|| settings.open_at());
+    let deck = Deck::open(settings, true).await?;
+    let stop = CancellationToken::new();
+    tokio::spawn(stop_on_signal(stop.clone()));
+    deck.serve(roles, stop, |addr, link| {
+        let shown = open_at.unwrap_or_else(|| format!("http://{addr}"));
+        eprintln!("\n  Botdeck is ready: {shown}");
+        if let Some(link) = link {
+            eprintln!("  Make the owner account (once, within a day): {link}");
+        }
+        eprintln!();
+    })
+    .await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn stop_on_signal(stop: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminate => {}
+    }
+    stop.cancel();
+}
+
+async fn admin(command: AdminCommand, deck: &Deck) -> Result<ExitCode, Stop> {
+    match command {
+        AdminCommand::Create { email, role, .. } => {
+            let password = read_password()?;
+            deck.services
+                .auth()
+                .create_staff(&operator(), email.clone(), role, password)
+                .await?;
+            println!("{email} can sign in as {role}.");
+        }
+        AdminCommand::ResetPassword { email, .. } => {
+            let password = read_password()?;
+            deck.services
+                .auth()
+                .reset_password(&operator(), &email, password)
+                .await?;
+            println!("{email} has a new password.");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read_password() -> anyhow::Result<Password> {
+    if std::io::stdin().is_terminal() {
+        eprintln!("Type the password, then Enter and Ctrl-D:");
+    }
+    let mut text = String::new();
+    std::io::stdin()
+        .take(4096)
+        .read_to_string(&mut text)
+        .context("standard input")?;
+    text.trim_end_matches(['\r', '\n'])
+        .parse()
+        .map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+async fn bot(command: BotCommand, deck: &Deck) -> Result<ExitCode, Stop> {
+    match command {
+        BotCommand::Add { token_env, mode } => {
+            let token = std::env::var(&token_env).with_context(|| format!("the environment has no {token_env}"))?;
+            let mode = match mode {
+                Mode::Polling => IntakeMode::Polling,
+                Mode::Webhook => IntakeMode::Webhook,
+            };
+            let bot = deck.services.bots().add(&operator(), token.into(), mode).await?;
+            println!("{}  {}  @{}", bot.id, bot.name, bot.username.unwrap_or_default());
+        }
+        BotCommand::List => {
+            for bot in deck.services.bots().list(&operator()).await? {
+                let state = match (&bot.fault, bot.enabled, bot.running) {
+                    (Some(fault), ..) => fault.as_str(),
+                    (None, true, true) => "running",
+                    (None, true, false) => "waiting for a replica",
+                    (None, false, _) => "stopped",
+                };
+                let username = bot.username.map(|name| format!("@{name}")).unwrap_or_default();
+                println!("{}  {}  {username}  {:?}  {state}", bot.id, bot.name, bot.mode);
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn limits(command: LimitsCommand, deck: &Deck) -> Result<ExitCode, Stop> {
+    match command {
+        LimitsCommand::Show => {
+            for plan in deck.services.plans().list(&operator()).await? {
+                let default = if plan.is_default { " (default)" } else { "" };
+                println!("{}{default}, {} users", plan.name, plan.users);
+                for (kind, amount) in plan.limits {
+                    let shown = if amount.is_some() {
+                        kind.show_amount(amount)
+                    } else {
+                        "none".to_owned()
+                    };
+                    println!("  {kind}={shown}");
+                }
+            }
+        }
+        LimitsCommand::Set { plan, limits } => {
+            let Some(id) = deck.services.plans().by_name(&plan).await? else {
+                return Err(anyhow::anyhow!("there is no plan {plan}; botdeck limits show lists them").into());
+            };
+            let limits = limits
+                .iter()
+                .map(|text| parse_limit(text))
+                .collect::<anyhow::Result<Vec<_>>>()?;
+            deck.services.plans().set_limits(&operator(), id, limits).await?;
+            println!("The limits of {plan} are set; they hold from the next message on.");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn parse_limit(text: &str) -> anyhow::Result<(LimitKind, Option<i64>)> {
+    let Some((name, value)) = text.split_once('=') else {
+        bail!("{text}: expected NAME=VALUE or NAME=none")
+    };
+    let kind: LimitKind = name
+        .trim()
+        .parse()
+        .map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
+    if value.trim().is_empty() {
+        bail!("{name}: expected a value, or none for no limit");
+    }
+    let amount = kind
+        .parse_amount(value)
+        .map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
+    Ok((kind, amount))
+}
+
+async fn verify(deck: &Deck) -> Result<ExitCode, Stop> {
+    match deck.services.audit().verify().await? {
+        Verified::Whole { rows } => {
+            println!("The audit trail is whole: {rows} rows.");
+            Ok(ExitCode::SUCCESS)
+        }
+        Verified::Broken { id, why } => {
+            println!("The audit trail is broken: row {id} {why}.");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn settings_table() -> String {
+    let mut text = String::from("Set by environment, by --set NAME=VALUE, or in botdeck.toml in lower case.\n\n");
+    for known in KNOWN {
+        let default = if known.default.is_empty() {
+            String::new()
+        } else {
+            format!(" [{}]", known.default)
+        };
+        text.push_str(&format!("{:28} {}{default}\n", known.name, known.about));
+    }
+    text
+}

@@ -1,0 +1,218 @@
+//! `botdeck doctor`: is everything there that the program stands on, and if not, what is to be done.
+
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use services::{Clock, Database, RateLimiter, SystemClock, TelegramDirectory};
+
+use crate::{lifecycle, settings::Settings};
+
+const PATIENCE: Duration = Duration::from_secs(25);
+const LEAST_FREE_MB: u64 = 500;
+
+/// How one thing is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub what: &'static str,
+    pub state: State,
+    pub found: String,
+    /// What to do about it; empty when all is well.
+    pub advice: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Good,
+    /// Works, but not as well as it could.
+    Note,
+    Bad,
+}
+
+fn finding(what: &'static str, state: State, found: impl Into<String>, advice: impl Into<String>) -> Finding {
+    Finding {
+        what,
+        state,
+        found: found.into(),
+        advice: advice.into(),
+    }
+}
+
+/// Looks at everything; one fault does not hide another.
+pub async fn examine(settings: &Settings) -> Vec<Finding> {
+    let (storage, redis, telegram, provider) = tokio::join!(
+        storage(settings),
+        redis(settings),
+        telegram(settings),
+        provider(settings)
+    );
+    let mut findings = vec![secret_key(settings)];
+    findings.extend(storage);
+    findings.extend([redis, telegram, provider, disk()]);
+    findings
+}
+
+fn secret_key(settings: &Settings) -> Finding {
+    match &settings.keys {
+        Some(keys) => finding("secret key", State::Good, format!("key {}", keys.current_id()), ""),
+        None => {
+            let advice = "set BOTDECK_SECRET_KEY: openssl rand -base64 32 makes one; keep it, it opens stored secrets";
+            finding("secret key", State::Bad, "not set", advice)
+        }
+    }
+}
+
+async fn storage(settings: &Settings) -> Vec<Finding> {
+    let Some(url) = &settings.database_url else {
+        return vec![finding(
+            "database",
+            State::Bad,
+            "DATABASE_URL is not set",
+            "set it to postgres://user:password@host/name",
+        )];
+    };
+    let checked = tokio::time::timeout(PATIENCE, async {
+        let db = Database::connect(url.expose_secret(), 2).await?;
+        let version = db.ping().await?;
+        Ok::<_, repositories::Error>((version, db.now().await?))
+    });
+    match checked.await {
+        Ok(Ok((version, now))) => {
+            let apart = (SystemClock.now() - now).num_milliseconds().abs();
+            let clock = if apart < 2000 {
+                finding("clock", State::Good, format!("{apart} ms apart from the database"), "")
+            } else {
+                let advice = "set both machines' clocks by NTP: limits and leases go by the time";
+                finding(
+                    "clock",
+                    State::Bad,
+                    format!("{apart} ms apart from the database"),
+                    advice,
+                )
+            };
+            vec![
+                finding("database", State::Good, format!("Postgres {version}"), ""),
+                clock,
+            ]
+        }
+        Ok(Err(error)) => {
+            let advice =
+                "check that Postgres runs and that DATABASE_URL names the right host, user, password and database";
+            vec![finding("database", State::Bad, error.to_string(), advice)]
+        }
+        Err(_) => vec![finding(
+            "database",
+            State::Bad,
+            "no answer",
+            "check host and firewall of DATABASE_URL",
+        )],
+    }
+}
+
+async fn redis(settings: &Settings) -> Finding {
+    let advice = "check REDIS_URL; until then limits per minute are counted by each replica alone, and stricter";
+    let Some(url) = &settings.redis_url else {
+        return finding("redis", State::Note, "REDIS_URL is not set", advice);
+    };
+    let Ok(limiter) = RateLimiter::new(Some(url.expose_secret())) else {
+        return finding("redis", State::Bad, "REDIS_URL is not readable", advice);
+    };
+    match limiter.ping().await {
+        Ok(version) => finding("redis", State::Good, format!("Redis {version}"), ""),
+        Err(error) => finding("redis", State::Bad, error, advice),
+    }
+}
+
+async fn telegram(settings: &Settings) -> Finding {
+    let Some(token) = &settings.telegram_token else {
+        let advice = "get a token from @BotFather and set TELEGRAM_BOT_TOKEN, or add the bot in the dashboard";
+        return finding("telegram", State::Note, "no token in the settings", advice);
+    };
+    let directory = bot::Directory::new(reqwest::Client::new(), &settings.telegram_api_url);
+    match tokio::time::timeout(PATIENCE, directory.identify(token)).await {
+        Ok(Ok(bot)) => finding(
+            "telegram",
+            State::Good,
+            format!("@{}", bot.username.unwrap_or(bot.name)),
+            "",
+        ),
+        Ok(Err(error)) => {
+            let advice = "check TELEGRAM_BOT_TOKEN (@BotFather, /token) and that TELEGRAM_API_URL is reached from here";
+            finding("telegram", State::Bad, error, advice)
+        }
+        Err(_) => finding(
+            "telegram",
+            State::Bad,
+            "no answer",
+            "check that TELEGRAM_API_URL is reached from here",
+        ),
+    }
+}
+
+async fn provider(settings: &Settings) -> Finding {
+    if settings.openai_key.is_none() {
+        let advice = "set OPENAI_API_KEY (and OPENAI_BASE_URL for another server) for real answers";
+        return finding("model", State::Note, "no key: the built-in demo answers", advice);
+    }
+    let advice = "check OPENAI_API_KEY, OPENAI_BASE_URL, OPENAI_MODEL and the account's balance";
+    let gateway = match lifecycle::gateway(settings) {
+        Ok(gateway) => gateway,
+        Err(error) => return finding("model", State::Bad, error.to_string(), advice),
+    };
+    let model = gateway.default_model().name.clone();
+    match tokio::time::timeout(PATIENCE, gateway.probe(&model)).await {
+        Ok(Ok(())) => finding(
+            "model",
+            State::Good,
+            format!("{model} of {} answers", gateway.provider_name()),
+            "",
+        ),
+        Ok(Err(error)) => finding(
+            "model",
+            State::Bad,
+            format!("{} {}", error.code(), error.cause()),
+            advice,
+        ),
+        Err(_) => finding("model", State::Bad, "no answer", advice),
+    }
+}
+
+/// `df` is on every system we run on, and the standard library has no word for this.
+fn disk() -> Finding {
+    let output = std::process::Command::new("df").args(["-Pk", "."]).output();
+    let text = output
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .unwrap_or_default();
+    let free = text
+        .lines()
+        .nth(1)
+        .and_then(|line| line.split_whitespace().nth(3))
+        .and_then(|kb| kb.parse::<u64>().ok());
+    match free.map(|kb| kb / 1024) {
+        Some(mb) if mb >= LEAST_FREE_MB => finding("disk", State::Good, format!("{mb} MB free"), ""),
+        Some(mb) => finding(
+            "disk",
+            State::Bad,
+            format!("{mb} MB free"),
+            "free some space: Postgres stops when the disk is full",
+        ),
+        None => finding("disk", State::Note, "df did not answer", ""),
+    }
+}
+
+/// A table for people; one line each, advice below what is wrong.
+pub fn table(findings: &[Finding]) -> String {
+    let width = findings.iter().map(|finding| finding.what.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for finding in findings {
+        let mark = match finding.state {
+            State::Good => "ok  ",
+            State::Note => "note",
+            State::Bad => "BAD ",
+        };
+        text.push_str(&format!("{mark}  {:width$}  {}\n", finding.what, finding.found));
+        if !finding.advice.is_empty() {
+            text.push_str(&format!("      {:width$}  → {}\n", "", finding.advice));
+        }
+    }
+    text
+}

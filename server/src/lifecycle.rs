@@ -1,0 +1,247 @@
+//! Starting the roles and stopping them in order.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context, bail};
+use axum::serve::ListenerExt;
+use bot::{Directory, Runtime, intake};
+use gateway::{Deadlines, Demo, Gateway, OpenAi, Provider};
+use secrecy::ExposeSecret;
+use services::{Database, Parts, RateLimiter, Services, SystemClock};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    settings::Settings,
+    telemetry,
+    web::{self, AppState, Edge},
+};
+
+/// What a process may do. All of them in one by default; split over machines without a change of code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Role {
+    /// Pages, server functions, webhooks.
+    Web,
+    /// Polling and the registration of webhooks.
+    Intake,
+    /// Jobs.
+    Worker,
+    /// What is done by the clock.
+    Scheduler,
+}
+
+/// What is left of the program's start after the settings: servers reached, schema up to date.
+pub struct Deck {
+    pub services: Services,
+    pub runtime: Runtime,
+    settings: Settings,
+}
+
+impl Deck {
+    /// Connects, and with `migrate` brings the schema up to date.
+    pub async fn open(mut settings: Settings, migrate: bool) -> anyhow::Result<Self> {
+        let (url, _) = settings
+            .require_storage()
+            .map_err(|faults| anyhow::anyhow!(crate::cli::report(&faults)))?;
+        let db = Database::connect(url.expose_secret(), settings.db_connections)
+            .await
+            .context("the database of DATABASE_URL is not reached; is Postgres running there?")?;
+        if migrate {
+            db.migrate()
+                .await
+                .context("the schema could not be brought up to date")?;
+        }
+        let Some(keys) = settings.keys.take() else {
+            bail!("no secret key")
+        };
+        let redis = settings.redis_url.as_ref().map(ExposeSecret::expose_secret);
+        let http = http_client()?;
+        let services = Services::new(Parts {
+            db,
+            clock: Arc::new(SystemClock),
+            keys,
+            // An error of the redis crate may quote the URL, and with it a password.
+            rate: RateLimiter::new(redis).map_err(|_| anyhow::anyhow!("REDIS_URL is not readable"))?,
+            gateway: gateway(&settings)?,
+            telegram: Arc::new(Directory::new(http.clone(), &settings.telegram_api_url)),
+            webhooks: settings.public_url.is_some(),
+        });
+        let runtime = Runtime::new(services.clone(), http, &settings.telegram_api_url);
+        Ok(Self {
+            services,
+            runtime,
+            settings,
+        })
+    }
+
+    /// Makes what the settings name: the first owner, the first bot. Prints the set-up link when there is no owner.
+    async fn prepare(&self) -> anyhow::Result<()> {
+        if let Some((email, password)) = &self.settings.owner
+            && self
+                .services
+                .setup()
+                .owner_from_settings(email.clone(), password.clone())
+                .await?
+        {
+            info!("The owner account of BOTDECK_OWNER_EMAIL was made");
+        }
+        if let Some(token) = &self.settings.telegram_token {
+            self.services.bots().ensure_from_settings(token).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs the roles until `stop`; `ready` hears the address once requests are taken. Returns when everything has stopped.
+    pub async fn serve(
+        self,
+        roles: &[Role],
+        stop: CancellationToken,
+        ready: impl FnOnce(SocketAddr, Option<String>),
+    ) -> anyhow::Result<()> {
+        let _ = telemetry::metrics();
+        self.prepare().await?;
+        // Loading the tables of the token counter takes a moment; the first message should not.
+        tokio::task::spawn_blocking(gateway::warm_up);
+        let _ = self.services.rate().ping().await;
+
+        let listener = tokio::net::TcpListener::bind(self.settings.addr)
+            .await
+            .with_context(|| format!("{} is taken; set BOTDECK_ADDR to another address", self.settings.addr))?;
+        let addr = listener.local_addr()?;
+        let state = AppState {
+            services: self.services.clone(),
+            leptos: web::site_options(addr),
+            edge: Arc::new(Edge {
+                https: self.settings.https(),
+                public_origin: self
+                    .settings
+                    .public_url
+                    .as_ref()
+                    .map(|url| url.origin().ascii_serialization()),
+                trust_proxy: self.settings.trust_proxy,
+                metrics_token: self.settings.metrics_token.clone(),
+            }),
+        };
+        let router = web::router(state, roles.contains(&Role::Web));
+        // A streamed answer must not wait for more of it to fill a packet.
+        let listener = listener.tap_io(|stream| {
+            let _ = stream.set_nodelay(true);
+        });
+        // Pages are served until the very end, so that probes see the process stop rather than vanish.
+        let web_stop = CancellationToken::new();
+        let web = tokio::spawn({
+            let stopped = web_stop.clone();
+            let service = router.into_make_service_with_connect_info::<SocketAddr>();
+            async move {
+                axum::serve(listener, service)
+                    .with_graceful_shutdown(stopped.cancelled_owned())
+                    .await
+            }
+        });
+
+        let replica = replica();
+        let mut running = JoinSet::new();
+        if roles.contains(&Role::Intake) {
+            let settings = intake::IntakeSettings {
+                replica: replica.clone(),
+                public_url: self
+                    .settings
+                    .public_url
+                    .as_ref()
+                    .map(|url| url.as_str().trim_end_matches('/').to_owned()),
+            };
+            running.spawn(intake::supervise(self.runtime.clone(), settings, stop.clone()));
+        }
+        if roles.contains(&Role::Worker) {
+            let settings = jobs::RunnerSettings {
+                worker: replica,
+                concurrency: self.settings.workers,
+            };
+            running.spawn(jobs::run(self.runtime.clone(), settings, stop.clone()));
+        }
+        if roles.contains(&Role::Scheduler) {
+            running.spawn(jobs::schedule(self.services.clone(), stop.clone()));
+        }
+        let link = if roles.contains(&Role::Web) {
+            let base = self.settings.public_url.as_ref().map_or_else(
+                || format!("http://{}", reachable(addr)),
+                |url| url.as_str().trim_end_matches('/').to_owned(),
+            );
+            self.services
+                .auth()
+                .issue_setup_token()
+                .await?
+                .map(|token| format!("{base}/setup?token={token}"))
+        } else {
+            None
+        };
+        ready(addr, link);
+
+        stop.cancelled().await;
+        info!("Stopping: no new work, what runs gets some time to end");
+        while let Some(ended) = running.join_next().await {
+            if let Err(error) = ended {
+                warn!(error = %error, "A role ended badly");
+            }
+        }
+        web_stop.cancel();
+        // Open event streams would keep it waiting for ever.
+        match tokio::time::timeout(Duration::from_secs(2), web).await {
+            Ok(ended) => ended??,
+            Err(_) => info!("Some connections were still open and are cut"),
+        }
+        self.services.database().close().await;
+        info!("Stopped");
+        Ok(())
+    }
+}
+
+/// `0.0.0.0` is where we listen, not where a browser goes.
+fn reachable(addr: SocketAddr) -> SocketAddr {
+    if addr.ip().is_unspecified() {
+        SocketAddr::new(std::net::Ipv4Addr::LOCALHOST.into(), addr.port())
+    } else {
+        addr
+    }
+}
+
+/// The provider of the settings, or the demo.
+pub fn gateway(settings: &Settings) -> anyhow::Result<Gateway> {
+    let deadlines = Deadlines {
+        first_token: settings.first_token,
+        between_tokens: settings.first_token,
+        overall: settings.answer,
+    };
+    let (provider, models): (Arc<dyn Provider>, _) = match &settings.openai_key {
+        Some(key) => (
+            Arc::new(OpenAi::new(&settings.openai_url, key.clone()).context("the provider of OPENAI_BASE_URL")?),
+            settings.openai_models.clone(),
+        ),
+        None => (Arc::new(Demo::new()), Demo::models()),
+    };
+    Ok(Gateway::new(provider, models, deadlines))
+}
+
+/// One client for all bots: connections are shared, redirects are not followed (a link may hold a token).
+fn http_client() -> anyhow::Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .connect_timeout(Duration::from_secs(3))
+        .redirect(reqwest::redirect::Policy::none())
+        .tcp_nodelay(true)
+        .build()
+        .context("no HTTP client")
+}
+
+/// Names this process in leases: readable, and never the same twice.
+fn replica() -> String {
+    let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    let host = host.trim();
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    format!(
+        "{}-{}-{}",
+        if host.is_empty() { "botdeck" } else { host },
+        std::process::id(),
+        &random[..6]
+    )
+}

@@ -1,0 +1,588 @@
+//! What can be set: by flag, environment or TOML file, in this order. All that is wrong is reported at once.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use domain::{Email, Password};
+use secrecy::{ExposeSecret, SecretString};
+use services::KeyRing;
+
+/// A setting: its name, whether its value may be shown, and what it is for.
+pub struct Known {
+    pub name: &'static str,
+    pub secret: bool,
+    pub default: &'static str,
+    pub about: &'static str,
+}
+
+const fn known(name: &'static str, secret: bool, default: &'static str, about: &'static str) -> Known {
+    Known {
+        name,
+        secret,
+        default,
+        about,
+    }
+}
+
+/// Every setting there is. A name that is not here is a mistake, and reported as one.
+pub const KNOWN: &[Known] = &[
+    known("BOTDECK_ADDR", false, "127.0.0.1:3000", "address and port to listen on"),
+    known(
+        "BOTDECK_PUBLIC_URL",
+        false,
+        "",
+        "how browsers and Telegram reach it, such as https://deck.example.org; unset: polling",
+    ),
+    known("DATABASE_URL", true, "", "postgres://…"),
+    known(
+        "REDIS_URL",
+        true,
+        "",
+        "redis://…; without it limits per minute are counted locally",
+    ),
+    known(
+        "BOTDECK_SECRET_KEY",
+        true,
+        "",
+        "master key: 32 random bytes in base64; several, the current one first, for rotation",
+    ),
+    known("BOTDECK_SECRET_KEY_FILE", false, "", "a file that holds it"),
+    known(
+        "BOTDECK_OWNER_EMAIL",
+        false,
+        "",
+        "first owner; without it a one-time link is printed",
+    ),
+    known(
+        "BOTDECK_OWNER_PASSWORD",
+        true,
+        "",
+        "first owner's password, 10 characters or more",
+    ),
+    known("TELEGRAM_BOT_TOKEN", true, "", "first bot, from @BotFather"),
+    known(
+        "TELEGRAM_API_URL",
+        false,
+        "https://api.telegram.org",
+        "another Bot API server",
+    ),
+    known(
+        "OPENAI_API_KEY",
+        true,
+        "",
+        "first provider's key; without it the built-in demo model answers",
+    ),
+    known(
+        "OPENAI_BASE_URL",
+        false,
+        "https://api.openai.com/v1",
+        "any OpenAI-compatible server",
+    ),
+    known(
+        "OPENAI_MODEL",
+        false,
+        "gpt-4o-mini",
+        "models, the default one first: a,b or a@IN/OUT with dollars per million tokens",
+    ),
+    known(
+        "BOTDECK_FIRST_TOKEN_SECONDS",
+        false,
+        "20",
+        "longest wait for the first token of an answer",
+    ),
+    known(
+        "BOTDECK_ANSWER_SECONDS",
+        false,
+        "120",
+        "longest time an answer may take",
+    ),
+    known("BOTDECK_WORKERS", false, "64", "jobs at once in this process"),
+    known(
+        "BOTDECK_DB_CONNECTIONS",
+        false,
+        "20",
+        "connections to Postgres of this process",
+    ),
+    known(
+        "BOTDECK_TRUST_PROXY",
+        false,
+        "false",
+        "take the client's address from X-Forwarded-For (its last entry)",
+    ),
+    known(
+        "BOTDECK_METRICS_TOKEN",
+        true,
+        "",
+        "bearer token that /metrics asks for; unset: open",
+    ),
+    known("BOTDECK_LOG", false, "info", "what is logged, such as info,bot=debug"),
+    known("BOTDECK_LOG_FORMAT", false, "pretty", "pretty or json"),
+];
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub name: String,
+    pub expected: String,
+    /// What was found; never of a secret.
+    pub found: Option<String>,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: expected {}", self.name, self.expected)?;
+        match &self.found {
+            Some(found) => write!(f, ", found \"{found}\""),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Where values come from. Earlier sources win.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    pub flags: BTreeMap<String, String>,
+    pub environment: BTreeMap<String, String>,
+    pub file: BTreeMap<String, String>,
+}
+
+impl Sources {
+    /// The process's environment, and a TOML file: the one named, or `botdeck.toml` when it is there.
+    pub fn read(flags: BTreeMap<String, String>, file: Option<&Path>) -> (Self, Vec<Fault>) {
+        let mut faults = Vec::new();
+        let environment = std::env::vars()
+            .filter(|(name, _)| KNOWN.iter().any(|known| known.name == name))
+            .collect();
+        let fallback = Path::new("botdeck.toml");
+        let path = file.or_else(|| fallback.exists().then_some(fallback));
+        let values = path.map(|path| toml_values(path, &mut faults)).unwrap_or_default();
+        (
+            Self {
+                flags,
+                environment,
+                file: values,
+            },
+            faults,
+        )
+    }
+
+    /// An empty value counts as not set.
+    fn get(&self, name: &str) -> Option<&str> {
+        let value = [&self.flags, &self.environment, &self.file]
+            .into_iter()
+            .find_map(|source| source.get(name));
+        value.map(|value| value.trim()).filter(|value| !value.is_empty())
+    }
+
+    fn unknown(&self) -> impl Iterator<Item = &String> {
+        let named = self.flags.keys().chain(self.file.keys());
+        named.filter(|name| !KNOWN.iter().any(|known| known.name == name.as_str()))
+    }
+}
+
+/// Keys are the settings' names in lower case; numbers and booleans may stand without quotes.
+fn toml_values(path: &Path, faults: &mut Vec<Fault>) -> BTreeMap<String, String> {
+    let fault = |expected: String| Fault {
+        name: path.display().to_string(),
+        expected,
+        found: None,
+    };
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            faults.push(fault(format!("a readable TOML file ({error})")));
+            return BTreeMap::new();
+        }
+    };
+    let table: toml::Table = match toml::from_str(&text) {
+        Ok(table) => table,
+        // The message alone: toml's own report quotes the line, and with it a secret.
+        Err(error) => {
+            faults.push(fault(format!("TOML ({})", error.message())));
+            return BTreeMap::new();
+        }
+    };
+    let mut values = BTreeMap::new();
+    for (key, value) in table {
+        let text = match value {
+            toml::Value::String(text) => text,
+            toml::Value::Integer(number) => number.to_string(),
+            toml::Value::Boolean(truth) => truth.to_string(),
+            _ => {
+                faults.push(fault(format!("a text, number or boolean for {key}")));
+                continue;
+            }
+        };
+        values.insert(key.to_uppercase(), text);
+    }
+    values
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Pretty,
+    Json,
+}
+
+/// Everything the program needs to know, checked.
+#[derive(Debug)]
+pub struct Settings {
+    pub addr: SocketAddr,
+    pub public_url: Option<url::Url>,
+    pub database_url: Option<SecretString>,
+    pub redis_url: Option<SecretString>,
+    pub keys: Option<KeyRing>,
+    pub owner: Option<(Email, SecretString)>,
+    pub telegram_token: Option<SecretString>,
+    pub telegram_api_url: String,
+    pub openai_key: Option<SecretString>,
+    pub openai_url: String,
+    pub openai_models: Vec<gateway::Model>,
+    pub first_token: Duration,
+    pub answer: Duration,
+    pub workers: usize,
+    pub db_connections: u32,
+    pub trust_proxy: bool,
+    pub metrics_token: Option<SecretString>,
+    pub log: String,
+    pub log_format: LogFormat,
+}
+
+/// Collects faults while values are read.
+struct Reader<'a> {
+    sources: &'a Sources,
+    faults: Vec<Fault>,
+}
+
+impl Reader<'_> {
+    fn text(&self, name: &str) -> Option<String> {
+        self.sources.get(name).map(str::to_owned).or_else(|| {
+            let default = KNOWN.iter().find(|known| known.name == name)?.default;
+            (!default.is_empty()).then(|| default.to_owned())
+        })
+    }
+
+    fn secret(&self, name: &str) -> Option<SecretString> {
+        self.sources.get(name).map(|value| value.to_owned().into())
+    }
+
+    fn fault(&mut self, name: &str, expected: impl Into<String>) {
+        let secret = KNOWN.iter().any(|known| known.name == name && known.secret);
+        let found = self.sources.get(name).filter(|_| !secret).map(str::to_owned);
+        self.faults.push(Fault {
+            name: name.to_owned(),
+            expected: expected.into(),
+            found,
+        });
+    }
+
+    fn parse<T>(&mut self, name: &str, expected: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let text = self.text(name)?;
+        let value = parse(&text);
+        if value.is_none() {
+            self.fault(name, expected);
+        }
+        value
+    }
+
+    fn number(&mut self, name: &str, range: std::ops::RangeInclusive<u64>) -> u64 {
+        let expected = format!("a whole number from {} to {}", range.start(), range.end());
+        let value = self.parse(name, &expected, |text| {
+            text.parse().ok().filter(|number| range.contains(number))
+        });
+        value.unwrap_or(*range.start())
+    }
+}
+
+fn http_url(text: &str) -> Option<url::Url> {
+    let url = url::Url::parse(text).ok()?;
+    (matches!(url.scheme(), "http" | "https") && url.host().is_some()).then_some(url)
+}
+
+impl Settings {
+    /// Reads and checks everything; on failure all faults, not only the first.
+    pub fn parse(sources: &Sources, faults: Vec<Fault>) -> Result<Self, Vec<Fault>> {
+        let mut reader = Reader { sources, faults };
+        for name in sources.unknown() {
+            let expected = "a known setting; botdeck settings lists them".to_owned();
+            reader.faults.push(Fault {
+                name: name.clone(),
+                expected,
+                found: None,
+            });
+        }
+        let addr = reader.parse("BOTDECK_ADDR", "host:port such as 127.0.0.1:3000", |text| {
+            text.replace("localhost:", "127.0.0.1:").parse().ok()
+        });
+        let public_url = reader.parse(
+            "BOTDECK_PUBLIC_URL",
+            "an address such as https://deck.example.org",
+            http_url,
+        );
+        let database_url = checked(
+            &mut reader,
+            "DATABASE_URL",
+            "postgres://user:password@host/name",
+            |text| text.starts_with("postgres://") || text.starts_with("postgresql://"),
+        );
+        let redis_url = checked(
+            &mut reader,
+            "REDIS_URL",
+            "redis://host:port, rediss://… or redis+unix:///path",
+            |text| {
+                ["redis://", "rediss://", "redis+unix://", "unix://"]
+                    .iter()
+                    .any(|scheme| text.starts_with(scheme))
+            },
+        );
+        let keys = keys(&mut reader);
+        let owner = owner(&mut reader);
+        let telegram_token = checked(
+            &mut reader,
+            "TELEGRAM_BOT_TOKEN",
+            "a token such as 123456789:AAF… from @BotFather",
+            |text| {
+                text.split_once(':')
+                    .is_some_and(|(id, secret)| id.parse::<u64>().is_ok() && secret.len() >= 3)
+            },
+        );
+        let telegram_api_url = reader.parse(
+            "TELEGRAM_API_URL",
+            "an address such as https://api.telegram.org",
+            http_url,
+        );
+        let openai_url = reader.parse(
+            "OPENAI_BASE_URL",
+            "an address such as https://api.openai.com/v1",
+            http_url,
+        );
+        let openai_models = reader.parse(
+            "OPENAI_MODEL",
+            "models such as gpt-4o-mini,gpt-4o or local@0.10/0.40",
+            |text| gateway::parse_models(text).ok(),
+        );
+        let first_token = Duration::from_secs(reader.number("BOTDECK_FIRST_TOKEN_SECONDS", 1..=600));
+        let answer = Duration::from_secs(reader.number("BOTDECK_ANSWER_SECONDS", 1..=3600));
+        let workers = usize::try_from(reader.number("BOTDECK_WORKERS", 1..=1024)).unwrap_or(64);
+        let db_connections = u32::try_from(reader.number("BOTDECK_DB_CONNECTIONS", 2..=500)).unwrap_or(20);
+        let trust_proxy = reader.parse("BOTDECK_TRUST_PROXY", "true or false", |text| text.parse().ok());
+        let log = reader.parse("BOTDECK_LOG", "a filter such as info,bot=debug", |text| {
+            tracing_subscriber::EnvFilter::try_new(text)
+                .ok()
+                .map(|_| text.to_owned())
+        });
+        let log_format = reader.parse("BOTDECK_LOG_FORMAT", "pretty or json", |text| match text {
+            "pretty" => Some(LogFormat::Pretty),
+            "json" => Some(LogFormat::Json),
+            _ => None,
+        });
+        let metrics_token = reader.secret("BOTDECK_METRICS_TOKEN");
+        let openai_key = reader.secret("OPENAI_API_KEY");
+        match (
+            addr,
+            telegram_api_url,
+            openai_url,
+            openai_models,
+            trust_proxy,
+            log,
+            log_format,
+        ) {
+            (
+                Some(addr),
+                Some(telegram_api_url),
+                Some(openai_url),
+                Some(openai_models),
+                Some(trust_proxy),
+                Some(log),
+                Some(log_format),
+            ) if reader.faults.is_empty() => Ok(Self {
+                addr,
+                public_url,
+                database_url,
+                redis_url,
+                keys,
+                owner,
+                telegram_token,
+                telegram_api_url: telegram_api_url.as_str().trim_end_matches('/').to_owned(),
+                openai_key,
+                openai_url: openai_url.as_str().trim_end_matches('/').to_owned(),
+                openai_models,
+                first_token,
+                answer,
+                workers,
+                db_connections,
+                trust_proxy,
+                metrics_token,
+                log,
+                log_format,
+            }),
+            _ => Err(reader.faults),
+        }
+    }
+
+    /// Cookies may be `Secure`: browsers come by https.
+    pub fn https(&self) -> bool {
+        self.public_url.as_ref().is_some_and(|url| url.scheme() == "https")
+    }
+
+    /// Where a person opens the dashboard.
+    pub fn open_at(&self) -> String {
+        match &self.public_url {
+            Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+            None => format!("http://{}", self.addr),
+        }
+    }
+
+    /// What a command that works on the database cannot do without.
+    pub fn require_storage(&self) -> Result<(&SecretString, &KeyRing), Vec<Fault>> {
+        let missing = |name: &str, expected: &str| Fault {
+            name: name.to_owned(),
+            expected: expected.to_owned(),
+            found: None,
+        };
+        match (&self.database_url, &self.keys) {
+            (Some(url), Some(keys)) => Ok((url, keys)),
+            (url, keys) => {
+                let mut faults = Vec::new();
+                if url.is_none() {
+                    faults.push(missing(
+                        "DATABASE_URL",
+                        "postgres://user:password@host/name; or --embedded for a private one",
+                    ));
+                }
+                if keys.is_none() {
+                    faults.push(missing("BOTDECK_SECRET_KEY", services::EXPECTED_KEY));
+                }
+                Err(faults)
+            }
+        }
+    }
+}
+
+fn checked(reader: &mut Reader<'_>, name: &str, expected: &str, fits: impl Fn(&str) -> bool) -> Option<SecretString> {
+    let value = reader.secret(name)?;
+    if fits(value.expose_secret()) {
+        return Some(value);
+    }
+    reader.fault(name, expected);
+    None
+}
+
+fn keys(reader: &mut Reader<'_>) -> Option<KeyRing> {
+    let (name, text) = match (
+        reader.secret("BOTDECK_SECRET_KEY"),
+        reader.text("BOTDECK_SECRET_KEY_FILE"),
+    ) {
+        (Some(key), _) => ("BOTDECK_SECRET_KEY", key),
+        (None, Some(path)) => match std::fs::read_to_string(PathBuf::from(&path)) {
+            Ok(text) => ("BOTDECK_SECRET_KEY_FILE", text.into()),
+            Err(error) => {
+                reader.fault("BOTDECK_SECRET_KEY_FILE", format!("a readable file ({error})"));
+                return None;
+            }
+        },
+        (None, None) => return None,
+    };
+    KeyRing::parse(&text)
+        .map_err(|_| reader.fault(name, services::EXPECTED_KEY))
+        .ok()
+}
+
+fn owner(reader: &mut Reader<'_>) -> Option<(Email, SecretString)> {
+    let email = reader.parse(
+        "BOTDECK_OWNER_EMAIL",
+        "an e-mail address such as ann@example.org",
+        |text| text.parse().ok(),
+    );
+    let password = checked(reader, "BOTDECK_OWNER_PASSWORD", "10 to 200 characters", |text| {
+        text.parse::<Password>().is_ok()
+    });
+    match (email, password, reader.sources.get("BOTDECK_OWNER_EMAIL").is_some()) {
+        (Some(email), Some(password), _) => Some((email, password)),
+        (Some(_), None, _) if reader.sources.get("BOTDECK_OWNER_PASSWORD").is_none() => {
+            reader.fault("BOTDECK_OWNER_PASSWORD", "a password to go with BOTDECK_OWNER_EMAIL");
+            None
+        }
+        (None, Some(_), false) => {
+            reader.fault("BOTDECK_OWNER_EMAIL", "an address to go with BOTDECK_OWNER_PASSWORD");
+            None
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sources(environment: &[(&str, &str)]) -> Sources {
+        let pairs = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Sources {
+            environment: pairs(environment),
+            ..Sources::default()
+        }
+    }
+
+    #[test]
+    fn nothing_set_is_a_working_start() {
+        let settings = Settings::parse(&Sources::default(), Vec::new()).unwrap();
+        assert_eq!(settings.addr.port(), 3000);
+        assert!(settings.openai_key.is_none() && settings.database_url.is_none());
+    }
+
+    #[test]
+    fn all_faults_come_together_and_no_secret_is_shown() {
+        let sources = sources(&[
+            ("BOTDECK_ADDR", "nowhere"),
+            ("DATABASE_URL", "mysql://root:hunter2@db"),
+            ("BOTDECK_SECRET_KEY", "hunter2"),
+            ("TELEGRAM_BOT_TOKEN", "hunter2"),
+            ("OPENAI_BASE_URL", "ftp://x"),
+            ("BOTDECK_WORKERS", "0"),
+            ("BOTDECK_OWNER_EMAIL", "ann@example.org"),
+        ]);
+        let faults = Settings::parse(&sources, Vec::new()).unwrap_err();
+        let names: Vec<&str> = faults.iter().map(|fault| fault.name.as_str()).collect();
+        for name in [
+            "BOTDECK_ADDR",
+            "DATABASE_URL",
+            "BOTDECK_SECRET_KEY",
+            "TELEGRAM_BOT_TOKEN",
+            "OPENAI_BASE_URL",
+            "BOTDECK_WORKERS",
+            "BOTDECK_OWNER_PASSWORD",
+        ] {
+            assert!(names.contains(&name), "{name} is not among {names:?}");
+        }
+        let shown: String = faults.iter().map(ToString::to_string).collect();
+        assert!(!shown.contains("hunter2"));
+        assert!(shown.contains("nowhere"));
+    }
+
+    #[test]
+    fn flags_win_over_the_environment_and_that_over_the_file() {
+        let mut sources = sources(&[("BOTDECK_ADDR", "127.0.0.1:2")]);
+        sources.file.insert("BOTDECK_ADDR".into(), "127.0.0.1:3".into());
+        sources.file.insert("BOTDECK_WORKERS".into(), "7".into());
+        let settings = Settings::parse(&sources, Vec::new()).unwrap();
+        assert_eq!((settings.addr.port(), settings.workers), (2, 7));
+        sources.flags.insert("BOTDECK_ADDR".into(), "127.0.0.1:1".into());
+        assert_eq!(Settings::parse(&sources, Vec::new()).unwrap().addr.port(), 1);
+    }
+
+    #[test]
+    fn a_misspelt_setting_is_a_fault() {
+        let mut sources = Sources::default();
+        sources.file.insert("BOTDECK_ADRESS".into(), "x".into());
+        assert_eq!(
+            Settings::parse(&sources, Vec::new()).unwrap_err()[0].name,
+            "BOTDECK_ADRESS"
+        );
+    }
+}

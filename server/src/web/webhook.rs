@@ -1,0 +1,47 @@
+//! Where Telegram delivers updates of bots in webhook mode.
+
+use axum::{
+    Json,
+    extract::{Path, State, rejection::JsonRejection},
+    http::{HeaderMap, StatusCode},
+};
+use domain::BotId;
+use secrecy::ExposeSecret;
+use serde_json::Value;
+use subtle::ConstantTimeEq;
+use tracing::warn;
+
+use super::AppState;
+
+/// Answers 200 only after the update and its job are committed; anything else makes Telegram deliver it again.
+pub async fn receive(
+    State(state): State<AppState>,
+    Path(bot_id): Path<String>,
+    headers: HeaderMap,
+    body: Result<Json<Value>, JsonRejection>,
+) -> StatusCode {
+    let Ok(bot) = bot_id.parse::<BotId>() else {
+        return StatusCode::NOT_FOUND;
+    };
+    let given = headers
+        .get("x-telegram-bot-api-secret-token")
+        .map(|value| value.as_bytes())
+        .unwrap_or_default();
+    let wanted = state.services.keys().webhook_secret(bot);
+    // Before the body is looked at, and in constant time.
+    if !bool::from(given.ct_eq(wanted.expose_secret().as_bytes())) {
+        metrics::counter!("botdeck_webhook_refused_total").increment(1);
+        return StatusCode::UNAUTHORIZED;
+    }
+    let Ok(Json(update)) = body else {
+        return StatusCode::BAD_REQUEST;
+    };
+    match state.services.intake().accept(bot, vec![update]).await {
+        Ok(_) => StatusCode::OK,
+        Err(services::Error::Invalid(_)) => StatusCode::BAD_REQUEST,
+        Err(error) => {
+            warn!(bot.id = %bot, error = %error, "A delivered update could not be stored; Telegram will deliver it again");
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+    }
+}
