@@ -11,7 +11,7 @@ use leptos_router::{
 };
 
 use crate::{
-    components::{Glyph, Icon, PageError},
+    components::{Glyph, Icon, PageError, QueryForm},
     i18n::{Texts, provide_texts, use_texts},
     pages::{
         audit::AuditPage,
@@ -289,7 +289,7 @@ fn Search() -> impl IntoView {
     });
     on_cleanup(move || keys.remove());
     view! {
-        <leptos_router::components::Form method="GET" action="/users" attr:role="search" attr:class="search">
+        <QueryForm action="/users" class="search" role="search" label=t.search_label>
             <Icon glyph=Glyph::Search />
             <input
                 node_ref=input
@@ -303,7 +303,7 @@ fn Search() -> impl IntoView {
                 value=typed
             />
             <kbd aria-hidden="true">"Ctrl K"</kbd>
-        </leptos_router::components::Form>
+        </QueryForm>
     }
 }
 

@@ -3,7 +3,7 @@
 use domain::{AppError, ErrorCode};
 use leptos::prelude::*;
 use leptos_meta::Title;
-use leptos_router::hooks::{use_location, use_navigate};
+use leptos_router::hooks::use_location;
 
 use super::{Glyph, Icon};
 use crate::{Answer, failure::OFFLINE, i18n::use_texts};
@@ -116,14 +116,11 @@ pub fn PageError(error: AppError) -> impl IntoView {
     let t = use_texts();
     if error.code == ErrorCode::SignedOut {
         // In the browser: the session has ended while the page was open.
+        // A new document, so that nothing of the old session stays in memory.
         let here = use_location();
-        let navigate = use_navigate();
         Effect::new(move |_| {
             let path = here.pathname.get_untracked();
-            navigate(
-                &format!("/sign-in?next={path}"),
-                leptos_router::NavigateOptions::default(),
-            );
+            let _ = window().location().assign(&format!("/sign-in?next={path}"));
         });
     }
     let (glyph, title) = match error.code {

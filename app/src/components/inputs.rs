@@ -177,3 +177,55 @@ pub fn SecretField(label: &'static str, name: &'static str, hint: &'static str) 
         </div>
     }
 }
+
+/// A form that only asks: what was typed becomes the address, so a view can be kept and sent. Empty fields are left out.
+#[component]
+pub fn QueryForm(
+    action: &'static str,
+    class: &'static str,
+    /// `search` where it finds things, `form` otherwise.
+    #[prop(default = "form")]
+    role: &'static str,
+    label: &'static str,
+    children: Children,
+) -> impl IntoView {
+    let navigate = leptos_router::hooks::use_navigate();
+    let ask = move |event: leptos::ev::SubmitEvent| {
+        if let Some(query) = typed(&event) {
+            event.prevent_default();
+            let address = if query.is_empty() {
+                action.to_owned()
+            } else {
+                format!("{action}?{query}")
+            };
+            navigate(&address, leptos_router::NavigateOptions::default());
+        }
+    };
+    view! {
+        <form method="get" action=action class=class role=role aria-label=label on:submit=ask>
+            {children()}
+        </form>
+    }
+}
+
+/// The fields of a form as a query; `None` lets the browser send it as it would without script.
+#[cfg(feature = "hydrate")]
+fn typed(event: &leptos::ev::SubmitEvent) -> Option<String> {
+    use leptos::{
+        wasm_bindgen::JsCast,
+        web_sys::{FormData, HtmlFormElement, UrlSearchParams},
+    };
+    let form: HtmlFormElement = event.target()?.dyn_into().ok()?;
+    let data = FormData::new_with_form(&form).ok()?;
+    let query = UrlSearchParams::new_with_str_sequence_sequence(&data)
+        .ok()?
+        .to_string()
+        .as_string()?;
+    let filled: Vec<&str> = query.split('&').filter(|pair| !pair.ends_with('=')).collect();
+    Some(filled.join("&"))
+}
+
+#[cfg(not(feature = "hydrate"))]
+fn typed(_: &leptos::ev::SubmitEvent) -> Option<String> {
+    None
+}

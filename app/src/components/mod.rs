@@ -15,7 +15,7 @@ pub use chart::{Chart, ChartPoint};
 pub use diff::Diff;
 pub use feedback::{Confirm, Empty, ErrorBox, FormFailure, Notice, PageError, Saved, Skeleton, Tone, page};
 pub use icon::{Glyph, Icon};
-pub use inputs::{Button, Choice, Field, Look, PasswordField, SecretField};
+pub use inputs::{Button, Choice, Field, Look, PasswordField, QueryForm, SecretField};
 pub use layout::{Card, PageHead, Pager};
 pub use rich_text::Rich;
 pub use show::{Badge, Bar, BarLevel, Copy, Stat, level};

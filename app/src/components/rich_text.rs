@@ -74,6 +74,9 @@ fn cut(units: &[u16], start: usize, end: usize, entities: &[&Entity], in_link: b
             others.get(..inside).unwrap_or_default(),
             in_link || is_link,
         );
+        if is_block(entity.kind) {
+            trim_line_end(&mut parts);
+        }
         parts.push(Part::Marked(entity.kind, if is_link { url } else { None }, inner));
         at = to;
         rest = others.get(inside..).unwrap_or_default();
@@ -83,8 +86,29 @@ fn cut(units: &[u16], start: usize, end: usize, entities: &[&Entity], in_link: b
 }
 
 fn push_text(parts: &mut Vec<Part>, units: Option<&[u16]>) {
+    let after_block = matches!(parts.last(), Some(Part::Marked(kind, ..)) if is_block(*kind));
+    let units = units.map(|units| match units {
+        [first, rest @ ..] if after_block && *first == u16::from(b'\n') => rest,
+        _ => units,
+    });
     if let Some(units) = units.filter(|units| !units.is_empty()) {
         parts.push(Part::Text(String::from_utf16_lossy(units)));
+    }
+}
+
+/// These begin and end a line by themselves, so the line break beside them would be one too many.
+const fn is_block(kind: EntityKind) -> bool {
+    matches!(kind, EntityKind::Pre | EntityKind::Blockquote)
+}
+
+fn trim_line_end(parts: &mut Vec<Part>) {
+    if let Some(Part::Text(text)) = parts.last_mut() {
+        if text.ends_with('\n') {
+            text.pop();
+        }
+        if text.is_empty() {
+            parts.pop();
+        }
     }
 }
 
@@ -141,6 +165,22 @@ mod tests {
                         Part::Marked(EntityKind::Italic, None, vec![Part::Text("it".into())])
                     ]
                 ),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_block_needs_no_line_breaks_beside_it() {
+        let rich = RichText {
+            text: "a\ncode\n\nb".to_owned(),
+            entities: vec![entity(EntityKind::Pre, 2, 4, None)],
+        };
+        assert_eq!(
+            parts(&rich),
+            vec![
+                Part::Text("a".into()),
+                Part::Marked(EntityKind::Pre, None, vec![Part::Text("code".into())]),
+                Part::Text("\nb".into()),
             ]
         );
     }

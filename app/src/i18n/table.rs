@@ -34,7 +34,7 @@ texts! {
     breadcrumbs: "Breadcrumbs", "Путь";
     search: "Search", "Поиск";
     search_hint: "Search people…", "Найти человека…";
-    search_label: "Search people by name, @username or Telegram id", "Поиск людей по имени, @имени или Telegram id";
+    search_label: "Search people", "Поиск людей";
     live_on: "live", "вживую";
     live_cut: "line cut", "нет связи";
     account_menu: "Account", "Учётная запись";

@@ -50,4 +50,64 @@ mod tests {
             .collect();
         assert_eq!(registered, table);
     }
+
+    /// Reads the sources: a server function either asks for the permission that the table states, or says why it is public.
+    #[test]
+    fn every_server_function_asks_for_its_permission() {
+        let table = super::server_functions();
+        let mut seen = 0;
+        for source in SOURCES {
+            let mut before = "";
+            for piece in source.split("#[server(").skip(1) {
+                let endpoint = piece
+                    .split("endpoint = \"")
+                    .nth(1)
+                    .and_then(|rest| rest.split('"').next())
+                    .unwrap();
+                let path = format!("/api/fn/{endpoint}");
+                let stated = table
+                    .iter()
+                    .find(|(known, _)| *known == path)
+                    .map(|(_, permission)| *permission)
+                    .unwrap();
+                let asked = piece
+                    .split("ssr::require(Permission::")
+                    .nth(1)
+                    .and_then(|rest| rest.split(')').next());
+                let head = if before.is_empty() {
+                    source.split("#[server(").next().unwrap()
+                } else {
+                    before
+                };
+                let is_public = head
+                    .lines()
+                    .rev()
+                    .take(2)
+                    .any(|line| line.starts_with("// public_endpoint: "));
+                assert_eq!(
+                    asked,
+                    stated.map(|permission| format!("{permission:?}")).as_deref(),
+                    "{path}"
+                );
+                assert_eq!(is_public, stated.is_none(), "{path}");
+                before = piece;
+                seen += 1;
+            }
+        }
+        assert_eq!(seen, table.len());
+    }
+
+    const SOURCES: &[&str] = &[
+        include_str!("prefs.rs"),
+        include_str!("setup/api.rs"),
+        include_str!("sign_in/api.rs"),
+        include_str!("overview/api.rs"),
+        include_str!("users/api.rs"),
+        include_str!("user/api.rs"),
+        include_str!("transcript/api.rs"),
+        include_str!("plans/api.rs"),
+        include_str!("bots/api.rs"),
+        include_str!("playground/api.rs"),
+        include_str!("audit/api.rs"),
+    ];
 }

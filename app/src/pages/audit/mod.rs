@@ -8,7 +8,9 @@ use leptos_router::{hooks::use_query_map, location::Url, params::ParamsMap};
 
 use self::api::{list_actions, list_audit};
 use crate::{
-    components::{Button, Choice, Diff, Empty, Field, Glyph, PageHead, Pager, Skeleton, Time, TimeStyle, page},
+    components::{
+        Button, Choice, Diff, Empty, Field, Glyph, PageHead, Pager, QueryForm, Skeleton, Time, TimeStyle, page,
+    },
     i18n::use_texts,
 };
 
@@ -101,7 +103,7 @@ fn Filters(query: Query, actions: Vec<String>) -> impl IntoView {
         (action, words)
     }));
     view! {
-        <leptos_router::components::Form method="GET" action="/audit" attr:class="filters" attr:aria-label=t.filters>
+        <QueryForm action="/audit" class="filters" label=t.filters>
             <Field label=t.audit_actor name="actor" id="audit-actor" value=query.actor.unwrap_or_default() max_length=200 />
             <Choice label=t.audit_action name="action" id="audit-action" chosen options />
             <Field label=t.audit_target name="target" id="audit-target" value=query.target.unwrap_or_default() max_length=200 />
@@ -109,7 +111,7 @@ fn Filters(query: Query, actions: Vec<String>) -> impl IntoView {
                 <Button glyph=Glyph::Filter>{t.filter_apply}</Button>
                 {is_filtered.then(|| view! { <a class="button ghost" href="/audit">{t.filter_reset}</a> })}
             </div>
-        </leptos_router::components::Form>
+        </QueryForm>
     }
 }
 

@@ -5,7 +5,7 @@ pub mod api;
 use std::time::Duration;
 
 use domain::{
-    BotId, Permission,
+    Permission,
     views::{BotRow, BotTransport, CodeCount, Overview, QueueState, SetupState},
 };
 use leptos::prelude::*;
@@ -38,12 +38,12 @@ pub fn OverviewPage() -> impl IntoView {
                     figures.await,
                     move |figures| {
                         let at = figures.now;
-                        let playground = figures.bots.iter().find(|bot| bot.transport == BotTransport::Browser).map(|bot| bot.id);
+                        let playground = figures.bots.iter().find(|bot| bot.transport == BotTransport::Browser).cloned();
                         view! {
                             <PageHead title=t.nav_overview>
                                 <span class="muted">{t.today_utc}" "<Time at style=TimeStyle::Second /></span>
                             </PageHead>
-                            {setup.filter(is_unfinished).map(|setup| view! { <LeftToDo setup playground may=may.clone() /> })}
+                            {setup.filter(is_unfinished).map(|setup| view! { <LeftToDo setup playground=playground.clone() may=may.clone() /> })}
                             <Figures figures may />
                         }
                             .into_any()
@@ -87,7 +87,7 @@ fn is_unfinished(setup: &SetupState) -> bool {
 }
 
 #[component]
-fn LeftToDo(setup: SetupState, playground: Option<BotId>, may: May) -> impl IntoView {
+fn LeftToDo(setup: SetupState, playground: Option<BotRow>, may: May) -> impl IntoView {
     let t = use_texts();
     let step = |done: bool, title: &'static str, text: String, link: Option<(&'static str, String)>| {
         view! {
@@ -104,7 +104,15 @@ fn LeftToDo(setup: SetupState, playground: Option<BotId>, may: May) -> impl Into
                     <p class="step-title">{title}</p>
                     <p class="muted">{text}</p>
                 </div>
-                {link.map(|(words, href)| view! { <a class="button small" href=href>{words}</a> })}
+                {link
+                    .map(|(words, href)| {
+                        let class = if done { "button small" } else { "button small main" };
+                        view! {
+                            <a class=class href=href>
+                                {words}
+                            </a>
+                        }
+                    })}
             </li>
         }
     };
@@ -114,9 +122,10 @@ fn LeftToDo(setup: SetupState, playground: Option<BotId>, may: May) -> impl Into
     let plans = may
         .permits(Permission::ReadLimits)
         .then_some((t.todo_limits_link, "/plans".to_owned()));
+    let has_talked = playground.as_ref().is_some_and(|bot| bot.last_update.is_some());
     let talk = playground
         .filter(|_| may.permits(Permission::UsePlayground))
-        .map(|bot| (t.todo_playground_link, format!("/bots/{bot}/playground")));
+        .map(|bot| (t.todo_playground_link, format!("/bots/{}/playground", bot.id)));
     let model = if setup.has_model_key {
         fill(t.todo_model_done, &[&setup.model])
     } else {
@@ -125,7 +134,7 @@ fn LeftToDo(setup: SetupState, playground: Option<BotId>, may: May) -> impl Into
     view! {
         <Card title=t.todo_title id="todo">
             <ol class="steps">
-                {step(false, t.todo_playground, t.todo_playground_text.to_owned(), talk)}
+                {step(has_talked, t.todo_playground, t.todo_playground_text.to_owned(), talk)}
                 {step(setup.has_model_key, t.todo_model, model, None)}
                 {step(setup.has_telegram_bot, t.todo_bot, t.todo_bot_text.to_owned(), bots)}
                 {step(false, t.todo_limits, t.todo_limits_text.to_owned(), plans)}
@@ -138,9 +147,10 @@ fn LeftToDo(setup: SetupState, playground: Option<BotId>, may: May) -> impl Into
 fn Figures(figures: Overview, may: May) -> impl IntoView {
     let t = use_texts();
     let share = if figures.messages > 0 {
+        let tenths = figures.errors.saturating_mul(1000) / figures.messages;
         fill(
             t.errors_share,
-            &[&format!("{} %", figures.errors.saturating_mul(100) / figures.messages)],
+            &[&format!("{}{}{} %", tenths / 10, t.decimal_point, tenths % 10)],
         )
     } else {
         String::new()

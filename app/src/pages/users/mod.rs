@@ -12,7 +12,7 @@ use leptos_router::{hooks::use_query_map, location::Url, params::ParamsMap};
 use self::api::list_users;
 use super::plans::api::list_plans;
 use crate::{
-    components::{Badge, Bar, Button, Choice, Empty, Glyph, PageHead, Pager, Skeleton, Time, Tone, page},
+    components::{Badge, Bar, Button, Choice, Empty, Glyph, PageHead, Pager, QueryForm, Skeleton, Time, Tone, page},
     i18n::{fill, money, use_texts},
 };
 
@@ -114,7 +114,7 @@ fn Filters(query: Query, plans: Vec<(String, String)>) -> impl IntoView {
         .collect::<Vec<_>>();
     let reset = is_filtered(&query).then(|| view! { <a class="button ghost" href="/users">{t.filter_reset}</a> });
     view! {
-        <leptos_router::components::Form method="GET" action="/users" attr:class="filters" attr:aria-label=t.filters>
+        <QueryForm action="/users" class="filters" label=t.filters>
             <div class="field grow">
                 <label for="users-q">{t.search}</label>
                 <input
@@ -133,7 +133,7 @@ fn Filters(query: Query, plans: Vec<(String, String)>) -> impl IntoView {
                 <Button glyph=Glyph::Filter>{t.filter_apply}</Button>
                 {reset}
             </div>
-        </leptos_router::components::Form>
+        </QueryForm>
     }
 }
 
