@@ -1,9 +1,10 @@
 //! From Telegram's update to what a handler wants to know.
 
 use chrono::{DateTime, Utc};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use services::{BotRecord, Incoming};
-use teloxide::types::{ChatMemberKind, Message, Update, UpdateKind};
+use teloxide::types::{ChatMemberKind, ChatMemberUpdated, Message};
 
 use crate::texts::name as clean_name;
 
@@ -21,21 +22,36 @@ pub enum Event {
 }
 
 /// Understands an update. What cannot be read is ignored: it is kept in the database as it came.
+///
+/// The parts are read one by one, since teloxide's `Update` reads nothing out of a `Value` (its `UpdateKind` takes the first key
+/// twice).
 pub fn event(bot: &BotRecord, update: &Value, received_at: DateTime<Utc>) -> Event {
-    let Ok(update) = serde_json::from_value::<Update>(update.clone()) else {
-        return Event::Ignored;
-    };
-    match update.kind {
-        UpdateKind::Message(message) => message_event(bot, &message, received_at),
-        UpdateKind::MyChatMember(change) => Event::Membership {
+    if let Some(message) = read::<Message>(update, "message") {
+        return message_event(bot, &message, received_at);
+    }
+    match read::<ChatMemberUpdated>(update, "my_chat_member") {
+        Some(change) => Event::Membership {
             chat_id: change.chat.id.0,
             closed: matches!(
                 change.new_chat_member.kind,
                 ChatMemberKind::Banned(_) | ChatMemberKind::Left
             ),
         },
-        _ => Event::Ignored,
+        None => Event::Ignored,
     }
+}
+
+fn read<T: DeserializeOwned>(update: &Value, field: &str) -> Option<T> {
+    let value = update.get(field)?;
+    // Not the error itself: it may quote what somebody wrote.
+    T::deserialize(value)
+        .inspect_err(|_| {
+            tracing::warn!(
+                update.kind = field,
+                "An update of kind {field} could not be read and is skipped"
+            )
+        })
+        .ok()
 }
 
 fn message_event(bot: &BotRecord, message: &Message, received_at: DateTime<Utc>) -> Event {
@@ -131,4 +147,80 @@ fn is_content(message: &Message) -> bool {
         || message.location().is_some()
         || message.contact().is_some()
         || message.poll().is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn bot() -> BotRecord {
+        BotRecord {
+            id: domain::BotId(uuid::Uuid::nil()),
+            transport: domain::views::BotTransport::Telegram,
+            name: "Deck".into(),
+            username: Some("deck_bot".into()),
+            mode: domain::views::IntakeMode::Polling,
+            enabled: true,
+            token: None,
+            persona: String::new(),
+            model: None,
+        }
+    }
+
+    fn update(chat: Value, text: &str) -> Value {
+        json!({ "update_id": 1, "message": {
+            "message_id": 5, "date": 1_795_378_000, "chat": chat, "text": text, "entities": [],
+            "from": { "id": 77, "is_bot": false, "first_name": "Anna", "language_code": "ru" },
+        }})
+    }
+
+    fn at() -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH
+    }
+
+    #[test]
+    fn a_private_text_is_understood() {
+        let event = event(
+            &bot(),
+            &update(json!({"id": 77, "type": "private", "first_name": "Anna"}), "hello"),
+            at(),
+        );
+        let Event::Text(incoming) = event else {
+            panic!("{event:?}")
+        };
+        assert_eq!(
+            (incoming.text.as_str(), incoming.chat_kind.as_str(), incoming.message_id),
+            ("hello", "private", 5)
+        );
+        assert_eq!(incoming.language.as_deref(), Some("ru"));
+    }
+
+    #[test]
+    fn in_a_group_only_what_is_meant_for_the_bot_is_heard() {
+        let group = || json!({"id": -100, "type": "supergroup", "title": "Friends"});
+        for (text, heard) in [
+            ("hello all", false),
+            ("hello @deck_bot", true),
+            ("hello @deck_bot_2", false),
+            ("/help", true),
+            ("/help@deck_bot", true),
+            ("/help@other_bot", false),
+        ] {
+            let event = event(&bot(), &update(group(), text), at());
+            assert_eq!(matches!(event, Event::Text(_)), heard, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_ignored() {
+        assert!(matches!(
+            event(&bot(), &json!({"update_id": 1, "novelty": {"x": 1}}), at()),
+            Event::Ignored
+        ));
+        assert!(matches!(
+            event(&bot(), &json!({"update_id": 1, "message": {"x": 1}}), at()),
+            Event::Ignored
+        ));
+    }
 }
