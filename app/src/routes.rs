@@ -110,13 +110,30 @@ fn NotFound() -> impl IntoView {
     }
 }
 
-/// Where one can go, and what one must be allowed to do there.
-const PLACES: [(&str, Glyph, fn(&Texts) -> &'static str, Permission); 5] = [
-    ("/", Glyph::Overview, |t| t.nav_overview, Permission::ReadOverview),
-    ("/users", Glyph::Users, |t| t.nav_users, Permission::ReadUsers),
-    ("/plans", Glyph::Limits, |t| t.nav_plans, Permission::ReadLimits),
-    ("/bots", Glyph::Bots, |t| t.nav_bots, Permission::ReadBots),
-    ("/audit", Glyph::Audit, |t| t.nav_audit, Permission::ReadAudit),
+/// A place in the rail.
+struct Place {
+    href: &'static str,
+    glyph: Glyph,
+    words: fn(&Texts) -> &'static str,
+    /// What one must be allowed to do there.
+    asks: Permission,
+}
+
+const fn place(href: &'static str, glyph: Glyph, words: fn(&Texts) -> &'static str, asks: Permission) -> Place {
+    Place {
+        href,
+        glyph,
+        words,
+        asks,
+    }
+}
+
+const PLACES: [Place; 5] = [
+    place("/", Glyph::Overview, |t| t.nav_overview, Permission::ReadOverview),
+    place("/users", Glyph::Users, |t| t.nav_users, Permission::ReadUsers),
+    place("/plans", Glyph::Limits, |t| t.nav_plans, Permission::ReadLimits),
+    place("/bots", Glyph::Bots, |t| t.nav_bots, Permission::ReadBots),
+    place("/audit", Glyph::Audit, |t| t.nav_audit, Permission::ReadAudit),
 ];
 
 /// Rail, top bar and the page between them.
@@ -180,8 +197,8 @@ fn Rail() -> impl IntoView {
                     let may = session.may().await;
                     PLACES
                         .into_iter()
-                        .filter(|(_, _, _, permission)| may.permits(*permission))
-                        .map(|(href, glyph, words, _)| {
+                        .filter(|place| may.permits(place.asks))
+                        .map(|Place { href, glyph, words, .. }| {
                             let current = move || {
                                 let path = here.get();
                                 let inside = if href == "/" {

@@ -91,6 +91,7 @@ pub fn Chart(
         .step_by(LABEL_EVERY)
         .map(|point| view! { <span>{point.label.clone()}</span> })
         .collect_view();
+    let label = format!("{title}. {summary}");
     let rows = points
         .iter()
         .map(|point| {
@@ -119,9 +120,9 @@ pub fn Chart(
                     viewBox=format!("0 0 {width} {HEIGHT}")
                     preserveAspectRatio="none"
                     role="img"
-                    aria-label=format!("{title}. {summary}")
+                    aria-label=label
                 >
-                    <desc>{summary.clone()}</desc>
+                    <desc>{summary}</desc>
                     {grid.collect_view()}
                     {bars}
                 </svg>
@@ -132,7 +133,7 @@ pub fn Chart(
             <details class="chart-table">
                 <summary>{t.chart_as_table}</summary>
                 <table class="table">
-                    <caption class="visually-hidden">{title.clone()}</caption>
+                    <caption class="visually-hidden">{title}</caption>
                     <thead>
                         <tr>
                             <th scope="col">{along}</th>

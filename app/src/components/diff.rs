@@ -62,12 +62,12 @@ fn rows(before: Option<&Value>, after: Option<&Value>) -> Vec<Row> {
     let mut fields: BTreeMap<String, (Option<String>, Option<String>)> = BTreeMap::new();
     if let Some(before) = before {
         flatten(String::new(), before, &mut |field, text| {
-            fields.entry(field).or_default().0 = Some(text)
+            fields.entry(field).or_default().0 = Some(text);
         });
     }
     if let Some(after) = after {
         flatten(String::new(), after, &mut |field, text| {
-            fields.entry(field).or_default().1 = Some(text)
+            fields.entry(field).or_default().1 = Some(text);
         });
     }
     let mut rows: Vec<Row> = fields

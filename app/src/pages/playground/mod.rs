@@ -75,7 +75,7 @@ fn Talk(playground: Playground, send: ServerAction<SendToPlayground>) -> impl In
     let all = move || messages.get().into_values().collect::<Vec<_>>();
     let name = bot_name.clone();
     view! {
-        <PageHead title=bot_name.clone() trail=vec![(t.nav_bots, "/bots")]>
+        <PageHead title=bot_name trail=vec![(t.nav_bots, "/bots")]>
             {if demo {
                 view! { <Badge tone=Tone::Warn glyph=Glyph::Info text=t.demo_badge /> }.into_any()
             } else {

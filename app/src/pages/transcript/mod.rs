@@ -62,7 +62,7 @@ fn Chat(transcript: Transcript, is_older: bool) -> impl IntoView {
             t.messages(conversation.messages),
         ],
     );
-    let bot = conversation.bot.clone();
+    let bot = conversation.bot;
     let messages = if transcript.messages.is_empty() {
         view! { <Empty glyph=Glyph::Chat title=t.transcript_empty /> }.into_any()
     } else {
