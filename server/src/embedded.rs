@@ -55,8 +55,11 @@ impl Drop for Embedded {
     }
 }
 
-/// In the working directory, or above the program.
+/// Named by `bin/botdeck`, in the working directory, or above the program.
 fn find_script() -> Option<PathBuf> {
+    if let Some(script) = std::env::var_os("BOTDECK_SERVICES") {
+        return Some(script.into());
+    }
     let relative = Path::new("bin/lib/services.sh");
     let exe = std::env::current_exe().ok()?;
     let mut places = vec![PathBuf::from(".")];

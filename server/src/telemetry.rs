@@ -27,8 +27,10 @@ pub fn start_logs(settings: &Settings) {
             registry.with(layer).try_init()
         }
         LogFormat::Pretty => {
+            let colours = std::io::stderr().is_terminal();
             let layer = tracing_subscriber::fmt::layer()
                 .with_target(false)
+                .with_ansi(colours)
                 .with_writer(std::io::stderr);
             registry.with(layer).try_init()
         }

@@ -18,6 +18,16 @@ impl BrowserOut {
     pub fn new(services: Services, bot: BotId) -> Self {
         Self { services, bot }
     }
+
+    async fn insert(&self, chat: &Address, body: &RichText, complete: bool) -> Result<i64, OutError> {
+        let sent = self
+            .services
+            .playground()
+            .deliver(self.bot, chat.chat_id, body, complete)
+            .await;
+        // The insert either was committed or was not; a lost answer of the database is found again by `find_lost`.
+        sent.map_err(|_| OutError::Undecided)
+    }
 }
 
 const SOON: std::time::Duration = std::time::Duration::from_secs(1);
@@ -25,13 +35,11 @@ const SOON: std::time::Duration = std::time::Duration::from_secs(1);
 #[async_trait]
 impl ChatOut for BrowserOut {
     async fn send(&self, chat: &Address, body: &RichText) -> Result<i64, OutError> {
-        let sent = self
-            .services
-            .playground()
-            .deliver(self.bot, chat.chat_id, body, true)
-            .await;
-        // The insert either was committed or was not; a lost answer of the database is found again by `find_lost`.
-        sent.map_err(|_| OutError::Undecided)
+        self.insert(chat, body, true).await
+    }
+
+    async fn begin(&self, chat: &Address, body: &RichText) -> Result<i64, OutError> {
+        self.insert(chat, body, false).await
     }
 
     async fn edit(&self, chat: &Address, message_id: i64, body: &RichText, complete: bool) -> Result<(), OutError> {

@@ -49,7 +49,7 @@ fn read<T: DeserializeOwned>(update: &Value, field: &str) -> Option<T> {
             tracing::warn!(
                 update.kind = field,
                 "An update of kind {field} could not be read and is skipped"
-            )
+            );
         })
         .ok()
 }

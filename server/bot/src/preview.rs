@@ -9,6 +9,8 @@ use crate::{delivery, handlers::Context, render::render, telegram::OutError};
 
 /// An answer that takes longer than this to begin gets "typing…".
 const TYPING_AFTER: Duration = Duration::from_millis(400);
+/// "typing…" lasts five seconds at most.
+const TYPING_EVERY: Duration = Duration::from_millis(4500);
 /// An answer that is complete before this is sent whole: one call instead of several.
 const FIRST_AFTER: Duration = Duration::from_millis(700);
 
@@ -71,42 +73,39 @@ async fn run(context: Context, pause: Duration, mut changes: watch::Receiver<Str
         changed = changes.changed() => if changed.is_err() { return shown },
         () = tokio::time::sleep(TYPING_AFTER) => {
             let _ = context.out.typing(&address).await;
-            if !wait(&mut changes, TYPING_EVERY, &context, &address).await { return shown }
+            if !typing_until_text(&mut changes, &context, &address).await { return shown }
         }
     }
-    if !pause_or_end(&mut changes, FIRST_AFTER.min(pause * 4)).await {
-        return shown;
-    }
-    loop {
+    let mut last = String::new();
+    let mut wait = FIRST_AFTER.min(pause);
+    while pause_or_end(&mut changes, wait).await {
+        wait = pause;
         let text = changes.borrow_and_update().clone();
-        if !text.trim().is_empty() && !step(&context, &address, &text, &mut shown).await {
-            return shown;
-        }
-        if !pause_or_end(&mut changes, pause).await || (!has_new(&changes) && changes.changed().await.is_err()) {
-            return shown;
+        if text == last {
+            // The model is thinking: nothing to show until it goes on.
+            if changes.changed().await.is_err() {
+                break;
+            }
+        } else if step(&context, &address, &text, &mut shown).await {
+            last = text;
+        } else {
+            break;
         }
     }
+    shown
 }
 
-/// "typing…" lasts five seconds at most.
-const TYPING_EVERY: Duration = Duration::from_millis(4500);
-
-async fn wait(
+async fn typing_until_text(
     changes: &mut watch::Receiver<String>,
-    every: Duration,
     context: &Context,
     address: &crate::telegram::Address,
 ) -> bool {
     loop {
         tokio::select! {
             changed = changes.changed() => return changed.is_ok(),
-            () = tokio::time::sleep(every) => { let _ = context.out.typing(address).await; }
+            () = tokio::time::sleep(TYPING_EVERY) => { let _ = context.out.typing(address).await; }
         }
     }
-}
-
-fn has_new(changes: &watch::Receiver<String>) -> bool {
-    changes.has_changed().unwrap_or(true)
 }
 
 /// Waits, but not longer than the answer takes; false when it is complete.
@@ -140,7 +139,7 @@ async fn step(context: &Context, address: &crate::telegram::Address, text: &str,
     {
         return false;
     }
-    match context.out.send(address, body).await {
+    match context.out.begin(address, body).await {
         Ok(id) => {
             shown.ids.push(id);
             chats.sent(context.job.id, number, &[id]).await.is_ok()

@@ -126,7 +126,7 @@ impl Runtime {
         if tried_before(job) {
             // An earlier attempt got as far as storing its answer: what is left is to send it.
             let parts = context.services.chats().parts(job.id).await?;
-            if !parts.is_empty() && parts.iter().all(|part| part.body.is_some()) {
+            if parts.iter().any(|part| part.body.is_some()) {
                 return deliver(&context, parts, true).await;
             }
         }

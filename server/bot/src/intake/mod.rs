@@ -9,10 +9,4 @@ mod supervisor;
 pub use supervisor::{IntakeSettings, supervise};
 
 /// The kinds of update asked for. Left unset, Telegram would keep whatever was asked for last.
-pub const ALLOWED_UPDATES: &[&str] = &[
-    "message",
-    "edited_message",
-    "callback_query",
-    "my_chat_member",
-    "pre_checkout_query",
-];
+pub const ALLOWED_UPDATES: &[&str] = &["message", "edited_message", "callback_query", "my_chat_member"];

@@ -46,6 +46,11 @@ pub trait ChatOut: Send + Sync {
     /// Sends a message and returns its id.
     async fn send(&self, chat: &Address, body: &RichText) -> Result<i64, OutError>;
 
+    /// Sends the beginning of a message that will grow.
+    async fn begin(&self, chat: &Address, body: &RichText) -> Result<i64, OutError> {
+        self.send(chat, body).await
+    }
+
     /// Changes a message for sure; `complete` when it is the last change.
     async fn edit(&self, chat: &Address, message_id: i64, body: &RichText, complete: bool) -> Result<(), OutError>;
 
