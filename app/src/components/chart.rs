@@ -4,13 +4,12 @@ use leptos::prelude::*;
 
 use crate::i18n::{group, use_texts};
 
-/// One bar: what happened, and how much of it went wrong.
+/// One bar: what went well, and what went wrong on top of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChartPoint {
     /// Below the axis and in the table.
     pub label: String,
     pub value: i64,
-    /// Part of it, drawn on top in the colour of faults.
     pub faults: i64,
 }
 
@@ -36,13 +35,7 @@ pub fn Chart(
     points: Vec<ChartPoint>,
 ) -> impl IntoView {
     let t = use_texts();
-    let top = ceiling(
-        points
-            .iter()
-            .map(|point| point.value.max(point.faults))
-            .max()
-            .unwrap_or(0),
-    );
+    let top = ceiling(points.iter().map(|point| point.value + point.faults).max().unwrap_or(0));
     let width = STEP * i64::try_from(points.len().max(1)).unwrap_or(1);
     let height_of = move |value: i64| (value.max(0) * HEIGHT) / top.max(1);
     let grid = [0, top / 2, top].map(|value| {
@@ -55,7 +48,7 @@ pub fn Chart(
         .map(|(point, start)| {
             let x = (start + (STEP - BAR) / 2).to_string();
             let faults = height_of(point.faults);
-            let good = height_of((point.value - point.faults).max(0));
+            let good = height_of(point.value);
             let tip = format!(
                 "{}: {} {}, {} {}",
                 point.label,

@@ -98,8 +98,8 @@ texts! {
     p95: "p95 {}", "p95 {}";
     errors_share: "{} of messages", "{} сообщений";
     chart_title: "Last 24 hours", "Последние 24 часа";
-    chart_summary: "{} messages, of them {} with an error.", "Сообщений: {}, из них с ошибкой: {}.";
-    chart_messages: "messages", "сообщения";
+    chart_summary: "{} answers, {} errors.", "Ответов: {}, ошибок: {}.";
+    chart_messages: "answers", "ответы";
     chart_errors: "errors", "ошибки";
     chart_as_table: "As a table", "Таблицей";
     chart_empty: "No messages yet", "Сообщений пока нет";
