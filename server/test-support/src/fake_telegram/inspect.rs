@@ -45,6 +45,15 @@ impl FakeTelegram {
     }
 }
 
+/// Being told instead of asking: for benchmarks, where looking at everything after every change would cost too much.
+impl FakeTelegram {
+    /// Calls `listener` with each message a bot sends, and again with its new text when it is edited. It runs while the fake
+    /// is locked: it should hand over what it needs and must not call the fake. Only the first listener is kept.
+    pub fn on_bot_message(&self, listener: impl Fn(&Message) + Send + Sync + 'static) {
+        let _ = self.shared.listener.set(Box::new(listener));
+    }
+}
+
 /// What was seen.
 impl FakeTelegram {
     /// All answered calls, oldest first.

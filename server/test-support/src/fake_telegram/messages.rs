@@ -84,6 +84,7 @@ fn store(shared: &Shared, bot: &Bot, params: &Params, new: NewMessage) -> Answer
         raw,
     };
     let answer = message.json();
+    shared.announce(&message);
     chat.insert(message, shared.records());
     drop(state);
     lock(&shared.log).counters.sent += 1;
@@ -226,6 +227,7 @@ fn edit_content(
     message.entities = content.entities;
     message.reply_markup = markup;
     message.edit_count += 1;
+    shared.announce(message);
     Ok(message.json().into())
 }
 

@@ -36,7 +36,7 @@ mod webhook;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -94,6 +94,7 @@ impl FakeTelegram {
             record: true.into(),
             refuse_drafts: false.into(),
             duplicates: 0.into(),
+            listener: OnceLock::new(),
             changed: watch::Sender::new(()),
             stopped: watch::Sender::new(false),
             client: client.map_err(io::Error::other)?,

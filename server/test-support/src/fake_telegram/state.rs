@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -284,6 +284,9 @@ pub(crate) struct Log {
     pub(crate) counters: Counters,
 }
 
+/// Hears every message of a bot as it arrives.
+pub(crate) type Listener = Box<dyn Fn(&Message) + Send + Sync>;
+
 /// Everything behind the handle, shared by the server's handlers and the deliverers.
 pub(crate) struct Shared {
     pub(crate) bots: RwLock<HashMap<String, Arc<Bot>>>,
@@ -292,6 +295,8 @@ pub(crate) struct Shared {
     pub(crate) record: AtomicBool,
     pub(crate) refuse_drafts: AtomicBool,
     pub(crate) duplicates: AtomicUsize,
+    /// Called with a bot's state locked.
+    pub(crate) listener: OnceLock<Listener>,
     /// Wakes those who wait for something to be seen.
     pub(crate) changed: watch::Sender<()>,
     /// True once the handle is gone.
@@ -312,6 +317,13 @@ impl Shared {
 
     pub(crate) fn records(&self) -> bool {
         self.record.load(Ordering::Relaxed)
+    }
+
+    /// A message of a bot was sent or edited.
+    pub(crate) fn announce(&self, message: &Message) {
+        if let Some(listener) = self.listener.get() {
+            listener(message);
+        }
     }
 
     pub(crate) fn log_call(&self, call: Call) {

@@ -1,0 +1,157 @@
+//! A fresh database for each run, and what the server has done in it. Plain SQL, since nothing of it is the product's.
+
+use std::str::FromStr;
+
+use anyhow::Context;
+use serde::Serialize;
+use sqlx::{ConnectOptions, Connection, Executor, PgConnection, Row, postgres::PgConnectOptions};
+
+use crate::process;
+
+const DATABASE: &str = "botdeck_bench";
+
+/// The server of `DATABASE_URL`.
+pub struct Server {
+    options: PgConnectOptions,
+    postmaster: Option<u32>,
+    /// Whether commits wait for the disk, and the version.
+    pub durable: bool,
+    pub version: String,
+}
+
+/// What one run has done in its database.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Work {
+    /// Everything sent, BEGIN and COMMIT included; `None` without pg_stat_statements.
+    pub statements: Option<f64>,
+    /// Transactions that wrote, each of which waits for the disk.
+    pub write_transactions: f64,
+    pub wal_bytes: f64,
+    /// Of all processes of the server.
+    pub cpu_seconds: Option<f64>,
+}
+
+/// One statement's share, per answered message.
+#[derive(Clone, Debug, Serialize)]
+pub struct Statement {
+    pub calls: f64,
+    pub milliseconds: f64,
+    pub text: String,
+}
+
+impl Server {
+    pub async fn find() -> anyhow::Result<Self> {
+        let url = std::env::var("DATABASE_URL").context("DATABASE_URL is not set")?;
+        let options = PgConnectOptions::from_str(&url)?;
+        let mut db = options.connect().await.context("DATABASE_URL is not reached")?;
+        let row = db
+            .fetch_one(
+                "SELECT pg_backend_pid() AS pid, current_setting('server_version') AS version,
+                        current_setting('fsync') = 'on' AND current_setting('synchronous_commit') <> 'off' AS durable",
+            )
+            .await?;
+        let backend = u32::try_from(row.try_get::<i32, _>("pid")?)?;
+        Ok(Self {
+            options,
+            // Found only when the server runs on this machine.
+            postmaster: process::parent_of(backend).filter(|pid| *pid > 1),
+            durable: row.try_get("durable")?,
+            version: row.try_get("version")?,
+        })
+    }
+
+    /// An empty database; the one of the run before is dropped.
+    pub async fn fresh(&self) -> anyhow::Result<Database<'_>> {
+        let mut db = self.options.connect().await?;
+        db.execute("DROP DATABASE IF EXISTS botdeck_bench WITH (FORCE)").await?;
+        db.execute("CREATE DATABASE botdeck_bench").await?;
+        db.close().await?;
+        let options = self.options.clone().database(DATABASE);
+        let mut db = options.connect().await?;
+        let counts_statements = db.execute("CREATE EXTENSION pg_stat_statements").await.is_ok()
+            && db.execute("SELECT FROM pg_stat_statements LIMIT 1").await.is_ok();
+        Ok(Database {
+            server: self,
+            db,
+            url: options.to_url_lossy().to_string(),
+            counts_statements,
+        })
+    }
+}
+
+pub struct Database<'a> {
+    server: &'a Server,
+    db: PgConnection,
+    pub url: String,
+    counts_statements: bool,
+}
+
+impl Database<'_> {
+    /// Everything done so far, by whoever.
+    pub async fn work(&mut self) -> anyhow::Result<Work> {
+        let row = self
+            .db
+            .fetch_one(
+                "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::float8 AS xids,
+                        pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8 AS wal",
+            )
+            .await?;
+        let statements = if self.counts_statements {
+            let sum = "SELECT coalesce(sum(calls), 0)::float8 AS calls FROM pg_stat_statements
+                       WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())";
+            Some(self.db.fetch_one(sum).await?.try_get("calls")?)
+        } else {
+            None
+        };
+        Ok(Work {
+            statements,
+            write_transactions: row.try_get("xids")?,
+            wal_bytes: row.try_get("wal")?,
+            cpu_seconds: self.server.postmaster.and_then(process::cpu_seconds_of_family),
+        })
+    }
+
+    /// Forgets the statements counted so far.
+    pub async fn forget(&mut self) -> anyhow::Result<()> {
+        if self.counts_statements {
+            self.db.execute("SELECT pg_stat_statements_reset()").await?;
+        }
+        Ok(())
+    }
+
+    /// The statements that were called most, with their shares in `messages`.
+    pub async fn statements(&mut self, messages: f64) -> anyhow::Result<Vec<Statement>> {
+        if !self.counts_statements {
+            return Ok(Vec::new());
+        }
+        let all =
+            "SELECT calls::float8 AS calls, total_exec_time + total_plan_time AS ms, query FROM pg_stat_statements
+                   WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+                   ORDER BY 2 DESC LIMIT 40";
+        let rows = self.db.fetch_all(all).await?;
+        rows.into_iter()
+            .map(|row| {
+                let query: String = row.try_get("query")?;
+                Ok(Statement {
+                    calls: row.try_get::<f64, _>("calls")? / messages,
+                    milliseconds: row.try_get::<f64, _>("ms")? / messages,
+                    text: query.split_whitespace().collect::<Vec<_>>().join(" "),
+                })
+            })
+            .collect()
+    }
+}
+
+impl Work {
+    /// What was done between two looks, a message.
+    pub fn since(&self, before: &Self, messages: f64) -> Self {
+        let share = |now: f64, then: f64| (now - then) / messages;
+        let pair = |now: Option<f64>, then: Option<f64>| Some(share(now?, then?));
+        Self {
+            statements: pair(self.statements, before.statements),
+            write_transactions: share(self.write_transactions, before.write_transactions),
+            wal_bytes: share(self.wal_bytes, before.wal_bytes),
+            cpu_seconds: pair(self.cpu_seconds, before.cpu_seconds),
+        }
+    }
+}
