@@ -172,10 +172,13 @@ CREATE TABLE updates (
     bot_id      uuid NOT NULL REFERENCES bots,
     update_id   bigint NOT NULL,
     kind        text NOT NULL,
+    -- Of the message it brings, if it does.
+    message_id  bigint,
     payload     jsonb NOT NULL,
     received_at timestamptz NOT NULL,
     UNIQUE (bot_id, update_id)
 );
+CREATE INDEX updates_by_message ON updates (bot_id, message_id) WHERE message_id IS NOT NULL;
 
 -- Durable work. Jobs of one lane run one after another in the order of `seq`: at most one of them is ready or running,
 -- the others wait and are promoted by the one that ends. A job without a lane overtakes.
@@ -218,7 +221,7 @@ CREATE TABLE deliveries (
     message_id bigint,
     PRIMARY KEY (job_id, part)
 );
-CREATE INDEX deliveries_by_message ON deliveries (chat, message_id) WHERE message_id IS NOT NULL;
+CREATE INDEX deliveries_by_message ON deliveries (message_id) WHERE message_id IS NOT NULL;
 
 -- Limits in use ---------------------------------------------------------------------------------------------------------
 

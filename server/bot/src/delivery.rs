@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use domain::views::RichText;
-use services::{Claimed, Ended, Incoming, Part};
+use services::{Claimed, Ended, Incoming, KnownIds, Part};
 
 use crate::{
     handlers::{Context, Failure},
@@ -103,18 +103,23 @@ async fn deliver_part(
     }
 }
 
+/// Looks for a message whose id was never learnt. Telegram numbers the messages of all private chats of a bot in one row, so
+/// first only ids are tried that no message we know of has, in whatever chat; servers that number each chat for itself get a
+/// second look at the ids that are free in this chat.
 async fn find(context: &Context, address: &Address, body: &RichText) -> Result<Option<i64>, OutError> {
-    let after = context.incoming.message_id;
-    let known = context
-        .services
-        .chats()
-        .known_ids(&context.incoming.chat_key(), after)
-        .await;
-    let known: HashSet<i64> = known
-        .map_err(|_| OutError::Retry(std::time::Duration::from_secs(1)))?
-        .into_iter()
-        .collect();
-    let found = context.out.find_lost(address, after, &known, body).await?;
+    let known = context.services.chats().known_ids(&context.incoming).await;
+    let KnownIds { in_chat, anywhere } = known.map_err(|_| OutError::Retry(std::time::Duration::from_secs(1)))?;
+    let mut found = None;
+    for taken in [anywhere, in_chat] {
+        let taken: HashSet<i64> = taken.into_iter().collect();
+        found = context
+            .out
+            .find_lost(address, context.incoming.message_id, &taken, body)
+            .await?;
+        if found.is_some() {
+            break;
+        }
+    }
     metrics::counter!("botdeck_lost_sends_total", "found" => if found.is_some() { "yes" } else { "no" }).increment(1);
     Ok(found)
 }

@@ -123,6 +123,11 @@ async fn step(context: &Context, address: &crate::telegram::Address, text: &str,
         let Some(&id) = shown.ids.last() else { return true };
         return context.out.preview_edit(address, id, last).await.is_ok();
     }
+    // An earlier attempt may have sent this very part without learning its id. A second one would stay beside it for ever; the
+    // final delivery knows how to look.
+    if shown.unsure {
+        return false;
+    }
     // One message is full: it gets its final form, and the next one begins.
     if let (Some(&id), Some(full)) = (shown.ids.last(), parts.get(shown.ids.len().wrapping_sub(1)))
         && context.out.edit(address, id, full, true).await.is_err()

@@ -1,6 +1,6 @@
 //! What a job sends, and what of it is known to have arrived.
 
-use domain::{JobId, views::RichText};
+use domain::{BotId, JobId, views::RichText};
 use sqlx::{PgConnection, types::Json};
 
 use crate::Result;
@@ -76,13 +76,42 @@ pub async fn sent(db: &mut PgConnection, job: JobId, first_part: i32, message_id
     Ok(())
 }
 
-/// Of the message ids after `after`, those that are known to be the bot's in that chat.
-pub async fn known_ids(db: &mut PgConnection, chat: &str, after: i64) -> Result<Vec<i64>> {
-    Ok(sqlx::query_scalar!(
-        r#"SELECT message_id AS "id!" FROM deliveries WHERE chat = $1 AND message_id > $2 ORDER BY 1 LIMIT 1000"#,
+/// Which message ids after one are taken, as far as we know.
+#[derive(Clone, Debug, Default)]
+pub struct KnownIds {
+    /// By the bot's own messages in the chat.
+    pub in_chat: Vec<i64>,
+    /// By anybody's messages in any chat of the bot.
+    pub anywhere: Vec<i64>,
+}
+
+/// For a bot and one of its chats.
+pub async fn known_ids(db: &mut PgConnection, bot: BotId, chat: &str, after: i64) -> Result<KnownIds> {
+    let sent = sqlx::query!(
+        r#"SELECT message_id AS "id!", chat = $2 AS "here!" FROM deliveries
+           WHERE message_id > $3 AND chat LIKE $1::text || '/%' ORDER BY message_id LIMIT 5000"#,
+        bot.to_string(),
         chat,
         after
     )
+    .fetch_all(&mut *db)
+    .await?;
+    let received = sqlx::query_scalar!(
+        r#"SELECT message_id AS "id!" FROM updates WHERE bot_id = $1 AND message_id > $2 ORDER BY 1 LIMIT 5000"#,
+        bot.0,
+        after
+    )
     .fetch_all(db)
-    .await?)
+    .await?;
+    let mut known = KnownIds {
+        in_chat: Vec::new(),
+        anywhere: received,
+    };
+    for row in sent {
+        known.anywhere.push(row.id);
+        if row.here {
+            known.in_chat.push(row.id);
+        }
+    }
+    Ok(known)
 }

@@ -19,6 +19,8 @@ pub struct NewUpdate {
     pub id: Uuid,
     pub update_id: i64,
     pub kind: String,
+    /// Of the message it brings.
+    pub message_id: Option<i64>,
     pub payload: Value,
     pub work: Option<Work>,
 }
@@ -66,11 +68,11 @@ pub async fn accept(db: &mut PgConnection, bot: BotId, updates: &[NewUpdate], no
     .await?;
     let new = sqlx::query_scalar!(
         r#"WITH input AS (
-               SELECT * FROM unnest($2::uuid[], $3::bigint[], $4::text[], $5::jsonb[], $6::text[], $7::boolean[])
-                   WITH ORDINALITY AS t (id, update_id, kind, payload, lane, works, place)
+               SELECT * FROM unnest($2::uuid[], $3::bigint[], $4::text[], $5::jsonb[], $6::text[], $7::boolean[], $9::bigint[])
+                   WITH ORDINALITY AS t (id, update_id, kind, payload, lane, works, message_id, place)
            ), fresh AS (
-               INSERT INTO updates (id, bot_id, update_id, kind, payload, received_at)
-               SELECT id, $1, update_id, kind, payload, $8 FROM input ORDER BY place
+               INSERT INTO updates (id, bot_id, update_id, kind, message_id, payload, received_at)
+               SELECT id, $1, update_id, kind, message_id, payload, $8 FROM input ORDER BY place
                ON CONFLICT (bot_id, update_id) DO NOTHING
                RETURNING id
            ), queued AS (
@@ -95,7 +97,8 @@ pub async fn accept(db: &mut PgConnection, bot: BotId, updates: &[NewUpdate], no
         &updates.iter().map(|update| update.payload.clone()).collect::<Vec<_>>(),
         &lanes as &[Option<String>],
         &updates.iter().map(|update| update.work.is_some()).collect::<Vec<_>>(),
-        now
+        now,
+        &updates.iter().map(|update| update.message_id).collect::<Vec<_>>() as &[Option<i64>]
     )
     .fetch_one(db)
     .await?;

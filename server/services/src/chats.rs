@@ -12,7 +12,7 @@ use gateway::{Answer, ChatRequest, Finish, Model, Role, Turn, Usage, count_token
 use repositories::{
     PgConnection,
     counters::{self, Claim, Reservation},
-    deliveries::{self, Part},
+    deliveries::{self, KnownIds, Part},
     jobs, ledger, messages, people,
     people::Known,
 };
@@ -365,9 +365,10 @@ impl Chats {
         Ok(deliveries::sent(&mut *self.0.db.acquire().await?, job, first, message_ids).await?)
     }
 
-    /// The bot's messages known to stand in the chat after another.
-    pub async fn known_ids(&self, chat_key: &str, after: i64) -> Result<Vec<i64>, Error> {
-        Ok(deliveries::known_ids(&mut *self.0.db.acquire().await?, chat_key, after).await?)
+    /// Which message ids after one are taken in the chat, and in all chats of the bot.
+    pub async fn known_ids(&self, incoming: &Incoming) -> Result<KnownIds, Error> {
+        let mut db = self.0.db.acquire().await?;
+        Ok(deliveries::known_ids(&mut db, incoming.bot, &incoming.chat_key(), incoming.message_id).await?)
     }
 
     /// The user blocked the bot or it was thrown out (`closed`), or came back.

@@ -29,6 +29,7 @@ impl Intake {
                     id: Uuid::now_v7(),
                     update_id: peek.update_id,
                     kind: peek.kind,
+                    message_id: peek.message_id,
                     payload: without_nul(payload),
                     work,
                 })
@@ -58,6 +59,8 @@ pub struct Peek {
     pub kind: String,
     /// Chat and topic.
     pub chat: Option<(i64, i64)>,
+    /// Of the message it brings.
+    pub message_id: Option<i64>,
     /// Runs beside its conversation instead of behind it.
     pub overtakes: bool,
 }
@@ -78,10 +81,14 @@ pub fn peek(update: &Value) -> Option<Peek> {
     let chat = message["chat"]["id"].as_i64().map(|chat| (chat, thread(message)));
     let overtakes =
         kind == "callback_query" || (kind == "message" && (is_stop(body) || body.get("successful_payment").is_some()));
+    let message_id = (kind != "callback_query")
+        .then(|| body["message_id"].as_i64())
+        .flatten();
     Some(Peek {
         update_id,
         kind: kind.to_owned(),
         chat,
+        message_id,
         overtakes,
     })
 }
@@ -134,6 +141,7 @@ mod tests {
                 update_id: 7,
                 kind: "message".into(),
                 chat: Some((5, 0)),
+                message_id: Some(1),
                 overtakes: false
             })
         );

@@ -40,7 +40,11 @@ pub use plans::Plans;
 pub use playground::PlaygroundService;
 pub use queue::{Claimed, Ended, LEASE, Queue};
 pub use rate::{RateLimiter, Verdict};
-pub use repositories::{Database, deliveries::Part, people::Known};
+pub use repositories::{
+    Database,
+    deliveries::{KnownIds, Part},
+    people::Known,
+};
 use tokio::sync::Notify;
 pub use users::Users;
 

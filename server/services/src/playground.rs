@@ -102,6 +102,7 @@ impl PlaygroundService {
             id: uuid::Uuid::now_v7(),
             update_id: peek.update_id,
             kind: peek.kind,
+            message_id: peek.message_id,
             payload: update,
             work: Some(work),
         };
