@@ -11,15 +11,15 @@ use tokio::sync::mpsc;
 #[derive(Clone, clap::Args)]
 pub struct Settings {
     #[arg(long)]
-    telegram: String,
+    pub telegram: String,
     #[arg(long)]
-    token: String,
+    pub token: String,
     #[arg(long)]
-    provider: String,
+    pub provider: String,
     #[arg(long)]
-    key: String,
+    pub key: String,
     #[arg(long)]
-    model: String,
+    pub model: String,
 }
 
 struct Loop {

@@ -140,3 +140,35 @@ fn question(user: usize, number: usize) -> String {
          and what does a ticket cost?"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use test_support::{
+        FakeProvider,
+        fake_provider::{DEFAULT_KEY, DEFAULT_MODEL},
+    };
+
+    use super::*;
+    use crate::bare;
+
+    #[tokio::test]
+    async fn everybody_gets_the_answer_to_their_own_question() {
+        let telegram = FakeTelegram::start().await.unwrap();
+        let provider = FakeProvider::start().await.unwrap();
+        telegram.add_bot("1:TEST", "bench_bot");
+        let settings = bare::Settings {
+            telegram: telegram.url(),
+            token: "1:TEST".to_owned(),
+            provider: provider.url(),
+            key: DEFAULT_KEY.to_owned(),
+            model: DEFAULT_MODEL.to_owned(),
+        };
+        tokio::spawn(bare::answer_for_ever(settings));
+        let people = People::new(&telegram, "1:TEST", 5);
+        assert_eq!(people.write(10).await.unwrap().latencies.len(), 10);
+        let felt = people.write(30).await.unwrap();
+        assert_eq!(felt.latencies.len(), 30);
+        assert!(felt.percentile(50) <= felt.percentile(99) && felt.percentile(99) <= felt.elapsed);
+        assert_eq!((telegram.counters().sent, provider.totals().finished), (40, 40));
+    }
+}

@@ -138,3 +138,22 @@ fn ticks_per_second() -> f64 {
         asked.and_then(|text| text.trim().parse().ok()).unwrap_or(100.0)
     })
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_and_memory_are_seen() {
+        let me = std::process::id();
+        let before = cpu_seconds(me).unwrap();
+        let started = std::time::Instant::now();
+        while started.elapsed() < Duration::from_millis(200) {
+            std::hint::black_box(before);
+        }
+        assert!(cpu_seconds(me).unwrap() > before);
+        assert!(cpu_seconds_of_family(me).unwrap() >= cpu_seconds(me).unwrap());
+        assert!(peak_memory(me).unwrap() > 1024 * 1024);
+        assert!(parent_of(me).unwrap() > 0);
+    }
+}
