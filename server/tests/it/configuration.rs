@@ -1,0 +1,376 @@
+//! Settings from flags, environment and file, and the command line.
+
+use test_support::app::{BOT_NAME, KEY, PASSWORD, TOKEN};
+
+use crate::{anna, app};
+
+#[tokio::test]
+async fn all_faults_are_told_at_once_and_no_secret_is_shown() {
+    let app = app().prepare().await;
+    let faults = [
+        ("BOTDECK_ADDR", "nowhere"),
+        ("BOTDECK_PUBLIC_URL", "deck.example.org"),
+        ("DATABASE_URL", "mysql://root:hunter2@db"),
+        ("REDIS_URL", "hunter2@redis"),
+        ("BOTDECK_SECRET_KEY", "hunter2"),
+        ("TELEGRAM_BOT_TOKEN", "hunter2"),
+        ("TELEGRAM_API_URL", "telegram"),
+        ("OPENAI_BASE_URL", "ftp://x"),
+        ("OPENAI_MODEL", "x@free"),
+        ("BOTDECK_FIRST_TOKEN_SECONDS", "soon"),
+        ("BOTDECK_ANSWER_SECONDS", "-1"),
+        ("BOTDECK_WORKERS", "0"),
+        ("BOTDECK_DB_CONNECTIONS", "none"),
+        ("BOTDECK_TRUST_PROXY", "perhaps"),
+        ("BOTDECK_OWNER_EMAIL", "ann"),
+        ("BOTDECK_OWNER_PASSWORD", "hunter2"),
+        ("BOTDECK_LOG_FORMAT", "xml"),
+    ];
+    for command in [["serve"].as_slice(), &["migrate"], &["doctor"], &["bot", "list"]] {
+        let ended = app.cli_with(&faults, command, "").await;
+        assert_eq!(ended.code, Some(2), "{command:?}: {ended:?}");
+        for (name, _) in faults {
+            let told = ended
+                .stderr
+                .lines()
+                .any(|line| line.contains(name) && line.contains("expected "));
+            assert!(told, "{name} is not among the faults of {command:?}:\n{}", ended.stderr);
+        }
+        assert!(
+            !ended.text().contains("hunter2"),
+            "a secret was shown:\n{}",
+            ended.text()
+        );
+        assert!(ended.stderr.contains("nowhere"), "what is no secret is shown");
+    }
+    let unset = app
+        .cli_with(&[("DATABASE_URL", ""), ("BOTDECK_SECRET_KEY", "")], &["serve"], "")
+        .await;
+    assert_eq!(unset.code, Some(2));
+    assert!(
+        unset.stderr.contains("DATABASE_URL") && unset.stderr.contains("BOTDECK_SECRET_KEY"),
+        "{unset:?}"
+    );
+    for wrong in [
+        ["serve", "--roles", "nonsense"],
+        ["limits", "show", "--nonsense"],
+        ["--set", "BOTDECK_ADRESS=x", "doctor"],
+    ] {
+        assert_eq!(app.cli(&wrong).await.code, Some(2), "{wrong:?}");
+    }
+    let settings = app.cli(&["settings"]).await.ok().stdout;
+    for (name, _) in faults {
+        assert!(settings.contains(name), "botdeck settings does not list {name}");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn settings_come_from_flags_environment_and_file() {
+    let mut app = app().without("OPENAI_MODEL").prepare().await;
+    let file = app.dir().join("deck.toml");
+    std::fs::write(
+        &file,
+        "openai_model = \"from-file\"\nbotdeck_workers = 3\nbotdeck_trust_proxy = true\n",
+    )
+    .unwrap();
+    let file = file.display().to_string();
+    app.cli(&["--config", &file, "migrate"]).await.ok();
+    // A file's fault counts like any other, and the environment wins over the file.
+    let model = |ended: test_support::app::Ended| {
+        let line = ended
+            .stdout
+            .lines()
+            .find(|line| line.contains("model"))
+            .unwrap_or_default()
+            .to_owned();
+        (ended.code, line)
+    };
+    app.provider
+        .offer_models(&["from-file", "from-environment", "from-flag"]);
+    let doctor = |set: &'static [(&'static str, &'static str)], flags: &'static [&'static str]| {
+        let args = [&["--config", file.as_str(), "doctor"], flags].concat();
+        let app = &app;
+        async move { app.cli_with(set, &args, "").await }
+    };
+    let (_, line) = model(doctor(&[], &[]).await);
+    assert!(line.contains("from-file"), "{line}");
+    let (_, line) = model(doctor(&[("OPENAI_MODEL", "from-environment")], &[]).await);
+    assert!(line.contains("from-environment"), "{line}");
+    let flags: &[&str] = &["--set", "OPENAI_MODEL=from-flag"];
+    let (_, line) = model(doctor(&[("OPENAI_MODEL", "from-environment")], flags).await);
+    assert!(line.contains("from-flag"), "{line}");
+    for (text, words) in [
+        ("botdeck_adress = \"x\"", "BOTDECK_ADRESS"),
+        ("botdeck_workers = \"many\"", "BOTDECK_WORKERS"),
+        ("openai_api_key = \"hunter2", "TOML"),
+        ("openai_api_key = [\"hunter2\"]", "openai_api_key"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let ended = app.cli(&["--config", &file, "doctor"]).await;
+        assert_eq!(ended.code, Some(2), "{text}: {ended:?}");
+        assert!(
+            ended.stderr.contains(words) && !ended.text().contains("hunter2"),
+            "{text}: {ended:?}"
+        );
+    }
+    assert_eq!(app.cli(&["--config", "/nowhere.toml", "doctor"]).await.code, Some(2));
+    // botdeck.toml in the working directory is read by itself.
+    std::fs::write(app.dir().join("botdeck.toml"), "botdeck_workers = \"many\"").unwrap();
+    assert!(app.cli(&["doctor"]).await.stderr.contains("BOTDECK_WORKERS"));
+    std::fs::remove_file(app.dir().join("botdeck.toml")).unwrap();
+    app.start().await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn doctor_names_what_is_wrong_and_what_to_do() {
+    let app = app().prepare().await;
+    let good = app.cli(&["doctor"]).await;
+    assert_eq!(good.code, Some(0), "{}", good.text());
+    for what in ["database", "redis", "telegram", "model", "clock", "disk", "secret key"] {
+        let line = good.stdout.lines().find(|line| line.contains(what));
+        assert!(
+            line.is_some_and(|line| line.starts_with("ok")),
+            "{what}: {}",
+            good.stdout
+        );
+    }
+    assert!(good.stdout.contains("@deck_bot") && good.stdout.contains("fake-model"));
+    for (name, value, what) in [
+        ("TELEGRAM_BOT_TOKEN", "99:wrong-token", "telegram"),
+        ("TELEGRAM_API_URL", "http://127.0.0.1:1", "telegram"),
+        ("OPENAI_API_KEY", "sk-wrong-key", "model"),
+        ("OPENAI_MODEL", "no-such-model", "model"),
+        ("OPENAI_BASE_URL", "http://127.0.0.1:1/v1", "model"),
+        ("REDIS_URL", "redis://:hunter2@127.0.0.1:1", "redis"),
+        ("DATABASE_URL", "postgres://app:hunter2@127.0.0.1:1/x", "database"),
+        ("BOTDECK_SECRET_KEY", "", "secret key"),
+    ] {
+        let bad = app.cli_with(&[(name, value)], &["doctor"], "").await;
+        assert_eq!(bad.code, Some(1), "{name}={value}: {}", bad.text());
+        let mut lines = bad.stdout.lines().skip_while(|line| !line.contains(what));
+        assert!(
+            lines.next().is_some_and(|line| line.starts_with("BAD")),
+            "{what}: {}",
+            bad.stdout
+        );
+        assert!(
+            lines.next().is_some_and(|line| line.contains('→')),
+            "no advice: {}",
+            bad.stdout
+        );
+        for secret in ["hunter2", "wrong-token", "sk-wrong-key", TOKEN, KEY] {
+            assert!(
+                !bad.text().contains(secret),
+                "{name}: a secret was shown:\n{}",
+                bad.text()
+            );
+        }
+        // One fault hides no other finding.
+        assert!(bad.stdout.contains("disk"), "{}", bad.stdout);
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn staff_bots_and_limits_are_governed_by_commands() {
+    let app = app().without_bot().start().await;
+    // Staff.
+    let owner = app.sign_in("owner").await;
+    assert_eq!(owner.page("/").await.status, 200);
+    let create = [
+        "admin",
+        "create",
+        "--email",
+        "owner@example.org",
+        "--role",
+        "admin",
+        "--password-stdin",
+    ];
+    let twice = app.cli_with(&[], &create, PASSWORD).await;
+    assert_eq!(twice.code, Some(1), "{twice:?}");
+    let short = [
+        "admin",
+        "create",
+        "--email",
+        "b@example.org",
+        "--role",
+        "admin",
+        "--password-stdin",
+    ];
+    assert_eq!(app.cli_with(&[], &short, "short").await.code, Some(1));
+    for wrong in [
+        ["--email", "nobody", "--role", "admin"],
+        ["--email", "c@example.org", "--role", "king"],
+    ] {
+        let args = [["admin", "create"].as_slice(), &wrong, &["--password-stdin"]].concat();
+        assert_eq!(app.cli_with(&[], &args, PASSWORD).await.code, Some(2), "{args:?}");
+    }
+    let reset = [
+        "admin",
+        "reset-password",
+        "--email",
+        "owner@example.org",
+        "--password-stdin",
+    ];
+    app.cli_with(&[], &reset, "a new and better password\n").await.ok();
+    let sign_in = |password: &'static str| {
+        let visitor = app.visitor();
+        async move {
+            let fields = [("email", "owner@example.org"), ("password", password), ("next", "/")];
+            visitor.post("/api/fn/auth/sign-in", &fields).await.status.as_u16()
+        }
+    };
+    assert_eq!(sign_in(PASSWORD).await, 401);
+    assert_eq!(sign_in("a new and better password").await, 200);
+    let nobody = [
+        "admin",
+        "reset-password",
+        "--email",
+        "nobody@example.org",
+        "--password-stdin",
+    ];
+    assert_eq!(app.cli_with(&[], &nobody, PASSWORD).await.code, Some(1));
+
+    // Bots.
+    assert_eq!(app.cli(&["bot", "add", "--token-env", "NOT_THERE"]).await.code, Some(1));
+    let wrong = app
+        .cli_with(
+            &[("MY_TOKEN", "99:wrong-token")],
+            &["bot", "add", "--token-env", "MY_TOKEN"],
+            "",
+        )
+        .await;
+    assert!(
+        wrong.code == Some(1) && !wrong.text().contains("wrong-token"),
+        "{wrong:?}"
+    );
+    let no_address = ["bot", "add", "--token-env", "MY_TOKEN", "--mode", "webhook"];
+    assert_eq!(
+        app.cli_with(&[("MY_TOKEN", TOKEN)], &no_address, "").await.code,
+        Some(1)
+    );
+    let added = app
+        .cli_with(&[("MY_TOKEN", TOKEN)], &["bot", "add", "--token-env", "MY_TOKEN"], "")
+        .await
+        .ok();
+    assert!(added.stdout.contains("@deck_bot"), "{added:?}");
+    // The running process sees it within a few seconds.
+    app.wait_listening().await;
+    let anna = anna();
+    app.say(&anna, "Hello");
+    app.answer(anna.id, "Echo: Hello").await;
+    let list = app.cli(&["bot", "list"]).await.ok().stdout;
+    let line = list.lines().find(|line| line.contains("@deck_bot")).unwrap();
+    assert!(line.contains(BOT_NAME) && line.contains("running"), "{list}");
+    assert!(!list.contains(TOKEN));
+
+    // Limits.
+    let show = app.cli(&["limits", "show"]).await.ok().stdout;
+    assert!(
+        show.contains("free (default), 1 users") && show.contains("messages_per_day=200"),
+        "{show}"
+    );
+    let set = [
+        "limits",
+        "set",
+        "free",
+        "messages_per_day=7",
+        "money_per_month=2.50",
+        "tokens_per_day=none",
+    ];
+    app.cli(&set).await.ok();
+    let show = app.cli(&["limits", "show"]).await.ok().stdout;
+    let free: Vec<&str> = show
+        .lines()
+        .skip_while(|line| !line.starts_with("free"))
+        .skip(1)
+        .take(4)
+        .map(str::trim)
+        .collect();
+    assert_eq!(
+        free,
+        [
+            "messages_per_minute=20",
+            "messages_per_day=7",
+            "tokens_per_day=none",
+            "money_per_month=2.50"
+        ]
+    );
+    for wrong in [
+        ["nobody", "messages_per_day=1"],
+        ["free", "messages_per_day"],
+        ["free", "messages_per_day="],
+        ["free", "messages_per_day=-1"],
+        ["free", "messages_per_day=many"],
+        ["free", "messages_per_year=1"],
+        ["free", "money_per_month=1.2.3"],
+    ] {
+        let ended = app.cli(&["limits", "set", wrong[0], wrong[1]]).await;
+        assert_ne!(ended.code, Some(0), "{wrong:?} was taken");
+        assert!(!ended.stderr.trim().is_empty());
+    }
+    // All or nothing.
+    app.cli(&["limits", "set", "free", "messages_per_day=9", "tokens_per_day=x"])
+        .await;
+    assert!(app.cli(&["limits", "show"]).await.stdout.contains("messages_per_day=7"));
+    let actions: Vec<String> = app
+        .sql("SELECT DISTINCT action FROM audit WHERE actor = 'command line' ORDER BY 1")
+        .await
+        .iter()
+        .map(|row| row["action"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(actions.len(), 4, "{actions:?}");
+    app.assert_no_secrets().await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn audit_verify_finds_what_was_changed_removed_or_added() {
+    let app = app().start().await;
+    for day in 1..=4 {
+        app.cli(&["limits", "set", "free", &format!("messages_per_day={day}")])
+            .await
+            .ok();
+    }
+    let whole = app.cli(&["audit", "verify"]).await.ok().stdout;
+    assert!(whole.contains("whole"), "{whole}");
+    let last = app.count("SELECT max(id) AS n FROM audit").await;
+    let row = app
+        .sql_one(&format!("SELECT * FROM audit WHERE id = {}", last - 1))
+        .await;
+    let restore = format!(
+        "INSERT INTO audit SELECT * FROM jsonb_populate_record(NULL::audit, '{}'::jsonb)",
+        row.to_string().replace('\'', "''")
+    );
+    for (spoil, mend) in [
+        (
+            format!("UPDATE audit SET actor = 'somebody else' WHERE id = {}", last - 1),
+            format!("UPDATE audit SET actor = 'command line' WHERE id = {}", last - 1),
+        ),
+        (
+            format!(
+                "UPDATE audit SET after = jsonb_set(after, '{{x}}', '1') WHERE id = {}",
+                last - 1
+            ),
+            format!("UPDATE audit SET after = after - 'x' WHERE id = {}", last - 1),
+        ),
+        (format!("DELETE FROM audit WHERE id = {}", last - 1), restore),
+        (
+            format!("UPDATE audit SET at = at + interval '1 second' WHERE id = {last}"),
+            format!("UPDATE audit SET at = at - interval '1 second' WHERE id = {last}"),
+        ),
+    ] {
+        assert_eq!(app.sql_execute(&spoil).await, 1, "{spoil}");
+        let broken = app.cli(&["audit", "verify"]).await;
+        assert_eq!(broken.code, Some(1), "{spoil}: {broken:?}");
+        assert!(broken.stdout.contains("broken"), "{broken:?}");
+        assert_eq!(app.sql_execute(&mend).await, 1, "{mend}");
+        app.cli(&["audit", "verify"]).await.ok();
+    }
+    // The last row cannot be cut off unnoticed, nor can somebody without the key write one.
+    app.sql_execute(&format!("DELETE FROM audit WHERE id = {last}")).await;
+    assert_eq!(app.cli(&["audit", "verify"]).await.code, Some(1));
+    app.finish().await;
+}

@@ -1,0 +1,231 @@
+//! Budgets that nobody overshoots, however many messages come at once and however many processes answer them.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use test_support::{TestApp, app::TOKEN, fake_telegram::User};
+
+use crate::{anna, app, boris};
+
+/// All that the bot has said to a person, by whether it is a refusal with this code.
+fn split(app: &TestApp, chats: &[i64], code: &str) -> (Vec<String>, Vec<String>) {
+    let said = chats.iter().flat_map(|chat| app.said_by_bot(*chat));
+    said.partition(|text| !text.contains(code))
+}
+
+async fn assert_settled(app: &TestApp) {
+    let reserved = app.sql("SELECT * FROM counters WHERE reserved <> 0").await;
+    assert!(reserved.is_empty(), "{reserved:?}");
+    assert_eq!(app.count("SELECT count(*) AS n FROM reservations").await, 0);
+}
+
+#[tokio::test]
+async fn of_fifty_messages_at_once_exactly_ten_are_answered() {
+    let app = app().with_limits("messages_per_day", "10").start().await;
+    let anna = anna();
+    for number in 0..50 {
+        app.say(&anna, &format!("message {number}"));
+    }
+    app.answer_with(anna.id, "BD-LIMIT-DAY").await;
+    app.idle_within(Duration::from_secs(60)).await;
+    let (answers, refusals) = split(&app, &[anna.id], "BD-LIMIT-DAY");
+    let expected: Vec<String> = (0..10).map(|number| format!("Echo: message {number}")).collect();
+    assert_eq!(answers, expected);
+    assert_eq!(refusals.len(), 40);
+    let tomorrow = (time() + chrono::TimeDelta::days(1))
+        .format("%Y-%m-%d 00:00 UTC")
+        .to_string();
+    for refusal in refusals {
+        assert!(refusal.contains("Your 10 messages of today are used up."), "{refusal}");
+        assert!(refusal.contains(&tomorrow), "{refusal}");
+    }
+    assert_eq!(app.provider.totals().requests, 10);
+    assert_eq!(
+        app.count("SELECT used AS n FROM counters WHERE measure = 'messages'")
+            .await,
+        10
+    );
+    assert_eq!(
+        app.count("SELECT count(*) AS n FROM errors WHERE code = 'BD-LIMIT-DAY'")
+            .await,
+        40
+    );
+    assert_settled(&app).await;
+    // Another person has a day of their own, and is told in their language.
+    let boris = boris();
+    app.say(&boris, "привет");
+    app.answer(boris.id, "Echo: привет").await;
+    app.finish().await;
+}
+
+fn time() -> chrono::DateTime<chrono::Utc> {
+    std::time::SystemTime::now().into()
+}
+
+/// The same person writes in ten groups at once, so that nothing puts the messages in a row, and two processes answer.
+#[tokio::test]
+async fn two_processes_share_one_budget() {
+    let app = app().with_limits("messages_per_day", "10").start().await;
+    let replica = app.replica(&[], &["--roles", "worker"]).await;
+    let chats: Vec<i64> = (1..=10).map(|group| -1000 - group).collect();
+    for number in 0..5 {
+        for chat in &chats {
+            let update = json!({"message": {"message_id": 10 + number, "date": 1_795_378_000,
+                "text": format!("@deck_bot message {number} [[delay=100]]"),
+                "chat": {"id": chat, "type": "supergroup", "title": "A group"},
+                "from": {"id": 7001, "is_bot": false, "first_name": "Anna"}}});
+            app.telegram.push_update(TOKEN, update);
+        }
+    }
+    app.answer_with(chats[0], "message").await;
+    app.idle_within(Duration::from_secs(60)).await;
+    let (answers, refusals) = split(&app, &chats, "BD-LIMIT-DAY");
+    assert_eq!((answers.len(), refusals.len()), (10, 40), "{answers:?}");
+    assert_eq!(app.provider.totals().requests, 10);
+    assert_settled(&app).await;
+    let workers = app.sql("SELECT worker, count(*) AS n FROM jobs GROUP BY worker").await;
+    assert_eq!(workers.len(), 2, "one process did everything: {workers:?}");
+    assert!(!replica.logs().contains("panicked at"));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn messages_per_minute_are_limited() {
+    let app = app().with_limits("messages_per_minute", "5").start().await;
+    let anna = anna();
+    for number in 0..12 {
+        app.say(&anna, &format!("message {number}"));
+    }
+    app.answer_with(anna.id, "BD-LIMIT-MINUTE").await;
+    app.idle().await;
+    let (answers, refusals) = split(&app, &[anna.id], "BD-LIMIT-MINUTE");
+    assert_eq!((answers.len(), refusals.len()), (5, 7), "{answers:?}");
+    for refusal in refusals {
+        assert!(refusal.contains("your plan allows 5 messages a minute"), "{refusal}");
+        assert!(
+            refusal.contains("You can go on in ") && refusal.contains(" UTC"),
+            "{refusal}"
+        );
+    }
+    assert_eq!(app.provider.totals().requests, 5);
+    // Commands are free.
+    let asked = app.say(&anna, "/help");
+    assert!(app.reply(anna.id, asked).await.text.contains("What I can do"));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn tokens_of_the_day_are_never_overshot() {
+    let app = app().with_limits("tokens_per_day", "600").start().await;
+    let anna = anna();
+    for number in 0..20 {
+        app.say(&anna, &format!("message {number} [[tokens=60]]"));
+    }
+    let refusal = app.answer_with(anna.id, "BD-LIMIT-TOKENS").await.text;
+    assert!(
+        refusal.contains("600 tokens of today") && refusal.contains("00:00 UTC"),
+        "{refusal}"
+    );
+    app.idle().await;
+    let used = app
+        .count("SELECT used AS n FROM counters WHERE measure = 'tokens'")
+        .await;
+    let totals = app.provider.totals();
+    assert_eq!(
+        used,
+        i64::try_from(totals.prompt_tokens + totals.completion_tokens).unwrap()
+    );
+    assert!(used <= 600 && used > 200, "{used} of 600 tokens");
+    assert_settled(&app).await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn money_of_the_month_is_never_overshot() {
+    // A tenth of a cent a prompt token's ten: 100 and 200 dollars a million.
+    let app = app()
+        .with("OPENAI_MODEL", "fake-model@100/200")
+        .with_limits("money_per_month", "0.10")
+        .start()
+        .await;
+    let anna = anna();
+    for number in 0..20 {
+        app.say(&anna, &format!("message {number} [[tokens=60]]"));
+    }
+    let refusal = app.answer_with(anna.id, "BD-LIMIT-MONEY").await.text;
+    let next_month = chrono::Datelike::with_day(&time().date_naive(), 1).unwrap() + chrono::Months::new(1);
+    assert!(
+        refusal.contains("$0.10") && refusal.contains(&format!("{next_month} 00:00 UTC")),
+        "{refusal}"
+    );
+    app.idle().await;
+    let used = app
+        .count("SELECT used AS n FROM counters WHERE measure = 'money'")
+        .await;
+    let billed = app.count("SELECT sum(cost)::bigint AS n FROM usage").await;
+    let totals = app.provider.totals();
+    let exact = i64::try_from(totals.prompt_tokens * 100_000 + totals.completion_tokens * 200_000).unwrap();
+    assert_eq!((used, billed), (exact, exact));
+    assert!(
+        used <= 100_000_000 && used > 20_000_000,
+        "{used} of 100000000 nano-dollars"
+    );
+    assert_settled(&app).await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn zero_lets_nothing_through() {
+    let app = app().with_limits("messages_per_day", "0").start().await;
+    let anna = anna();
+    let asked = app.say(&anna, "Hello");
+    assert_eq!(
+        app.reply(anna.id, asked).await.text,
+        "Your plan allows no messages.\nBD-LIMIT-DAY"
+    );
+    assert_eq!(app.provider.totals().requests, 0);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_changed_limit_holds_from_the_next_message_on() {
+    let app = app().with_limits("messages_per_day", "1").start().await;
+    let anna = anna();
+    for (text, words) in [("one", "Echo: one"), ("two", "BD-LIMIT-DAY")] {
+        let asked = app.say(&anna, text);
+        assert!(app.reply(anna.id, asked).await.text.contains(words));
+    }
+    app.cli(&["limits", "set", "free", "messages_per_day=none"]).await.ok();
+    app.say(&anna, "three");
+    app.answer(anna.id, "Echo: three").await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn without_redis_answers_still_come_and_limits_are_stricter() {
+    let app = app()
+        .with("REDIS_URL", "redis://127.0.0.1:1")
+        .with_limits("messages_per_minute", "6")
+        .start()
+        .await;
+    let people: Vec<User> = vec![anna(), boris()];
+    for person in &people {
+        let asked = Instant::now();
+        app.say(person, "Hello");
+        app.answer(person.id, "Echo: Hello").await;
+        assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+    }
+    for number in 0..5 {
+        app.say(&people[0], &format!("message {number}"));
+    }
+    app.answer_with(people[0].id, "BD-LIMIT-MINUTE").await;
+    app.idle().await;
+    assert_eq!(
+        app.provider.totals().requests,
+        4,
+        "half of six, and one of the other person's"
+    );
+    let ready = app.visitor().get("/readyz").await;
+    assert_eq!((ready.status.as_u16(), &ready.json()["redis"]), (200, &json!(false)));
+    app.finish().await;
+}

@@ -1,0 +1,129 @@
+//! Processes that stop in good order, take over from each other, and share the work by roles.
+
+use std::time::Duration;
+
+use test_support::app::{PATIENCE, TOKEN};
+
+use crate::{anna, app, boris};
+
+#[tokio::test]
+async fn a_running_answer_is_completed_at_sigterm() {
+    let mut app = app().start().await;
+    let anna = anna();
+    app.say(&anna, "a b c d e f g h i j k l m n o p q r s t[[chunks=20,150ms]]");
+    app.answer_with(anna.id, "Echo: a b").await;
+    let (status, took) = app.stop().await;
+    assert_eq!(status.code(), Some(0), "{status:?}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    // Complete at the moment it ended.
+    assert_eq!(
+        app.said_by_bot(anna.id),
+        ["Echo: a b c d e f g h i j k l m n o p q r s t"]
+    );
+    let jobs = app.sql("SELECT state, attempts FROM jobs").await;
+    assert!(
+        jobs.iter().all(|job| job["state"] == "done" && job["attempts"] == 1),
+        "{jobs:?}"
+    );
+    // The lease was given back: a successor need not wait for it.
+    let held = app.sql("SELECT lease_holder FROM bots WHERE lease_until > now()").await;
+    assert!(held.is_empty(), "{held:?}");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn another_replica_goes_on_where_one_stops() {
+    let mut app = app().start().await;
+    let replica = app.replica(&[], &[]).await;
+    let (anna, boris) = (anna(), boris());
+    for number in 0..6 {
+        app.say(&anna, &format!("message {number}[[chunks=5,100ms]]"));
+    }
+    app.answer_with(anna.id, "Echo: message 0").await;
+    let (status, took) = app.stop().await;
+    assert_eq!(status.code(), Some(0));
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    app.say(&boris, "и я");
+    app.answer(boris.id, "Echo: и я").await;
+    app.answer(anna.id, "Echo: message 5").await;
+    app.idle().await;
+    let expected: Vec<String> = (0..6).map(|number| format!("Echo: message {number}")).collect();
+    assert_eq!(app.said_by_bot(anna.id), expected);
+    assert_eq!(
+        app.count("SELECT max(attempts)::bigint AS n FROM jobs").await,
+        1,
+        "a job was run twice"
+    );
+    drop(replica);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn only_one_replica_polls() {
+    let app = app().start().await;
+    let replica = app.replica(&[], &[]).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let conflicts = app.telegram.counters().refused.get(&409).copied();
+    assert_eq!(conflicts, None, "two replicas polled");
+    assert_eq!(app.telegram.polls_open(TOKEN), 1);
+    assert!(!replica.logs().contains("Polling for bot"), "{}", replica.logs());
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn roles_split_over_two_processes_answer_together() {
+    let app = app().roles("web,intake").start().await;
+    let anna = anna();
+    app.say(&anna, "Hello");
+    app.telegram
+        .wait_for(PATIENCE, |telegram| {
+            telegram.pending_updates(TOKEN).is_empty().then_some(())
+        })
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(app.said_by_bot(anna.id).is_empty(), "a process without the role worked");
+    let worker = app.replica(&[], &["--roles", "worker,scheduler"]).await;
+    app.answer(anna.id, "Echo: Hello").await;
+    app.say(&anna, "stop me[[tokens=100]][[chunks=100,100ms]]");
+    app.answer_with(anna.id, "word1").await;
+    app.say(&anna, "/stop");
+    app.answer(anna.id, "Stopped.").await;
+    app.idle().await;
+    assert_eq!(app.visitor().page("/setup").await.status, 200);
+    assert!(!worker.logs().contains("panicked at"));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_worker_serves_no_pages() {
+    let app = app().roles("worker,intake").start().await;
+    let visitor = app.visitor();
+    for (path, status) in [
+        ("/healthz", 200),
+        ("/readyz", 200),
+        ("/metrics", 200),
+        ("/", 404),
+        ("/sign-in", 404),
+    ] {
+        assert_eq!(visitor.page(path).await.status, status, "{path}");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn two_replicas_may_start_together_on_an_empty_database() {
+    let app = app().prepare().await;
+    let (one, two) = tokio::join!(app.replica(&[], &[]), app.replica(&[], &[]));
+    app.wait_listening().await;
+    let anna = anna();
+    app.say(&anna, "Hello");
+    app.answer(anna.id, "Echo: Hello").await;
+    assert_eq!(
+        app.count("SELECT count(*) AS n FROM bots WHERE transport = 'telegram'")
+            .await,
+        1
+    );
+    drop((one, two));
+    app.finish().await;
+}

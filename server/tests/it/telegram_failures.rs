@@ -1,0 +1,184 @@
+//! When Telegram fails: every answer arrives, exactly once.
+
+use std::time::{Duration, Instant};
+
+use test_support::{
+    app::{PATIENCE, TOKEN},
+    fake_telegram::Fault,
+};
+
+use crate::{anna, app};
+
+/// A long text that is streamed for about two seconds.
+const STREAMED: &str = "a b c d e f g h i j k l m n o p q r s t[[chunks=20,120ms]]";
+const STREAMED_ANSWER: &str = "Echo: a b c d e f g h i j k l m n o p q r s t";
+
+#[tokio::test]
+async fn retry_after_is_obeyed() {
+    let app = app().start().await;
+    let anna = anna();
+    app.telegram.fail_next("sendMessage", 1, Fault::RetryAfter(2));
+    let asked = Instant::now();
+    app.say(&anna, "Hello");
+    app.answer(anna.id, "Echo: Hello").await;
+    assert!(asked.elapsed() >= Duration::from_secs(2));
+    app.idle().await;
+    assert_eq!(app.said_by_bot(anna.id), ["Echo: Hello"]);
+    assert_eq!(app.count("SELECT max(attempts)::bigint AS n FROM jobs").await, 1);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_chat_that_takes_one_call_a_second_gets_everything_in_order() {
+    let app = app().start().await;
+    let anna = anna();
+    app.telegram.flood(None, 1, Duration::from_secs(1));
+    app.say(&anna, STREAMED);
+    app.say(&anna, "two");
+    app.say(&anna, "three");
+    app.answer(anna.id, "Echo: three").await;
+    app.idle().await;
+    assert_eq!(app.said_by_bot(anna.id), [STREAMED_ANSWER, "Echo: two", "Echo: three"]);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_failed_send_arrives_exactly_once() {
+    let app = app().start().await;
+    let anna = anna();
+    let mut expected = Vec::new();
+    for (number, fault) in [
+        Fault::Status(502, "Bad Gateway".into()),
+        Fault::Status(500, "Internal Server Error".into()),
+        Fault::DropBeforeHandling,
+        Fault::DropAfterHandling,
+        Fault::Delay(500),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        app.telegram.fail_next("sendMessage", 1, fault.clone());
+        app.say(&anna, &format!("message {number}"));
+        expected.push(format!("Echo: message {number}"));
+        app.answer(anna.id, &expected[number]).await;
+        app.idle().await;
+        assert_eq!(app.said_by_bot(anna.id), expected, "{fault:?}");
+    }
+    assert_eq!(app.provider.totals().requests, 5, "the model was asked again");
+    assert_eq!(app.count("SELECT count(*) AS n FROM usage").await, 5);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_reply_to_a_command_arrives_exactly_once() {
+    let app = app().start().await;
+    let anna = anna();
+    for fault in [
+        Fault::DropBeforeHandling,
+        Fault::DropAfterHandling,
+        Fault::Status(502, "Bad Gateway".into()),
+    ] {
+        app.telegram.fail_next("sendMessage", 1, fault.clone());
+        let before = app.said_by_bot(anna.id).len();
+        let asked = app.say(&anna, "/help");
+        app.reply(anna.id, asked).await;
+        assert_eq!(app.said_by_bot(anna.id).len(), before + 1, "{fault:?}");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_lost_preview_is_found_again() {
+    for fault in [
+        Fault::DropAfterHandling,
+        Fault::DropBeforeHandling,
+        Fault::Status(502, "Bad Gateway".into()),
+    ] {
+        let app = app().start().await;
+        let anna = anna();
+        app.telegram.fail_next("sendMessage", 1, fault.clone());
+        app.say(&anna, STREAMED);
+        app.answer(anna.id, STREAMED_ANSWER).await;
+        app.idle().await;
+        assert_eq!(app.said_by_bot(anna.id), [STREAMED_ANSWER], "{fault:?}");
+        app.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn failed_edits_do_not_cost_the_answer() {
+    for fault in [
+        Fault::DropAfterHandling,
+        Fault::DropBeforeHandling,
+        Fault::Status(502, "Bad Gateway".into()),
+        Fault::RetryAfter(1),
+    ] {
+        let app = app().start().await;
+        let anna = anna();
+        app.telegram.fail_next("editMessageText", 2, fault.clone());
+        app.say(&anna, STREAMED);
+        app.answer(anna.id, STREAMED_ANSWER).await;
+        app.idle().await;
+        assert_eq!(app.said_by_bot(anna.id), [STREAMED_ANSWER], "{fault:?}");
+        app.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_whose_preview_was_deleted_still_arrives() {
+    let app = app().start().await;
+    let anna = anna();
+    app.say(&anna, STREAMED);
+    let preview = app.answer_with(anna.id, "Echo: a").await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let deleted = client
+        .post(format!(
+            "{}/bot{TOKEN}/deleteMessage?chat_id={}&message_id={}",
+            app.telegram.url(),
+            anna.id,
+            preview.id
+        ))
+        .send()
+        .await
+        .unwrap();
+    assert!(deleted.status().is_success());
+    app.answer(anna.id, STREAMED_ANSWER).await;
+    app.idle().await;
+    assert_eq!(app.said_by_bot(anna.id), [STREAMED_ANSWER]);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn an_outage_of_telegram_is_waited_out() {
+    let app = app().start().await;
+    let anna = anna();
+    // Longer than all pauses of one attempt: the job is put off and comes back.
+    app.telegram
+        .fail_next("sendMessage", 5, Fault::Status(502, "Bad Gateway".into()));
+    app.say(&anna, "Hello");
+    app.say(&anna, "and more");
+    app.answer(anna.id, "Echo: and more").await;
+    app.idle().await;
+    assert_eq!(app.said_by_bot(anna.id), ["Echo: Hello", "Echo: and more"]);
+    assert_eq!(app.provider.totals().requests, 2, "the answer was made twice");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_shown_to_staff_and_the_rest_goes_on() {
+    let app = app().start().await;
+    app.telegram.revoke(TOKEN);
+    // An open poll ends with the revocation.
+    app.say(&anna(), "nobody hears this");
+    test_support::app::eventually(PATIENCE, "the fault is shown", || async {
+        let bot = app.sql_one("SELECT fault FROM bots WHERE transport = 'telegram'").await;
+        match bot["fault"].as_str() {
+            Some(fault) if fault.contains("token") => Ok(()),
+            _ => Err(bot.to_string()),
+        }
+    })
+    .await;
+    assert!(app.cli(&["bot", "list"]).await.ok().stdout.contains("token"));
+    assert_eq!(app.visitor().get("/readyz").await.status, 200);
+    app.finish().await;
+}
