@@ -1,0 +1,252 @@
+//! The queries of the hot way and of the lists find their rows by an index: on big tables none of them reads one from end to
+//! end. What is measured are the repositories' own functions, with the plans Postgres really chooses, generic ones included.
+
+use chrono::TimeDelta;
+use domain::{
+    ConversationId, JobId, Measure, Period, UserId,
+    views::{BotTransport, UserStatus},
+};
+use repositories::{
+    PgConnection,
+    counters::{self, Claim},
+    jobs, ledger, messages,
+    people::{self, Place, Sender},
+    users::{self, Filter},
+};
+use sqlx::{Connection, Row};
+
+use crate::{database::TestDatabase, fixtures::BOT};
+
+/// Rows of each large table.
+const ROWS: i64 = 20_000;
+
+/// One in a hundred is in `updates` for work that is open; the rest is past.
+async fn fill(test: &TestDatabase) {
+    let uuid = |kind: &str, n: &str| format!("md5('{kind}' || ({n}))::uuid");
+    let (user, chat, conversation) = (uuid("user", "n"), uuid("chat", "n"), uuid("conversation", "n"));
+    // 40 messages in each of the conversations that have any.
+    let talk = uuid("conversation", "n / 40");
+    let job = uuid("job", "n");
+    let series = format!("generate_series(0, {}) AS n", ROWS - 1);
+    for sql in [
+        format!(
+            "INSERT INTO users (id, transport, external_id, name, username, plan_id, created_at, last_seen_at)
+             SELECT {user}, 'telegram', n, 'Person ' || md5(n::text), 'user_' || n, '01930000-0000-7000-8000-000000000001',
+                    now(), now() - n * interval '1 second' FROM {series}"
+        ),
+        format!("INSERT INTO chats (id, bot_id, external_id, kind, title, created_at) SELECT {chat}, '{BOT}', n, 'private', 'c', now() FROM {series}"),
+        format!(
+            "INSERT INTO conversations (id, chat_id, user_id, started_at, last_at)
+             SELECT {conversation}, {chat}, {user}, now(), now() FROM {series}"
+        ),
+        format!(
+            "INSERT INTO messages (id, created_at, conversation_id, author, text, tokens, in_context, job_id)
+             SELECT md5('message' || n)::uuid, now() + n * interval '1 microsecond', {talk}, CASE n % 2 WHEN 0 THEN 'user' ELSE 'bot' END,
+                    'text', 10, true, {job} FROM {series}"
+        ),
+        format!(
+            "INSERT INTO updates (id, bot_id, update_id, kind, payload, received_at)
+             SELECT {job}, '{BOT}', n, 'message', '{{}}', now() FROM {series}"
+        ),
+        format!(
+            "INSERT INTO jobs (id, kind, lane, payload, state, finished_at)
+             SELECT {job}, 'update', CASE n % 7 WHEN 0 THEN NULL ELSE 'lane ' || n / 4 END, '{{}}',
+                    CASE WHEN n % 100 > 0 THEN 'done' WHEN n % 200 = 0 THEN 'ready' ELSE 'waiting' END,
+                    CASE WHEN n % 100 > 0 THEN now() END FROM {series}"
+        ),
+        format!(
+            "INSERT INTO counters (user_id, measure, period, starts_at, used)
+             SELECT {user}, m, p, date_trunc(p, now(), 'UTC'), 1 FROM {series},
+                    (VALUES ('messages', 'day'), ('tokens', 'day'), ('money', 'month')) AS kinds (m, p)"
+        ),
+        format!(
+            "INSERT INTO usage (job_id, at, user_id, bot_id, conversation_id, provider, model, prompt_tokens, completion_tokens,
+                                cached_tokens, reported, cost, attempts, finish, total_ms, felt_ms)
+             SELECT {job}, now() - n * interval '1 minute', {user}, '{BOT}', {talk}, 'p', 'm', 1, 1, 0, true, 1, 1, 'stop', 1, 1 FROM {series}"
+        ),
+        format!("INSERT INTO errors (id, at, code, user_id) SELECT {job}, now() - n * interval '1 minute', 'BD-AI-DOWN', {user} FROM {series}"),
+        format!(r#"INSERT INTO deliveries (job_id, part, chat, body, message_id) SELECT {job}, 0, '{BOT}/' || n / 40, '{{"text":"t","entities":[]}}', n FROM {series}"#),
+        "ANALYZE".to_owned(),
+    ] {
+        test.run(&sql).await;
+    }
+}
+
+/// Runs `work` eight times on one connection (Postgres may change to a generic plan after five) and says which large tables it
+/// read from end to end.
+async fn end_to_end(test: &TestDatabase, work: impl AsyncFn(&mut PgConnection)) -> Vec<String> {
+    // A new connection, since what is counted stays with one beyond the end of its transactions.
+    let mut connection = PgConnection::connect(test.url()).await.unwrap();
+    let mut tx = connection.begin().await.unwrap();
+    // A helper process would count for itself, unseen by the view below.
+    sqlx::query("SET LOCAL max_parallel_workers_per_gather = 0")
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    for _ in 0..8 {
+        work(&mut tx).await;
+    }
+    sqlx::query(
+        "SELECT relname::text, seq_tup_read FROM pg_stat_xact_user_tables
+         WHERE seq_tup_read > 0 AND relname NOT IN ('plans', 'limits', 'bots')",
+    )
+    .fetch_all(&mut *tx)
+    .await
+    .unwrap()
+    .into_iter()
+    .map(|row| format!("{} ({} rows)", row.get::<String, _>(0), row.get::<i64, _>(1)))
+    .collect()
+}
+
+macro_rules! check {
+    ($test:expr, $($name:literal => $work:expr),+ $(,)?) => {{
+        let mut faults = Vec::new();
+        $(
+            let read = end_to_end($test, $work).await;
+            if !read.is_empty() { faults.push(format!("{}: {}", $name, read.join(", "))); }
+        )+
+        assert!(faults.is_empty(), "read from end to end\n{}", faults.join("\n"));
+    }};
+}
+
+async fn id(test: &TestDatabase, kind: &str, n: i64) -> uuid::Uuid {
+    test.one(&format!("SELECT md5('{kind}' || {n})::uuid")).await
+}
+
+#[tokio::test]
+async fn no_query_of_the_hot_way_or_of_a_list_reads_a_large_table_from_end_to_end() {
+    let test = TestDatabase::new().await;
+    fill(&test).await;
+    let now = test.now().await.unwrap();
+    let (day, month) = (Period::Day.start(now), Period::Month.start(now));
+    let user = UserId(id(&test, "user", 4242).await);
+    let conversation = ConversationId(id(&test, "conversation", 100).await);
+    let job = JobId(id(&test, "job", 4200).await);
+    let sender = Sender {
+        transport: BotTransport::Telegram,
+        external_id: 4242,
+        name: "Person",
+        username: None,
+        language: None,
+    };
+    let place = Place {
+        bot: BOT,
+        chat_external_id: 4242,
+        kind: "private",
+        title: "c",
+        thread_id: 0,
+    };
+    let claims = [
+        (Measure::Messages, Period::Day, day),
+        (Measure::Tokens, Period::Day, day),
+        (Measure::Money, Period::Month, month),
+    ]
+    .map(|(measure, period, starts_at)| Claim {
+        measure,
+        period,
+        starts_at,
+        amount: 1,
+        cap: Some(1000),
+    });
+
+    // The measure itself: a query that does read a table from end to end is seen.
+    let bad = end_to_end(&test, async |db| {
+        sqlx::query("SELECT count(*) FROM users WHERE language = 'xx'")
+            .fetch_one(db)
+            .await
+            .unwrap();
+    })
+    .await;
+    assert_eq!(bad, [format!("users ({} rows)", ROWS * 8)]);
+
+    check!(&test,
+        "claim" => async |db| { assert_eq!(jobs::claim(db, "w", 4, 9.0).await.unwrap().len(), 4); },
+        "claim nothing" => async |db| {
+            sqlx::query("UPDATE jobs SET run_at = now() + interval '1 hour' WHERE state = 'ready'").execute(&mut *db).await.unwrap();
+            assert!(jobs::claim(db, "w", 32, 9.0).await.unwrap().is_empty());
+        },
+        "accept" => async |db| {
+            let updates: Vec<_> = (0..5).map(|n| crate::fixtures::in_lane(1_000_000 + n, "lane 25")).collect();
+            jobs::accept(db, BOT, &updates, now).await.unwrap();
+        },
+        "hold, end" => async |db| {
+            for job in jobs::claim(db, "w", 2, 9.0).await.unwrap() {
+                assert!(jobs::hold(db, job.id, job.token).await.unwrap());
+                assert!(jobs::end(db, job.id, job.token, job.lane.as_deref(), jobs::End::Done).await.unwrap());
+            }
+        },
+        "heartbeat, cancelled" => async |db| {
+            let tokens = [uuid::Uuid::new_v4()];
+            jobs::heartbeat(db, &tokens, 9.0).await.unwrap();
+            jobs::cancelled(db, &tokens).await.unwrap();
+        },
+        "cancel_lane" => async |db| { jobs::cancel_lane(db, "lane 25").await.unwrap(); },
+        "lost" => async |db| { jobs::lost(db, 100).await.unwrap(); },
+        "prune" => async |db| { assert_eq!(jobs::prune(db, 24).await.unwrap(), 0); },
+        "meet" => async |db| { people::meet(db, &sender, &place, now).await.unwrap(); },
+        "history" => async |db| { assert_eq!(messages::history(db, conversation, 300, 200).await.unwrap().len(), 30); },
+        "transcript" => async |db| {
+            let page = messages::transcript(db, conversation, None, 20).await.unwrap().unwrap();
+            let first = &page.0.messages[0];
+            messages::transcript(db, conversation, Some((first.at, first.id)), 20).await.unwrap().unwrap();
+        },
+        "reserve, settle" => async |db| {
+            assert_eq!(counters::reserve(db, user, &claims).await.unwrap().len(), 3);
+            counters::reservation(db, job).await.unwrap();
+            counters::settle(db, job, 1, 1, 1).await.unwrap();
+            counters::of_user(db, user, day, month).await.unwrap();
+        },
+        "deliveries" => async |db| {
+            repositories::deliveries::load(db, job).await.unwrap();
+            let chat = format!("{BOT}/7");
+            assert_eq!(repositories::deliveries::known_ids(db, BOT, &chat, 0).await.unwrap().in_chat.len(), 40);
+        },
+        "conversations and failures of a user" => async |db| {
+            messages::conversations_of(db, user, 50).await.unwrap();
+            assert_eq!(ledger::failures_of(db, user, 20).await.unwrap().len(), 1);
+        },
+    );
+}
+
+#[tokio::test]
+async fn no_list_of_users_reads_all_of_them() {
+    let test = TestDatabase::new().await;
+    fill(&test).await;
+    test.run("UPDATE users SET blocked_at = now(), blocked_reason = 'x' WHERE external_id % 50 = 0")
+        .await;
+    test.run("ANALYZE users").await;
+    let now = test.now().await.unwrap();
+    let (day, month) = (Period::Day.start(now), Period::Month.start(now));
+    let all = || Filter {
+        search: "",
+        status: UserStatus::Any,
+        plan: None,
+        after: None,
+    };
+    let list = async |db: &mut PgConnection, filter: Filter<'_>, rows: usize| {
+        assert_eq!(users::list(db, &filter, day, month, 51).await.unwrap().len(), rows);
+    };
+    let last = (now - TimeDelta::hours(2), UserId(id(&test, "user", 1).await));
+    check!(&test,
+        "first page" => async |db| list(db, all(), 51).await,
+        "page after" => async |db| list(db, Filter { after: Some(last), ..all() }, 51).await,
+        "blocked" => async |db| list(db, Filter { status: UserStatus::Blocked, ..all() }, 51).await,
+        "a rare name" => async |db| list(db, Filter { search: "user_14142", ..all() }, 1).await,
+        "no such name" => async |db| list(db, Filter { search: "rumpelstiltskin", ..all() }, 0).await,
+        "a frequent name" => async |db| list(db, Filter { search: "person", ..all() }, 51).await,
+    );
+}
+
+#[tokio::test]
+async fn the_queue_is_measured_and_the_day_is_summed_up_without_reading_what_is_past() {
+    let test = TestDatabase::new().await;
+    fill(&test).await;
+    let now = test.now().await.unwrap();
+    let hour = now - TimeDelta::hours(1);
+
+    check!(&test,
+        "queue state, every five seconds" => async |db| { assert!(jobs::queue_state(db).await.unwrap().waiting > 0); },
+        "failures by code" => async |db| { ledger::failures_by_code(db, hour).await.unwrap(); },
+        "hours" => async |db| { ledger::hours(db, now).await.unwrap(); },
+    );
+}

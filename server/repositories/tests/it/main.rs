@@ -1,0 +1,17 @@
+//! Repositories on a real Postgres: what the schema promises, and what only many connections at once can show.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a helper of a test may fail like the test itself"
+)]
+
+mod constraints;
+mod database;
+mod fixtures;
+mod history;
+mod indexes;
+mod intake;
+mod migrations;
+mod people;
+mod queue;

@@ -1,0 +1,199 @@
+use std::collections::HashSet;
+
+use chrono::TimeDelta;
+use domain::views::{Author, RichText};
+use futures::future::join_all;
+use repositories::{browser, deliveries, people, sessions};
+use serde_json::json;
+
+use crate::{
+    database::TestDatabase,
+    fixtures::{self, BOT, accept, claim, in_lane},
+};
+
+#[tokio::test]
+async fn a_stranger_who_writes_twice_at_once_is_one_person_in_one_conversation() {
+    let test = TestDatabase::new().await;
+    let now = test.now().await.unwrap();
+    for stranger in 0..5 {
+        let met = join_all(
+            (0..12).map(|_| async { fixtures::meet(&mut test.acquire().await.unwrap(), stranger, now).await }),
+        )
+        .await;
+        let places: HashSet<_> = met
+            .iter()
+            .map(|known| (known.user, known.chat, known.conversation))
+            .collect();
+        assert_eq!(places.len(), 1);
+        assert_eq!(met[0].plan_name, "free");
+    }
+    assert_eq!((test.count("users").await, test.count("conversations").await), (5, 5));
+}
+
+#[tokio::test]
+async fn a_visit_is_noted_at_most_once_a_minute_and_never_backwards() {
+    let test = TestDatabase::new().await;
+    let mut db = test.acquire().await.unwrap();
+    let now = test.now().await.unwrap();
+    let seen = || test.one::<chrono::DateTime<chrono::Utc>>("SELECT last_seen_at FROM users");
+    for (seconds, expected) in [(0, 0), (59, 0), (61, 61), (30, 61), (200, 200)] {
+        fixtures::meet(&mut db, 7, now + TimeDelta::seconds(seconds)).await;
+        assert_eq!(
+            seen().await,
+            now + TimeDelta::seconds(expected),
+            "after a visit at {seconds} s"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_closed_chat_is_told_and_can_open_again() {
+    let test = TestDatabase::new().await;
+    let mut db = test.acquire().await.unwrap();
+    let now = test.now().await.unwrap();
+    assert!(!fixtures::meet(&mut db, 7, now).await.chat_closed);
+    people::set_chat_closed(&mut db, BOT, 7, Some(now)).await.unwrap();
+    assert!(fixtures::meet(&mut db, 7, now).await.chat_closed);
+    assert!(!fixtures::meet(&mut db, 8, now).await.chat_closed);
+    people::set_chat_closed(&mut db, BOT, 7, None).await.unwrap();
+    assert!(!fixtures::meet(&mut db, 7, now).await.chat_closed);
+}
+
+fn rich(text: &str) -> RichText {
+    RichText {
+        text: text.to_owned(),
+        entities: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn deliveries_remember_what_arrived_across_a_second_attempt() {
+    let test = TestDatabase::new().await;
+    accept(&test, &[in_lane(1, "a"), in_lane(2, "b")]).await;
+    let jobs = claim(&test, 2).await;
+    let (job, other, chat) = (jobs[0].id, jobs[1].id, format!("{BOT}/1"));
+    let mut db = test.acquire().await.unwrap();
+    deliveries::begin_preview(&mut db, job, &chat, 0).await.unwrap();
+    deliveries::sent(&mut db, job, 0, &[100]).await.unwrap();
+    // Run again: the preview that stands there keeps its id, and the final text comes beside it.
+    deliveries::begin_preview(&mut db, job, &chat, 0).await.unwrap();
+    deliveries::store(&mut db, job, &chat, &[rich("one"), rich("two")])
+        .await
+        .unwrap();
+    deliveries::store(&mut db, other, &chat, &[rich("other")])
+        .await
+        .unwrap();
+    let parts = deliveries::load(&mut db, job).await.unwrap();
+    let told: Vec<_> = parts
+        .iter()
+        .map(|part| (part.body.as_ref().unwrap().text.as_str(), part.message_id))
+        .collect();
+    assert_eq!(told, [("one", Some(100)), ("two", None)]);
+    deliveries::sent(&mut db, job, 1, &[101]).await.unwrap();
+    deliveries::sent(&mut db, other, 0, &[102]).await.unwrap();
+    let known = deliveries::known_ids(&mut db, BOT, &chat, 100).await.unwrap();
+    assert_eq!(known.in_chat, [101, 102]);
+    let elsewhere = deliveries::known_ids(&mut db, BOT, &format!("{BOT}/2"), 0)
+        .await
+        .unwrap();
+    assert!(elsewhere.in_chat.is_empty());
+    assert!(elsewhere.anywhere.contains(&101));
+}
+
+#[tokio::test]
+async fn a_body_with_nul_is_stored_without_it() {
+    let test = TestDatabase::new().await;
+    accept(&test, &[in_lane(1, "a")]).await;
+    let job = claim(&test, 1).await.remove(0);
+    let mut db = test.acquire().await.unwrap();
+    let stored = deliveries::store(&mut db, job.id, "chat", &[rich("a\0b")]).await;
+    assert!(
+        stored.is_ok(),
+        "an answer with NUL in it could never be sent: {stored:?}"
+    );
+    assert_eq!(
+        deliveries::load(&mut db, job.id).await.unwrap()[0].body,
+        Some(rich("ab"))
+    );
+    let now = test.now().await.unwrap();
+    let shown = browser::insert(&mut db, BOT, 1, Author::Bot, &rich("a\0b"), true, now).await;
+    assert!(shown.is_ok(), "{shown:?}");
+}
+
+#[tokio::test]
+async fn the_playground_tells_what_changed_since_a_revision() {
+    let test = TestDatabase::new().await;
+    let mut db = test.acquire().await.unwrap();
+    let now = test.now().await.unwrap();
+    let question = browser::insert(&mut db, BOT, 1, Author::User, &rich("hi"), true, now)
+        .await
+        .unwrap();
+    let answer = browser::insert(&mut db, BOT, 1, Author::Bot, &rich("hel"), false, now)
+        .await
+        .unwrap();
+    browser::insert(&mut db, BOT, 2, Author::Bot, &rich("elsewhere"), true, now)
+        .await
+        .unwrap();
+    let (first, revision) = browser::changes(&mut db, BOT, 1, 0, 10).await.unwrap();
+    assert_eq!(
+        first.iter().map(|message| message.id).collect::<Vec<_>>(),
+        [question, answer]
+    );
+    assert!(
+        browser::changes(&mut db, BOT, 1, revision, 10)
+            .await
+            .unwrap()
+            .0
+            .is_empty()
+    );
+
+    assert!(
+        browser::edit(&mut db, BOT, 1, answer, &rich("hello"), true)
+            .await
+            .unwrap()
+    );
+    assert!(
+        !browser::edit(&mut db, BOT, 1, question, &rich("forged"), true)
+            .await
+            .unwrap()
+    );
+    assert!(
+        !browser::edit(&mut db, BOT, 2, answer, &rich("other chat"), true)
+            .await
+            .unwrap()
+    );
+    let (changed, next) = browser::changes(&mut db, BOT, 1, revision, 10).await.unwrap();
+    assert_eq!(changed.len(), 1);
+    assert_eq!(
+        (changed[0].id, changed[0].body.text.as_str(), changed[0].complete),
+        (answer, "hello", true)
+    );
+    assert!(next > revision);
+    assert_eq!(
+        browser::bot_messages_after(&mut db, BOT, 1, question).await.unwrap(),
+        [answer]
+    );
+}
+
+#[tokio::test]
+async fn a_session_lives_until_it_expires() {
+    let test = TestDatabase::new().await;
+    let mut db = test.acquire().await.unwrap();
+    let now = test.now().await.unwrap();
+    let (soon, past) = (now + TimeDelta::hours(1), now - TimeDelta::seconds(1));
+    assert!(sessions::create(&mut db, "a", &json!({"n": 1}), soon).await.unwrap());
+    assert!(
+        !sessions::create(&mut db, "a", &json!({"n": 2}), soon).await.unwrap(),
+        "an id was given twice"
+    );
+    assert_eq!(
+        sessions::load(&mut db, "a").await.unwrap(),
+        Some((json!({"n": 1}), soon))
+    );
+    sessions::save(&mut db, "a", &json!({"n": 3}), past).await.unwrap();
+    assert_eq!(sessions::load(&mut db, "a").await.unwrap(), None);
+    sessions::save(&mut db, "b", &json!({}), soon).await.unwrap();
+    assert_eq!(sessions::delete_expired(&mut db).await.unwrap(), 1);
+    sessions::delete(&mut db, "b").await.unwrap();
+    assert_eq!(test.count("sessions").await, 0);
+}

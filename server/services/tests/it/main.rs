@@ -1,0 +1,22 @@
+//! Services on a real Postgres and Redis: what a use case promises, however many ask at once and wherever it is cut short.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a helper of a test may fail like the test itself"
+)]
+
+mod app;
+mod audit;
+mod auth;
+mod bots;
+#[expect(dead_code, reason = "the tests of repositories need more of it")]
+#[path = "../../../repositories/tests/it/database.rs"]
+mod database;
+mod history;
+mod intake;
+mod limits;
+mod queue;
+mod rate;
+mod settle;
+mod users;
