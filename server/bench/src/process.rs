@@ -92,6 +92,23 @@ pub fn cpu_seconds_of_family(pid: u32) -> Option<f64> {
     Some((parent.ticks(UTIME..=CHILDREN_STIME) + living) / ticks_per_second())
 }
 
+/// What all processes of the machine have worked since it was started.
+pub fn cpu_seconds_of_machine() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/stat").ok()?;
+    let fields: Vec<f64> = text
+        .lines()
+        .next()?
+        .split_whitespace()
+        .filter_map(|field| field.parse().ok())
+        .collect();
+    // user nice system idle iowait irq softirq
+    let busy = [0, 1, 2, 5, 6]
+        .iter()
+        .filter_map(|place| fields.get(*place))
+        .sum::<f64>();
+    Some(busy / ticks_per_second())
+}
+
 pub fn parent_of(pid: u32) -> Option<u32> {
     stat(pid)?.parent()
 }
@@ -153,6 +170,7 @@ mod tests {
         }
         assert!(cpu_seconds(me).unwrap() > before);
         assert!(cpu_seconds_of_family(me).unwrap() >= cpu_seconds(me).unwrap());
+        assert!(cpu_seconds_of_machine().unwrap() >= cpu_seconds(me).unwrap());
         assert!(peak_memory(me).unwrap() > 1024 * 1024);
         assert!(parent_of(me).unwrap() > 0);
     }

@@ -39,7 +39,7 @@ impl Report {
 /// A row of the table: what it is called, and how it is read off.
 type Line = (&'static str, fn(&Measured) -> String);
 
-const LINES: [Line; 11] = [
+const LINES: [Line; 12] = [
     ("answers a second", |run| format!("{:.0}", run.answers_per_second)),
     ("time to answer, half within", |run| {
         format!("{:.1} ms", run.latency_p50_ms)
@@ -82,6 +82,9 @@ const LINES: [Line; 11] = [
                 .as_ref()
                 .and_then(|work| Some(format!("{:.2} ms", work.cpu_seconds? * 1000.0))),
         )
+    }),
+    ("other work on the machine meanwhile", |run| {
+        or_dash(run.other_work_cores.map(|cores| format!("{:.2} cores", cores.max(0.0))))
     }),
 ];
 

@@ -73,6 +73,8 @@ pub struct Measured {
     pub polls: f64,
     pub postgres: Option<Work>,
     pub statements: Vec<Statement>,
+    /// What others than the contestant, Postgres and the fakes have worked meanwhile: figures are worth most when it is 0.
+    pub other_work_cores: Option<f64>,
 }
 
 pub async fn all(size: &Size) -> anyhow::Result<Runs> {
@@ -160,7 +162,11 @@ async fn botdeck(size: &Size, server: &Server, transport: Transport) -> anyhow::
     )
     .await?;
     let messages = number(size.messages as u64);
-    measured.postgres = Some(database.work().await?.since(&before, messages));
+    let work = database.work().await?.since(&before, messages);
+    if let (Some(other), Some(cpu)) = (&mut measured.other_work_cores, work.cpu_seconds) {
+        *other -= cpu * measured.answers_per_second;
+    }
+    measured.postgres = Some(work);
     measured.statements = database.statements(messages).await?;
     running.stop().await?;
     check(size, &outside)?;
@@ -196,14 +202,20 @@ async fn measure(
 ) -> anyhow::Result<Measured> {
     let messages = number(size.messages as u64);
     let cpu = process::cpu_seconds(running.pid());
+    let (machine, fakes) = (
+        process::cpu_seconds_of_machine(),
+        process::cpu_seconds(std::process::id()),
+    );
     let calls = outside.calls();
     let felt = match people.write(size.messages).await {
         Ok(felt) => felt,
         Err(error) => bail!("{error:#}\n{}", running.tail()),
     };
-    let cpu_ms = process::cpu_seconds(running.pid())
-        .zip(cpu)
-        .map(|(now, then)| (now - then) * 1000.0 / messages);
+    let cpu_ms = difference(process::cpu_seconds(running.pid()), cpu).map(|seconds| seconds * 1000.0 / messages);
+    let other = difference(process::cpu_seconds_of_machine(), machine)
+        .zip(difference(process::cpu_seconds(std::process::id()), fakes))
+        .zip(cpu_ms)
+        .map(|((machine, fakes), cpu_ms)| (machine - fakes - cpu_ms * messages / 1000.0) / felt.elapsed.as_secs_f64());
     let now = outside.calls();
     Ok(Measured {
         name: name.to_owned(),
@@ -216,7 +228,12 @@ async fn measure(
         polls: (now.1 - calls.1) / messages,
         postgres: None,
         statements: Vec::new(),
+        other_work_cores: other,
     })
+}
+
+fn difference(now: Option<f64>, then: Option<f64>) -> Option<f64> {
+    Some(now? - then?)
 }
 
 /// A fast wrong answer is worth nothing: each message was sent once and asked for once.
