@@ -452,9 +452,8 @@ async fn of_many_who_do_the_same_at_once_one_does_it() {
     let same = || vec![(LimitKind::MessagesPerDay, Some(3))];
     join_all((0..8).map(|_| plans.set_limits(&owner, FREE, same()))).await;
     assert_eq!(app.test.count("audit WHERE action = 'plan.limits'").await, 1);
-    assert_eq!(
-        won(join_all((0..8).map(|_| bots.set_enabled(&owner, app.bot, false))).await),
-        1,
-        "stop"
-    );
+    for enabled in [false, true].repeat(5) {
+        let switched = join_all((0..8).map(|_| bots.set_enabled(&owner, app.bot, enabled)));
+        assert_eq!(won(switched.await), 1, "start or stop");
+    }
 }
