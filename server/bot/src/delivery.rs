@@ -1,7 +1,7 @@
 //! Sending what has been stored. May be run again at any point: a part that has an id is edited, one that may have been sent is
 //! looked for, only then is anything sent anew.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use domain::views::RichText;
 use services::{Claimed, Ended, Incoming, KnownIds, Part};
@@ -10,6 +10,8 @@ use crate::{
     handlers::{Context, Failure},
     telegram::{Address, OutError},
 };
+
+const LONGEST_POSTPONEMENT: Duration = Duration::from_secs(300);
 
 /// Where answers to a message go.
 pub(crate) fn address(incoming: &Incoming) -> Address {
@@ -43,7 +45,7 @@ pub(crate) async fn deliver(context: &Context, parts: Vec<Part>, suspect: bool) 
             Err(OutError::Gone(reason)) => return Ok(Ended::Dead { error: reason }),
             Err(OutError::Retry(after)) => {
                 return Ok(Ended::Retry {
-                    after: Some(after),
+                    after: Some(postponed(after, context.job.attempt)),
                     error: "the chat cannot be written to now".to_owned(),
                 });
             }
@@ -108,7 +110,7 @@ async fn deliver_part(
 /// second look at the ids that are free in this chat.
 async fn find(context: &Context, address: &Address, body: &RichText) -> Result<Option<i64>, OutError> {
     let known = context.services.chats().known_ids(&context.incoming).await;
-    let KnownIds { in_chat, anywhere } = known.map_err(|_| OutError::Retry(std::time::Duration::from_secs(1)))?;
+    let KnownIds { in_chat, anywhere } = known.map_err(|_| OutError::Retry(Duration::from_secs(1)))?;
     let mut found = None;
     for taken in [anywhere, in_chat] {
         let taken: HashSet<i64> = taken.into_iter().collect();
@@ -124,7 +126,27 @@ async fn find(context: &Context, address: &Address, body: &RichText) -> Result<O
     Ok(found)
 }
 
+/// Doubles with every attempt up to five minutes, so that the attempts of one job outlast an outage of ten minutes; never less than
+/// was asked for.
+fn postponed(after: Duration, attempt: i32) -> Duration {
+    let doublings = u32::try_from(attempt - 1).unwrap_or(0).min(16);
+    after.max((after * (1 << doublings)).min(LONGEST_POSTPONEMENT))
+}
+
 /// True when an earlier attempt at this job may have sent something.
 pub(crate) fn tried_before(job: &Claimed) -> bool {
     job.attempt > 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eight_attempts_outlast_ten_minutes_and_a_longer_wait_is_kept() {
+        let five = Duration::from_secs(5);
+        let waits: Vec<u64> = (1..8).map(|attempt| postponed(five, attempt).as_secs()).collect();
+        assert_eq!(waits, [5, 10, 20, 40, 80, 160, 300]);
+        assert_eq!(postponed(Duration::from_secs(1000), 3).as_secs(), 1000);
+    }
 }
