@@ -2,11 +2,7 @@
 //!
 //! One module a topic, one binary for all, so that it is linked once. To add a test: start with [`app`], end with `finish`,
 //! and wait only for what can be seen.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a helper of a test may fail like the test itself"
-)]
+#![expect(clippy::unwrap_used, reason = "a helper of a test may fail like the test itself")]
 
 mod commands;
 mod configuration;

@@ -1,8 +1,11 @@
 //! Processes that stop in good order, take over from each other, and share the work by roles.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use test_support::app::{PATIENCE, TOKEN};
+use test_support::{
+    app::{PATIENCE, TOKEN},
+    fake_telegram::User,
+};
 
 use crate::{anna, app, boris};
 
@@ -55,6 +58,52 @@ async fn another_replica_goes_on_where_one_stops() {
         "a job was run twice"
     );
     drop(replica);
+    app.finish().await;
+}
+
+/// The leases of the dead one run out by themselves.
+#[tokio::test]
+async fn another_replica_takes_over_from_one_that_was_killed() {
+    let mut app = app().unlimited().start().await;
+    let replica = app.replica(&[], &[]).await;
+    let people: Vec<User> = (1..=5).map(|id| User::new(id, "Somebody")).collect();
+    for number in 0..8 {
+        for person in &people {
+            app.say(person, &format!("message {number}[[chunks=5,50ms]]"));
+        }
+    }
+    app.answer(1, "Echo: message 2").await;
+    app.kill().await;
+    let killed = Instant::now();
+    for person in &people {
+        app.say(person, "message 8");
+    }
+    for person in &people {
+        app.answer(person.id, "Echo: message 8").await;
+    }
+    let took = killed.elapsed();
+    assert!(took < Duration::from_secs(19), "it took {took:?} to go on");
+    app.idle().await;
+    let expected: Vec<String> = (0..9).map(|number| format!("Echo: message {number}")).collect();
+    for person in &people {
+        assert_eq!(app.said_by_bot(person.id), expected, "chat {}", person.id);
+    }
+    assert_eq!(app.count("SELECT count(*) AS n FROM usage").await, 45);
+    assert_eq!(app.count("SELECT sum(reserved)::bigint AS n FROM counters").await, 0);
+    assert!(replica.logs().contains("Polling for bot"));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_taken_address_is_said_in_words() {
+    let app = app().start().await;
+    let addr = app.base.replace("http://", "");
+    let ended = app.cli_with(&[("BOTDECK_ADDR", &addr)], &["serve"], "").await;
+    assert_eq!(ended.code, Some(1));
+    assert!(
+        ended.stderr.contains(&addr) && ended.stderr.contains("BOTDECK_ADDR"),
+        "{ended:?}"
+    );
     app.finish().await;
 }
 

@@ -21,7 +21,7 @@ async fn previews_appear_at_telegrams_pace_and_the_text_ends_complete() {
     let whole = format!("Echo: {WORDS}");
     let answer = app.answer(anna.id, &whole).await;
     app.idle().await;
-    assert_eq!(app.said_by_bot(anna.id), [whole.clone()]);
+    assert_eq!(app.said_by_bot(anna.id), [whole.as_str()]);
     assert!(answer.edits.len() >= 3, "only {} previews in 4.4 s", answer.edits.len());
     for (number, preview) in answer.edits.iter().enumerate() {
         assert!(whole.starts_with(preview.as_str()), "preview {number} is {preview:?}");

@@ -87,41 +87,35 @@ async fn a_reply_to_a_command_arrives_exactly_once() {
     app.finish().await;
 }
 
+/// A streamed answer while a method fails so many times. Mostly waiting, so it is done for all faults side by side.
+async fn streamed_despite(method: &'static str, times: u32, fault: Fault) {
+    let app = app().start().await;
+    let anna = anna();
+    app.telegram.fail_next(method, times, fault.clone());
+    app.say(&anna, STREAMED);
+    app.answer(anna.id, STREAMED_ANSWER).await;
+    app.idle().await;
+    assert_eq!(app.said_by_bot(anna.id), [STREAMED_ANSWER], "{method} {fault:?}");
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn a_lost_preview_is_found_again() {
-    for fault in [
-        Fault::DropAfterHandling,
-        Fault::DropBeforeHandling,
-        Fault::Status(502, "Bad Gateway".into()),
-    ] {
-        let app = app().start().await;
-        let anna = anna();
-        app.telegram.fail_next("sendMessage", 1, fault.clone());
-        app.say(&anna, STREAMED);
-        app.answer(anna.id, STREAMED_ANSWER).await;
-        app.idle().await;
-        assert_eq!(app.said_by_bot(anna.id), [STREAMED_ANSWER], "{fault:?}");
-        app.finish().await;
-    }
+    tokio::join!(
+        streamed_despite("sendMessage", 1, Fault::DropAfterHandling),
+        streamed_despite("sendMessage", 1, Fault::DropBeforeHandling),
+        streamed_despite("sendMessage", 1, Fault::Status(502, "Bad Gateway".into())),
+    );
 }
 
 #[tokio::test]
 async fn failed_edits_do_not_cost_the_answer() {
-    for fault in [
-        Fault::DropAfterHandling,
-        Fault::DropBeforeHandling,
-        Fault::Status(502, "Bad Gateway".into()),
-        Fault::RetryAfter(1),
-    ] {
-        let app = app().start().await;
-        let anna = anna();
-        app.telegram.fail_next("editMessageText", 2, fault.clone());
-        app.say(&anna, STREAMED);
-        app.answer(anna.id, STREAMED_ANSWER).await;
-        app.idle().await;
-        assert_eq!(app.said_by_bot(anna.id), [STREAMED_ANSWER], "{fault:?}");
-        app.finish().await;
-    }
+    tokio::join!(
+        streamed_despite("editMessageText", 2, Fault::DropAfterHandling),
+        streamed_despite("editMessageText", 2, Fault::DropBeforeHandling),
+        streamed_despite("editMessageText", 2, Fault::Status(502, "Bad Gateway".into())),
+        streamed_despite("editMessageText", 2, Fault::RetryAfter(1)),
+    );
 }
 
 #[tokio::test]
@@ -161,6 +155,49 @@ async fn an_outage_of_telegram_is_waited_out() {
     app.idle().await;
     assert_eq!(app.said_by_bot(anna.id), ["Echo: Hello", "Echo: and more"]);
     assert_eq!(app.provider.totals().requests, 2, "the answer was made twice");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_long_outage_of_telegram_is_waited_for_longer_and_longer() {
+    let app = app().start().await;
+    let anna = anna();
+    // Four calls an attempt; two attempts fail.
+    app.telegram
+        .fail_next("sendMessage", 8, Fault::Status(502, "Bad Gateway".into()));
+    app.say(&anna, "Hello");
+    let put_off = |attempt: i64| {
+        let app = &app;
+        async move {
+            test_support::app::eventually(PATIENCE, "the job is put off", || async {
+                let jobs = app
+                    .sql("SELECT state, attempts, extract(epoch FROM run_at - now())::float8 AS wait FROM jobs")
+                    .await;
+                let Some(job) = jobs.first() else {
+                    return Err("no job yet".to_owned());
+                };
+                let wait = job["wait"].as_f64().unwrap();
+                if job["state"] == "ready" && job["attempts"] == attempt && wait > 0.0 {
+                    Ok(wait)
+                } else {
+                    Err(job.to_string())
+                }
+            })
+            .await
+        }
+    };
+    assert!(put_off(1).await <= 5.0);
+    app.sql_execute("UPDATE jobs SET attempts = 4, run_at = now()").await;
+    let wait = put_off(5).await;
+    assert!(
+        wait > 60.0,
+        "the fifth attempt was followed by a pause of {wait} s only"
+    );
+    app.sql_execute("UPDATE jobs SET run_at = now()").await;
+    app.answer(anna.id, "Echo: Hello").await;
+    app.idle().await;
+    assert_eq!(app.said_by_bot(anna.id), ["Echo: Hello"]);
+    assert_eq!(app.provider.totals().requests, 1);
     app.finish().await;
 }
 
