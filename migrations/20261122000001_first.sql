@@ -192,7 +192,7 @@ CREATE TABLE jobs (
     state            text NOT NULL CHECK (state IN ('waiting', 'ready', 'running', 'done', 'dead')),
     run_at           timestamptz NOT NULL DEFAULT now(),
     attempts         integer NOT NULL DEFAULT 0,
-    max_attempts     integer NOT NULL DEFAULT 8 CHECK (max_attempts > 0),
+    max_attempts     integer NOT NULL DEFAULT 25 CHECK (max_attempts > 0),
     -- Fencing: whoever holds the token may finish the job; a worker that lost its lease may not.
     lease_token      uuid,
     lease_until      timestamptz,
@@ -205,6 +205,8 @@ CREATE TABLE jobs (
 ) WITH (fillfactor = 70);
 CREATE INDEX jobs_ready ON jobs (priority, run_at, seq) WHERE state = 'ready';
 CREATE INDEX jobs_open_by_lane ON jobs (lane, seq) WHERE state IN ('waiting', 'ready', 'running') AND lane IS NOT NULL;
+-- Depth and age of the queue.
+CREATE INDEX jobs_open ON jobs (created_at) INCLUDE (state) WHERE state IN ('waiting', 'ready', 'running');
 CREATE INDEX jobs_running ON jobs (lease_until) WHERE state = 'running';
 CREATE INDEX jobs_finished ON jobs (finished_at) WHERE state = 'done';
 CREATE INDEX jobs_dead ON jobs (seq) WHERE state = 'dead';

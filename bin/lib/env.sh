@@ -22,7 +22,7 @@ fi
 # compiled from the other. The one that was not last here has the workspace's own crates compiled anew; the 600 others are shared.
 botdeck_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 if [ -d "$CARGO_TARGET_DIR" ] && [ "$(cat "$CARGO_TARGET_DIR/.checkout" 2>/dev/null)" != "$botdeck_root" ]; then
-  for botdeck_crate in app domain frontend server repositories services gateway bot jobs test-support; do
+  for botdeck_crate in app domain frontend server repositories services gateway bot jobs test-support bench; do
     find "$CARGO_TARGET_DIR" -maxdepth 5 -path "*/.fingerprint/$botdeck_crate-*" -type d -exec rm -rf {} + 2>/dev/null || true
   done
   echo "$botdeck_root" >"$CARGO_TARGET_DIR/.checkout"

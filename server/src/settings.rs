@@ -171,12 +171,13 @@ impl Sources {
         )
     }
 
-    /// An empty value counts as not set.
+    /// An empty value counts as not set: `NAME=` in an environment file hides nothing.
     fn get(&self, name: &str) -> Option<&str> {
-        let value = [&self.flags, &self.environment, &self.file]
+        [&self.flags, &self.environment, &self.file]
             .into_iter()
-            .find_map(|source| source.get(name));
-        value.map(|value| value.trim()).filter(|value| !value.is_empty())
+            .filter_map(|source| source.get(name))
+            .map(|value| value.trim())
+            .find(|value| !value.is_empty())
     }
 
     fn unknown(&self) -> impl Iterator<Item = &String> {
@@ -574,6 +575,13 @@ mod tests {
         assert_eq!((settings.addr.port(), settings.workers), (2, 7));
         sources.flags.insert("BOTDECK_ADDR".into(), "127.0.0.1:1".into());
         assert_eq!(Settings::parse(&sources, Vec::new()).unwrap().addr.port(), 1);
+    }
+
+    #[test]
+    fn an_empty_variable_hides_nothing() {
+        let mut sources = sources(&[("BOTDECK_WORKERS", "")]);
+        sources.file.insert("BOTDECK_WORKERS".into(), "7".into());
+        assert_eq!(Settings::parse(&sources, Vec::new()).unwrap().workers, 7);
     }
 
     #[test]

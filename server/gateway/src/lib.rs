@@ -21,4 +21,4 @@ pub use error::GatewayError;
 pub use gateway::{Answer, Deadlines, Finish, Gateway};
 pub use models::{Model, models_from, parse_models, price};
 pub use openai::{BadProvider, OpenAi};
-pub use tokens::{count_tokens, estimate_prompt, warm_up};
+pub use tokens::{TOKENS_PER_MESSAGE, count_tokens, estimate_prompt, warm_up};

@@ -3,7 +3,7 @@
 use crate::Turn;
 
 /// The tokens with which chat models wrap each message, and with which they begin the answer.
-const PER_MESSAGE: u32 = 4;
+pub const TOKENS_PER_MESSAGE: u32 = 4;
 const PER_PROMPT: u32 = 3;
 /// A longer text is counted up to here and the rest in proportion.
 const COUNTED_BYTES: usize = 256 * 1024;
@@ -36,7 +36,8 @@ pub fn count_tokens(text: &str) -> u32 {
 /// Tokens a provider will count for this conversation, with what it adds around each message.
 pub fn estimate_prompt(turns: &[Turn]) -> u32 {
     turns.iter().fold(PER_PROMPT, |sum, turn| {
-        sum.saturating_add(PER_MESSAGE).saturating_add(count_tokens(&turn.text))
+        sum.saturating_add(TOKENS_PER_MESSAGE)
+            .saturating_add(count_tokens(&turn.text))
     })
 }
 
@@ -103,7 +104,10 @@ mod tests {
             text: String::new(),
         };
         assert_eq!(estimate_prompt(&[]), PER_PROMPT);
-        assert_eq!(estimate_prompt(&[turn.clone(), turn]), PER_PROMPT + 2 * PER_MESSAGE);
+        assert_eq!(
+            estimate_prompt(&[turn.clone(), turn]),
+            PER_PROMPT + 2 * TOKENS_PER_MESSAGE
+        );
     }
 
     proptest! {
@@ -122,7 +126,7 @@ mod tests {
             let mut turns: Vec<Turn> = texts.into_iter().map(|text| Turn { role: Role::User, text }).collect();
             let before = estimate_prompt(&turns);
             turns.push(Turn { role: Role::Assistant, text: more });
-            prop_assert!(estimate_prompt(&turns) >= before + PER_MESSAGE);
+            prop_assert!(estimate_prompt(&turns) >= before + TOKENS_PER_MESSAGE);
         }
     }
 }

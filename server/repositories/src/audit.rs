@@ -34,6 +34,14 @@ pub async fn lock_head(db: &mut PgConnection) -> Result<(i64, Vec<u8>)> {
     Ok((row.id, row.hash))
 }
 
+/// Lets everything that is read in this transaction be of one moment. Call it first.
+pub async fn freeze(db: &mut PgConnection) -> Result<()> {
+    sqlx::query!("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
 /// Id and hash of the last row, as of now.
 pub async fn head(db: &mut PgConnection) -> Result<(i64, Vec<u8>)> {
     let row = sqlx::query!("SELECT id, hash FROM audit_head").fetch_one(db).await?;

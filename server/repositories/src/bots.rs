@@ -107,6 +107,14 @@ pub async fn get(db: &mut PgConnection, id: BotId) -> Result<Option<Bot>> {
     .transpose()
 }
 
+/// Locked until the transaction ends, so that a before/after record is true.
+pub async fn lock(db: &mut PgConnection, id: BotId) -> Result<Option<Bot>> {
+    sqlx::query!("SELECT FROM bots WHERE id = $1 FOR UPDATE", id.0)
+        .fetch_optional(&mut *db)
+        .await?;
+    get(db, id).await
+}
+
 /// For the dashboard. `since` is the start of today.
 pub async fn rows(db: &mut PgConnection, since: DateTime<Utc>, default_model: &str) -> Result<Vec<BotRow>> {
     let rows = sqlx::query!(

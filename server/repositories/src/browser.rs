@@ -28,7 +28,7 @@ pub async fn insert(
         bot.0,
         chat,
         author,
-        Json(body) as _,
+        Json(crate::storable_rich(body)) as _,
         complete,
         now
     )
@@ -51,7 +51,7 @@ pub async fn edit(
         bot.0,
         chat,
         id,
-        Json(body) as _,
+        Json(crate::storable_rich(body)) as _,
         complete
     )
     .execute(db)

@@ -46,7 +46,10 @@ pub async fn begin_preview(db: &mut PgConnection, job: JobId, chat: &str, part: 
 /// Stores the final parts; those that a preview began keep their message id.
 pub async fn store(db: &mut PgConnection, job: JobId, chat: &str, parts: &[RichText]) -> Result<()> {
     let numbers: Vec<i32> = (0..).take(parts.len()).collect();
-    let bodies: Vec<serde_json::Value> = parts.iter().map(|part| serde_json::json!(part)).collect();
+    let bodies: Vec<serde_json::Value> = parts
+        .iter()
+        .map(|part| serde_json::json!(crate::storable_rich(part)))
+        .collect();
     sqlx::query!(
         "INSERT INTO deliveries (job_id, chat, part, body)
          SELECT $1, $2, part, body FROM unnest($3::int[], $4::jsonb[]) AS t (part, body)

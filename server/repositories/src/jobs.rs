@@ -87,7 +87,9 @@ pub async fn accept(db: &mut PgConnection, bot: BotId, updates: &[NewUpdate], no
                FROM input i JOIN fresh f USING (id)
                WHERE i.works ORDER BY i.place
            ), seen AS (
-               UPDATE bots SET last_update_at = $8 WHERE id = $1
+               UPDATE bots SET last_update_at = $8
+               -- Not each time: all intake of a bot would wait for this one row.
+               WHERE id = $1 AND (last_update_at IS NULL OR last_update_at < $8::timestamptz - interval '5 seconds')
            )
            SELECT count(*) AS "new!" FROM fresh"#,
         bot.0,
@@ -197,7 +199,7 @@ pub async fn end(db: &mut PgConnection, id: JobId, token: Uuid, lane: Option<&st
         token,
         state,
         delay,
-        error,
+        error.map(crate::storable),
         counted
     )
     .fetch_optional(db)

@@ -78,7 +78,7 @@ pub async fn insert_failure(db: &mut PgConnection, failure: &Failure<'_>) -> Res
         uuid::Uuid::now_v7(),
         failure.at,
         failure.code,
-        failure.cause,
+        failure.cause.map(crate::storable),
         failure.user.map(|id| id.0),
         failure.bot.map(|id| id.0),
         failure.conversation.map(|id| id.0),

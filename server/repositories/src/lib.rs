@@ -127,3 +127,16 @@ fn like(text: &str) -> String {
         .replace('%', "\\%")
         .replace('_', "\\_")
 }
+
+/// Postgres keeps no NUL in a text; Telegram and models may send one.
+fn storable(text: &str) -> String {
+    text.replace('\0', "")
+}
+
+/// The same for a text with marks; the marks stay where they are counted, so a NUL becomes a space.
+fn storable_rich(body: &domain::views::RichText) -> domain::views::RichText {
+    domain::views::RichText {
+        text: body.text.replace('\0', " "),
+        entities: body.entities.clone(),
+    }
+}

@@ -38,11 +38,6 @@ fn author(text: &str) -> Result<Author> {
     }
 }
 
-/// Postgres keeps no NUL in a text; Telegram and models may send one.
-fn storable(text: &str) -> String {
-    text.replace('\0', "")
-}
-
 /// Keeps the messages and marks the conversation as used.
 pub async fn insert(
     db: &mut PgConnection,
@@ -61,40 +56,57 @@ pub async fn insert(
         &messages.iter().map(|message| message.id.0).collect::<Vec<_>>(),
         &messages.iter().map(|message| message.at).collect::<Vec<_>>(),
         &messages.iter().map(|message| author_name(message.author).to_owned()).collect::<Vec<_>>(),
-        &messages.iter().map(|message| storable(message.text)).collect::<Vec<_>>(),
+        &messages.iter().map(|message| crate::storable(message.text)).collect::<Vec<_>>(),
         &messages.iter().map(|message| message.tokens).collect::<Vec<_>>(),
         &messages.iter().map(|message| message.in_context).collect::<Vec<_>>(),
         &messages.iter().map(|message| message.error_code.map(str::to_owned)).collect::<Vec<_>>() as &[Option<String>],
-        &messages.iter().map(|message| message.error_cause.map(storable)).collect::<Vec<_>>() as &[Option<String>]
+        &messages.iter().map(|message| message.error_cause.map(crate::storable)).collect::<Vec<_>>() as &[Option<String>]
     )
     .execute(db)
     .await?;
     Ok(())
 }
 
-/// The latest messages that the model may see, oldest first: at most `limit`, and at most `tokens` of them in all.
+/// A message as the model sees it again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    pub author: Author,
+    pub text: String,
+    pub tokens: i32,
+}
+
+/// The latest messages that the model may see, oldest first: at most `limit`, and at most `tokens` of them in all, with
+/// `per_message` added to each.
 pub async fn history(
     db: &mut PgConnection,
     conversation: ConversationId,
     tokens: i64,
+    per_message: i64,
     limit: i64,
-) -> Result<Vec<(Author, String)>> {
+) -> Result<Vec<Remembered>> {
     let rows = sqlx::query!(
-        r#"SELECT author, text FROM (
-               SELECT author, text, created_at, id, sum(tokens) OVER (ORDER BY created_at DESC, id DESC) AS sum FROM (
+        r#"SELECT author, text, tokens FROM (
+               SELECT author, text, tokens, created_at, id, sum(tokens + $4::bigint) OVER (ORDER BY created_at DESC, id DESC) AS sum FROM (
                    SELECT author, text, tokens, created_at, id FROM messages
                    WHERE conversation_id = $1 AND in_context ORDER BY created_at DESC, id DESC LIMIT $3
                ) AS latest
            ) AS summed
-           WHERE sum <= $2 ORDER BY created_at, id"#,
+           WHERE sum <= $2::bigint ORDER BY created_at, id"#,
         conversation.0,
         tokens,
-        limit
+        limit,
+        per_message
     )
     .fetch_all(db)
     .await?;
     rows.into_iter()
-        .map(|row| Ok((author(&row.author)?, row.text)))
+        .map(|row| {
+            Ok(Remembered {
+                author: author(&row.author)?,
+                text: row.text,
+                tokens: row.tokens,
+            })
+        })
         .collect()
 }
 

@@ -156,3 +156,11 @@ pub async fn forget_failures(db: &mut PgConnection, key: &str) -> Result<()> {
         .await?;
     Ok(())
 }
+
+/// Forgets failures that have slowed nobody down for a day.
+pub async fn tidy_failures(db: &mut PgConnection) -> Result<()> {
+    sqlx::query!("DELETE FROM sign_in_failures WHERE last_at < now() - interval '1 day'")
+        .execute(db)
+        .await?;
+    Ok(())
+}

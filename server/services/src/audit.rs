@@ -88,7 +88,10 @@ impl Audit {
 
     /// Walks the whole chain in blocks; memory stays the same however long it is.
     pub async fn verify(&self) -> Result<Verified, Error> {
-        let mut db = self.0.db.acquire().await?;
+        let mut db = self.0.db.begin().await?;
+        // Rows and end of one moment, while others go on writing.
+        rows::freeze(&mut db).await?;
+        let (last, head) = rows::head(&mut db).await?;
         let (mut id, mut hash, mut count) = (0_i64, vec![0_u8; 32], 0_u64);
         loop {
             let block = rows::after(&mut db, id, 1000).await?;
@@ -121,14 +124,13 @@ impl Audit {
                 count += 1;
             }
         }
-        let (last, head) = rows::head(&mut db).await?;
         if last > id {
             return Ok(Verified::Broken {
                 id: id + 1,
                 why: "is missing",
             });
         }
-        if last == id && head != hash {
+        if last < id || head != hash {
             return Ok(Verified::Broken {
                 id,
                 why: "does not match the recorded end of the chain",

@@ -168,6 +168,8 @@ impl Auth {
             format!("email:{email}"),
             format!("ip:{}", origin.ip.as_deref().unwrap_or("unknown")),
         ];
+        // The permit comes first: of many guesses at once, each is looked at when those before it have been counted.
+        let permit = self.hashing_permit().await?;
         let mut db = self.0.db.acquire().await?;
         for key in &keys {
             if let Some((failures, last)) = staff::failures(&mut db, key).await?
@@ -179,12 +181,11 @@ impl Auth {
         }
         let member = staff::by_email(&mut db, email).await?;
         drop(db);
-        let known = member.is_some();
         let hash = member
             .as_ref()
             .map_or_else(|| DUMMY_HASH.to_owned(), |member| member.password_hash.clone());
-        let right = self.verify(password.clone(), hash).await?;
-        let Some(member) = member.filter(|_| right && known) else {
+        let right = verify(password.clone(), hash).await?;
+        let Some(member) = member.filter(|_| right) else {
             let mut tx = self.0.db.begin().await?;
             for key in &keys {
                 staff::count_failure(&mut tx, key, now, now - FORGET_AFTER).await?;
@@ -193,6 +194,7 @@ impl Auth {
             metrics::counter!("botdeck_sign_ins_total", "outcome" => "refused").increment(1);
             return Err(Error::BadLogin);
         };
+        drop(permit);
         let mut tx = self.0.db.begin().await?;
         for key in &keys {
             staff::forget_failures(&mut tx, key).await?;
@@ -248,35 +250,32 @@ impl Auth {
         Ok(Actor::staff(id, member.name, member.role, origin))
     }
 
-    async fn hash(&self, password: Password) -> Result<String, Error> {
-        let _permit = self
-            .0
+    async fn hashing_permit(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Error> {
+        self.0
             .throttle_hashing
             .acquire()
             .await
-            .map_err(|_| Error::Internal("hashing is closed"))?;
+            .map_err(|_| Error::Internal("hashing is closed"))
+    }
+
+    async fn hash(&self, password: Password) -> Result<String, Error> {
+        let _permit = self.hashing_permit().await?;
         tokio::task::spawn_blocking(move || hash_now(&password))
             .await
             .map_err(|_| Error::Internal("hashing panicked"))?
     }
+}
 
-    async fn verify(&self, password: Password, hash: String) -> Result<bool, Error> {
-        let _permit = self
-            .0
-            .throttle_hashing
-            .acquire()
-            .await
-            .map_err(|_| Error::Internal("hashing is closed"))?;
-        tokio::task::spawn_blocking(move || {
-            let hash =
-                PasswordHash::new(&hash).map_err(|_| Error::Internal("a stored password hash is not readable"))?;
-            Ok(Argon2::default()
-                .verify_password(password.expose().as_bytes(), &hash)
-                .is_ok())
-        })
-        .await
-        .map_err(|_| Error::Internal("hashing panicked"))?
-    }
+/// The caller holds a permit.
+async fn verify(password: Password, hash: String) -> Result<bool, Error> {
+    tokio::task::spawn_blocking(move || {
+        let hash = PasswordHash::new(&hash).map_err(|_| Error::Internal("a stored password hash is not readable"))?;
+        Ok(Argon2::default()
+            .verify_password(password.expose().as_bytes(), &hash)
+            .is_ok())
+    })
+    .await
+    .map_err(|_| Error::Internal("hashing panicked"))?
 }
 
 /// A hash of nothing in particular with the same work factor, so that unknown addresses take as long as known ones.

@@ -141,7 +141,7 @@ impl Bots {
     /// Starts or stops a bot on all replicas; each sees it within a few seconds.
     pub async fn set_enabled(&self, actor: &Actor, id: BotId, enabled: bool) -> Result<(), Error> {
         let mut tx = self.0.db.begin().await?;
-        let bot = bots::get(&mut tx, id).await?.ok_or(Error::NotFound("the bot"))?;
+        let bot = bots::lock(&mut tx, id).await?.ok_or(Error::NotFound("the bot"))?;
         if bot.enabled == enabled {
             return Err(Error::Conflict(if enabled {
                 "the bot is running already"

@@ -8,12 +8,16 @@ use domain::{
     BotId, ErrorCode, JobId, LimitKind, Measure, MessageId, Money, Period,
     views::{Author, BotTransport, LimitBar, RichText},
 };
-use gateway::{Answer, ChatRequest, Finish, Model, Role, Turn, Usage, count_tokens, estimate_prompt, price};
+use gateway::{
+    Answer, ChatRequest, Finish, Model, Role, TOKENS_PER_MESSAGE, Turn, Usage, count_tokens, estimate_prompt, price,
+};
 use repositories::{
     PgConnection,
     counters::{self, Claim, Reservation},
     deliveries::{self, KnownIds, Part},
-    jobs, ledger, messages, people,
+    jobs, ledger,
+    messages::{self, Remembered},
+    people,
     people::Known,
 };
 
@@ -155,7 +159,8 @@ impl Chats {
             .max_answer_tokens
             .min(LONGEST_ANSWER)
             .min(model.context_tokens / 2);
-        let Some(room) = (model.context_tokens - most).checked_sub(question_tokens + 200) else {
+        let alone = estimate_prompt(&turns(persona, Vec::new(), &incoming.text));
+        let Some(room) = (model.context_tokens - most).checked_sub(alone) else {
             return Ok(Begin::Refused(Refusal {
                 code: ErrorCode::TooLong,
                 limit: None,
@@ -172,16 +177,23 @@ impl Chats {
             &mut tx,
             known.conversation,
             i64::from(room.min(HISTORY_TOKENS)),
+            i64::from(TOKENS_PER_MESSAGE),
             HISTORY_MESSAGES,
         )
         .await?;
-        let turns = turns(persona, history, &incoming.text);
+        // Stored counts, not new ones: counting the whole past again would cost more than the rest of this.
+        let remembered: u32 = history
+            .iter()
+            .map(|message| u32::try_from(message.tokens).unwrap_or(0) + TOKENS_PER_MESSAGE)
+            .sum();
         // A tenth more than counted: providers count a little differently, and a reservation must not be too small.
-        let prompt = estimate_prompt(&turns).saturating_mul(11) / 10;
+        let prompt = alone.saturating_add(remembered).saturating_mul(11) / 10;
+        let turns = turns(persona, history, &incoming.text);
         let reserved = match counters::reservation(&mut tx, job.id).await? {
             Some(tokens) => Ok(u32::try_from(tokens - i64::from(prompt))
                 .unwrap_or(0)
-                .clamp(SHORTEST_ANSWER, most)),
+                .max(SHORTEST_ANSWER)
+                .min(most)),
             None => reserve(&mut tx, job.id, known, model, prompt, most, now).await?,
         };
         let max_tokens = match reserved {
@@ -216,7 +228,7 @@ impl Chats {
         let now = self.0.now();
         let code = answer.failure.as_ref().map(gateway::GatewayError::code);
         let cause = answer.failure.as_ref().map(gateway::GatewayError::cause);
-        let came = !answer.text.is_empty();
+        let came = !answer.text.trim().is_empty();
         let finish = finish_name(&answer.finish);
         let tokens = answer.usage.prompt_tokens + answer.usage.completion_tokens;
         let mut tx = self.0.db.begin().await?;
@@ -496,7 +508,7 @@ fn refusal(kind: LimitKind, limit: i64, resets_at: DateTime<Utc>) -> Refusal {
     }
 }
 
-fn turns(persona: &str, history: Vec<(Author, String)>, question: &str) -> Vec<Turn> {
+fn turns(persona: &str, history: Vec<Remembered>, question: &str) -> Vec<Turn> {
     let persona = if persona.trim().is_empty() {
         DEFAULT_PERSONA
     } else {
@@ -506,13 +518,16 @@ fn turns(persona: &str, history: Vec<(Author, String)>, question: &str) -> Vec<T
         role: Role::System,
         text: persona.to_owned(),
     }];
-    turns.extend(history.into_iter().map(|(author, text)| {
-        let role = if author == Author::User {
+    turns.extend(history.into_iter().map(|message| {
+        let role = if message.author == Author::User {
             Role::User
         } else {
             Role::Assistant
         };
-        Turn { role, text }
+        Turn {
+            role,
+            text: message.text,
+        }
     }));
     turns.push(Turn {
         role: Role::User,

@@ -20,6 +20,7 @@ impl Intake {
         let new = updates
             .into_iter()
             .map(|payload| {
+                let payload = without_nul(payload);
                 let peek = peek(&payload).ok_or(Error::Invalid("a Telegram update with an update_id"))?;
                 let work = HANDLED.contains(&peek.kind.as_str()).then(|| match peek.chat {
                     Some((chat, thread)) if !peek.overtakes => Work::InLane(lane(bot, chat, thread)),
@@ -30,7 +31,7 @@ impl Intake {
                     update_id: peek.update_id,
                     kind: peek.kind,
                     message_id: peek.message_id,
-                    payload: without_nul(payload),
+                    payload,
                     work,
                 })
             })

@@ -150,7 +150,7 @@ mod tests {
         );
         assert!(rotated.open(&sealed, &id, b"row 2").is_err());
         assert!(KeyRing::parse(&new).unwrap().open(&sealed, &id, b"row 1").is_err());
-        let mut edited = sealed.clone();
+        let mut edited = sealed;
         edited[30] ^= 1;
         assert!(ring.open(&edited, &id, b"row 1").is_err());
     }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use domain::{BotId, ErrorCode, JobId};
 pub use repositories::jobs::Claimed;
-use repositories::{counters, jobs, ledger};
+use repositories::{PgConnection, counters, jobs, ledger};
 use uuid::Uuid;
 
 use crate::{Error, Services};
@@ -71,25 +72,27 @@ impl Queue {
             return Ok(false);
         }
         if let Some(error) = died {
-            counters::settle(&mut tx, job.id, 0, 0, 0).await?;
-            ledger::insert_failure(
-                &mut tx,
-                &ledger::Failure {
-                    at: self.0.now(),
-                    code: domain::ErrorCode::Internal.as_str(),
-                    cause: Some(error),
-                    user: None,
-                    bot: Some(job.bot),
-                    conversation: None,
-                    job: Some(job.id),
-                },
-            )
-            .await?;
+            self.bury(&mut tx, job.id, Some(job.bot), error).await?;
         }
         tx.commit().await.map_err(repositories::Error::from)?;
         // The next of the lane may be ready now.
         self.0.work.notify_one();
         Ok(true)
+    }
+
+    /// What a dead letter leaves behind: its budget goes back, and staff can find the failure.
+    async fn bury(&self, tx: &mut PgConnection, job: JobId, bot: Option<BotId>, error: &str) -> Result<(), Error> {
+        counters::settle(tx, job, 0, 0, 0).await?;
+        let failure = ledger::Failure {
+            at: self.0.now(),
+            code: ErrorCode::Internal.as_str(),
+            cause: Some(error),
+            user: None,
+            bot,
+            conversation: None,
+            job: Some(job),
+        };
+        Ok(ledger::insert_failure(tx, &failure).await?)
     }
 
     /// Prolongs the leases of the jobs in hand; returns those that are still ours.
@@ -125,7 +128,7 @@ impl Queue {
             let dies = matches!(end, jobs::End::Dead { .. });
             if jobs::end(&mut tx, job.id, job.token, job.lane.as_deref(), end).await? {
                 if dies {
-                    counters::settle(&mut tx, job.id, 0, 0, 0).await?;
+                    self.bury(&mut tx, job.id, None, error).await?;
                 }
                 tx.commit().await.map_err(repositories::Error::from)?;
                 recovered += 1;
@@ -142,12 +145,13 @@ impl Queue {
         Ok(recovered)
     }
 
-    /// Daily and hourly housekeeping: partitions ahead, finished jobs, old sessions, forgotten reservations.
+    /// Daily and hourly housekeeping: partitions ahead, finished jobs, old sessions and failed sign-ins, forgotten reservations.
     pub async fn tidy(&self) -> Result<(), Error> {
         self.0.db.ensure_partitions().await?;
         let mut db = self.0.db.acquire().await?;
         while jobs::prune(&mut db, 24).await? > 0 {}
         repositories::sessions::delete_expired(&mut db).await?;
+        repositories::staff::tidy_failures(&mut db).await?;
         for job in counters::orphans(&mut db).await? {
             let mut tx = self.0.db.begin().await?;
             counters::settle(&mut tx, job, 0, 0, 0).await?;

@@ -23,12 +23,12 @@ pub async fn list_users(
     use domain::views::UserQuery;
 
     use crate::ssr;
+    let actor = ssr::require(Permission::ReadUsers).await?;
     let query = UserQuery {
         search: search.parse()?,
         status,
         plan,
         after,
     };
-    let actor = ssr::require(Permission::ReadUsers).await?;
     Ok(ssr::services()?.users().list(&actor, query).await?)
 }

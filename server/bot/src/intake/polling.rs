@@ -18,6 +18,7 @@ pub(super) async fn poll(services: Services, bot: BotRecord, client: TelegramCli
     info!(bot.id = %bot.id, "Polling for bot {}", bot.id);
     let mut offset = 0;
     let mut pause = Duration::ZERO;
+    let mut faulty = false;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -44,6 +45,7 @@ pub(super) async fn poll(services: Services, bot: BotRecord, client: TelegramCli
                 }
             }
             Err(error) => {
+                faulty = true;
                 if !report(&services, &bot, &error).await {
                     return;
                 }
@@ -53,7 +55,7 @@ pub(super) async fn poll(services: Services, bot: BotRecord, client: TelegramCli
                 }
             }
         };
-        if pause.is_zero() {
+        if pause.is_zero() && std::mem::take(&mut faulty) {
             // Telegram answers: an old fault is over.
             clear_fault(&services, &bot).await;
         }
