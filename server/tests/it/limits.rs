@@ -65,7 +65,12 @@ fn time() -> chrono::DateTime<chrono::Utc> {
 /// The same person writes in ten groups at once, so that nothing puts the messages in a row, and two processes answer.
 #[tokio::test]
 async fn two_processes_share_one_budget() {
-    let app = app().with_limits("messages_per_day", "10").start().await;
+    // Few hands, so that neither can take everything before the other looks.
+    let app = app()
+        .with("BOTDECK_WORKERS", "2")
+        .with_limits("messages_per_day", "10")
+        .start()
+        .await;
     let replica = app.replica(&[], &["--roles", "worker"]).await;
     let chats: Vec<i64> = (1..=10).map(|group| -1000 - group).collect();
     for number in 0..5 {
