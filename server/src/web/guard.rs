@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use axum::{
     extract::{ConnectInfo, Request, State},
-    http::{HeaderMap, Method, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -33,7 +33,19 @@ pub async fn check(State(state): State<AppState>, mut request: Request, next: Ne
         lang: lang(request.headers()),
     };
     request.extensions_mut().insert(origin);
+    if takes_anything(&request) {
+        // A page is HTML for a client that does not say what it wants, too: leptos redirects only those who ask for HTML.
+        request
+            .headers_mut()
+            .insert(header::ACCEPT, HeaderValue::from_static("text/html"));
+    }
     next.run(request).await
+}
+
+fn takes_anything(request: &Request) -> bool {
+    let accept = request.headers().get(header::ACCEPT);
+    let anything = accept.is_none_or(|accept| accept.to_str().is_ok_and(|accept| accept.trim() == "*/*"));
+    *request.method() == Method::GET && anything && !request.uri().path().starts_with("/api/")
 }
 
 /// Browsers say where a request comes from in `Sec-Fetch-Site` and `Origin`. A client that says neither is no browser, and has

@@ -505,6 +505,27 @@ async fn every_page_asks_for_its_permission() {
 }
 
 #[tokio::test]
+async fn a_client_that_takes_anything_is_sent_to_the_door_as_well() {
+    let app = app()
+        .with("BOTDECK_OWNER_EMAIL", "owner@example.org")
+        .with("BOTDECK_OWNER_PASSWORD", PASSWORD)
+        .start()
+        .await;
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .unwrap();
+    for path in ["/", "/users", "/plans", "/bots", "/audit"] {
+        let answer = client.get(format!("{}{path}", app.base)).send().await.unwrap();
+        assert_eq!(answer.status(), 302, "{path}");
+        let to = answer.headers()["location"].to_str().unwrap();
+        assert!(to.starts_with("/sign-in"), "{path} leads to {to}");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn every_other_route_asks_for_its_permission() {
     let app = app().start().await;
     let bot = app.bot_id().await;
