@@ -59,6 +59,7 @@ install_base() {
   have cargo || die "Rust is missing: install it with rustup (the way is told on the Rust web site), then start again"
   if [ "$(uname)" = Linux ]; then
     have cc || missing="gcc libc6-dev"
+    have ps || missing="$missing procps"   # small images have none
     [ "$(uname -m)" != x86_64 ] || have mold || missing="$missing mold"
   fi
   have brotli || missing="$missing brotli"
