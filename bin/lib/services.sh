@@ -218,7 +218,9 @@ case "$command" in
   sweep)
     for mark in "${TMPDIR:-/tmp}"/botdeck-test-*/throwaway; do
       [ -O "$mark" ] || continue
-      kill -0 "$(cat "$mark")" 2>/dev/null || stop_all "$(dirname "$mark")"
+      if kill -0 "$(cat "$mark")" 2>/dev/null; then continue; fi
+      (stop_all "${mark%/*}/checkout/.local")   # of bin/lib/test-scripts.sh
+      stop_all "${mark%/*}"
     done
     ;;
   *) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2 ;;

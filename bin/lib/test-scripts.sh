@@ -1,0 +1,233 @@
+#!/usr/bin/env bash
+# Tests bin/run, bin/botdeck and bin/bench from the outside: real processes, a real Postgres and Redis, a checkout of their own.
+#
+#   bin/lib/test-scripts.sh PROGRAMS     a directory with botdeck and bench, built (a debug build will do)
+#
+# The last line is `N passed, N failed`. bin/test calls it, after installing what it needs.
+set -euo pipefail
+set -m   # a process group for each job, and SIGINT not ignored in it, as at a terminal
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+. bin/lib/env.sh
+programs=$(cd "${1:?which directory has botdeck and bench?}" && pwd -P)
+
+work=$(cd "$(mktemp -d "${TMPDIR:-/tmp}/botdeck-test-XXXXXX")" && pwd -P)
+checkout=$work/checkout
+jobs=()
+cleanup() {
+  local job
+  for job in ${jobs[@]+"${jobs[@]}"}; do
+    kill -9 -- "-$job" 2>/dev/null && wait "$job" 2>/dev/null || true
+  done
+  kill -9 "$(cat "$checkout/.local/server.pid" 2>/dev/null || echo none)" 2>/dev/null || true
+  bin/lib/services.sh stop "$checkout/.local" || true
+  rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+# A checkout with scripts and no sources: what it would build is given. Others may pass through, or Postgres could not get in.
+copy() { # DIR
+  mkdir -p "$1"
+  cp -R bin Cargo.lock "$1/"
+  for file in rust-toolchain rust-toolchain.toml; do [ ! -e "$file" ] || cp "$file" "$1/"; done
+}
+chmod 711 "$work"
+echo $$ >"$work/throwaway"   # when we are killed, the next test run sweeps what we leave
+copy "$checkout"
+mkdir -p "$work/release/site" "$checkout/.local"
+ln "$programs/botdeck" "$work/release/botdeck" 2>/dev/null || cp "$programs/botdeck" "$work/release/botdeck"
+
+port=$(node -e 'const s = require("net").createServer().listen(0, "127.0.0.1", () => { console.log(s.address().port); s.close() })')
+address=127.0.0.1:$port
+export BOTDECK_ADDR=$address BOTDECK_RELEASE=$work/release CARGO_TARGET_DIR=$work/target
+unset DATABASE_URL REDIS_URL TELEGRAM_BOT_TOKEN OPENAI_API_KEY BOTDECK_SECRET_KEY BOTDECK_SECRET_KEY_FILE
+log=$work/log
+
+passed=0 failed=0
+# test_that NAME COMMAND…: one test; a failure shows what the last script said.
+test_that() {
+  if "${@:2}"; then
+    passed=$((passed + 1))
+    echo "ok      $1"
+  else
+    failed=$((failed + 1))
+    echo "FAILED  $1"
+    tail -20 "$log" | sed 's/^/        | /'
+  fi
+}
+# within SECONDS COMMAND…: asks until it is so.
+within() {
+  local end=$((SECONDS + $1))
+  until "${@:2}"; do
+    [ "$SECONDS" -lt "$end" ] || return 1
+    sleep 0.1
+  done
+}
+not() { if "$@"; then return 1; fi; }
+# A zombie is dead: where nobody collects orphans, as in many containers, they stay for ever.
+alive() { case "$(ps -o stat= -p "$1" 2>/dev/null)" in "" | Z*) return 1 ;; esac; }
+gone() { not alive "$1"; }
+says() { grep -qF -- "$1" "$log"; }
+
+# start COMMAND…: in the checkout, as a job; `job` is its process group.
+start() {
+  : >"$log"
+  (cd "$checkout" && exec "$@") >"$log" 2>&1 </dev/null &
+  job=$!
+  jobs+=("$job")
+}
+# Until it serves; 0 also means that it did not end before.
+ready() { within "${1:-60}" ready_or_ended "$job" && says "Botdeck is ready"; }
+ready_or_ended() { says "Botdeck is ready" || gone "$1"; }
+status() { # status METHOD PATH [FORM]: what the server answers with
+  node -e '
+    const [method, url, body] = process.argv.slice(1);
+    const headers = { accept: "application/json", "content-type": "application/x-www-form-urlencoded" };
+    fetch(url, { method, body, headers: body ? headers : {} }).then(r => console.log(r.status), () => console.log("none"));
+  ' "$1" "http://$address$2" ${3+"$3"}
+}
+serves() { [ "$(status GET /readyz)" = 200 ]; }
+password="correct horse battery"
+signs_in() { [ "$(status POST /api/fn/auth/sign-in "email=owner%40example.org&password=${password// /+}&next=%2F")" = 200 ]; }
+in_checkout() { (cd "$checkout" && "$@") >"$log" 2>&1 </dev/null; }
+
+# The processes that a run stands on, by their own files; `remember` keeps the numbers for when the files are gone.
+remember() {
+  server=$(cat "$checkout/.local/server.pid" 2>/dev/null || true)
+  remember_services
+}
+remember_services() {
+  postgres=$(head -1 "$checkout/.local/services/postgres/postmaster.pid")
+  redis=$(cat "$checkout/.local/services/redis.pid")
+}
+all_run() { alive "$server" && alive "$postgres" && alive "$redis"; }
+services_gone() { gone "$postgres" && gone "$redis"; }
+nothing_left() { gone "$server" && services_gone && [ ! -e "$checkout/.local/server.pid" ]; }
+ended() { # how a job ended, as its parent learns it
+  local code=0
+  within 60 gone "$1" || return 1
+  wait "$1" 2>/dev/null || code=$?
+  [ "$code" = "$2" ]
+}
+
+# --- Numbers of processes that have gone to strangers
+
+bash -c 'exec -a "bash bin/run serve" sleep 3600' &
+stranger=$!
+jobs+=("$stranger")
+echo "$stranger" >"$checkout/.local/run.pid"
+echo "$stranger" >"$checkout/.local/server.pid"
+start bin/run
+test_that "bin/run serves although a stranger has the number of an old run" ready
+test_that "the stranger is left alone" alive "$stranger"
+remember
+test_that "server, Postgres and Redis of this run are there" all_run
+
+# --- What a run prints, and who else may use its settings
+
+link_opens() {
+  local link
+  link=$(sed -n 's/.*(once, within a day): //p' "$log")
+  [ -n "$link" ] && [ "$(status GET "${link#http://"$address"}")" = 200 ]
+}
+test_that "it prints a one-time link, which opens" link_opens
+
+refused() {
+  local code=0
+  in_checkout "$@" || code=$?
+  [ "$code" = 1 ] && says "bin/run serves this checkout already (process $job)"
+}
+test_that "a second bin/run beside it is refused" refused bin/run
+# As on macOS.
+mkdir "$work/path"
+cp -rs /usr/bin/. "$work/path/" 2>/dev/null || true
+rm -f "$work/path/flock" "$work/path/brotli" "$work/path/sudo"
+for program in node npm cargo rustc rustup; do ln -sf "$(command -v "$program" || echo /nonexistent)" "$work/path/$program"; done
+if [ -e "$work/path/bash" ]; then test_that "so it is without flock" refused env PATH="$work/path" bin/run; fi
+test_that "and the first goes on" serves
+
+make_owner() { (cd "$checkout" && printf %s "$password" | bin/botdeck admin create --email owner@example.org --role owner --password-stdin) >"$log" 2>&1; }
+test_that "bin/botdeck makes an account beside it" make_owner
+test_that "which that server knows" signs_in
+services_run() { bin/lib/services.sh urls "$checkout/.local" >/dev/null; }
+test_that "and leaves Postgres and Redis running" services_run
+
+# --- A run that is killed
+
+kill -9 "$job"
+wait "$job" 2>/dev/null || true
+test_that "kill -9 of bin/run leaves its server behind" serves
+left=$server
+started=$SECONDS
+start bin/run
+test_that "the next bin/run serves" ready
+test_that "within 10 seconds" [ $((SECONDS - started)) -le 10 ]
+test_that "having stopped the one that was left" gone "$left"
+remember
+test_that "with a server of its own" all_run
+
+# --- Ctrl-C
+
+kill -INT -- "-$job"
+test_that "Ctrl-C ends bin/run, well" ended "$job" 0
+test_that "and server, Postgres and Redis with it" nothing_left
+
+started=$SECONDS
+start bin/run
+test_that "a run after that serves" ready
+test_that "within 10 seconds, too" [ $((SECONDS - started)) -le 10 ]
+test_that "and knows what was stored" signs_in
+remember
+kill -TERM "$job"
+test_that "SIGTERM ends it as well" ended "$job" 0
+test_that "with all of it" nothing_left
+
+# --- The program without bin/run
+
+test_that "bin/botdeck starts what a command needs" in_checkout bin/botdeck bot list
+test_that "and stops it" not services_run
+start bin/botdeck serve --embedded
+test_that "serve --embedded serves" ready
+remember_services
+test_that "on Postgres and Redis of its own" eval 'alive "$postgres" && alive "$redis"'
+test_that "and the data of bin/run" signs_in
+kill -INT -- "-$job"
+test_that "Ctrl-C ends it" ended "$job" 0
+test_that "with both" services_gone
+
+# --- Without root, something missing
+
+if command -v apt-get >/dev/null 2>&1; then
+  # Everything is there but brotli; the user is nobody, who cannot run what lies in a home directory.
+  mkdir "$work/stubs"
+  for program in cargo rustc rustup cc mold ps npm; do printf '#!/bin/sh\n' >"$work/stubs/$program"; done
+  printf '#!/bin/sh\necho 22\n' >"$work/stubs/node"
+  chmod 755 "$work/stubs"/* "$work/stubs" "$work/path"
+  copy "$work/nobody"
+  as=()
+  if [ "$(id -u)" = 0 ]; then
+    chown -R nobody "$work/nobody"
+    as=(setpriv --reuid=nobody --clear-groups --)
+  fi
+  without_root() {
+    local code=0 line='  sudo apt-get update && sudo apt-get install -y --no-install-recommends brotli'
+    (cd "$work/nobody" && ${as[@]+"${as[@]}"} env -i HOME="$work/nobody" PATH="$work/stubs:$work/path" bin/run) >"$log" 2>&1 </dev/null || code=$?
+    [ "$code" = 1 ] && [ "$(tail -1 "$log")" = "$line" ]
+  }
+  test_that "without root the line to type is told" without_root
+fi
+
+# --- The benchmark
+
+bench() {
+  in_checkout env BOTDECK_PROGRAM="$programs/botdeck" BENCH_PROGRAM="$programs/bench" bin/bench bot --messages 30 --users 3 --json "$work/bench.json" &&
+    says "answers a second" && node -e '
+      const { bot } = JSON.parse(require("fs").readFileSync(process.argv[1]));
+      process.exit(bot.runs.length === 3 && bot.runs.every(run => run.answers_per_second > 0) ? 0 : 1);
+    ' "$work/bench.json"
+}
+test_that "bin/bench measures three contestants" bench
+
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
