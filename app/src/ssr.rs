@@ -13,7 +13,7 @@ use crate::{AppFailure, state::Prefs};
 pub const FUNCTIONS: &str = "/api/fn";
 
 /// Key of the session under which the signed-in member of staff is kept.
-pub const STAFF: &str = "staff";
+pub use services::SESSION_STAFF as STAFF;
 
 /// The use cases, as the server put them into the context.
 pub fn services() -> Result<Services, AppFailure> {

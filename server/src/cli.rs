@@ -205,6 +205,8 @@ async fn run(cli: Cli) -> Result<ExitCode, Stop> {
             sources.flags.insert("BOTDECK_ADDR".into(), addr.clone());
         }
         if *wants {
+            // What is wrong with the rest is said before anything is started.
+            Settings::parse(&sources, faults.clone()).map_err(Stop::Settings)?;
             let servers = Embedded::start()?;
             for (name, value) in &servers.settings {
                 // What is set explicitly wins over what was started.
@@ -215,10 +217,10 @@ async fn run(cli: Cli) -> Result<ExitCode, Stop> {
             embedded = Some(servers);
         }
     }
-    let settings = Settings::parse(&sources, faults).map_err(Stop::Settings)?;
     if !matches!(cli.command, Command::Doctor) {
-        settings.require_storage().map_err(Stop::Settings)?;
+        faults.extend(sources.missing_storage());
     }
+    let settings = Settings::parse(&sources, faults).map_err(Stop::Settings)?;
     let code = command(cli.command, settings).await;
     drop(embedded);
     code

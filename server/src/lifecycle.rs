@@ -41,9 +41,9 @@ pub struct Deck {
 impl Deck {
     /// Connects, and with `migrate` brings the schema up to date.
     pub async fn open(mut settings: Settings, migrate: bool) -> anyhow::Result<Self> {
-        let (url, _) = settings
-            .require_storage()
-            .map_err(|faults| anyhow::anyhow!(crate::cli::report(&faults)))?;
+        let Some(url) = settings.database() else {
+            bail!("DATABASE_URL is not set")
+        };
         let db = Database::connect(url.expose_secret(), settings.db_connections)
             .await
             .context("the database of DATABASE_URL is not reached; is Postgres running there?")?;
@@ -178,12 +178,19 @@ impl Deck {
         };
         ready(addr, link);
 
-        stop.cancelled().await;
+        let mut broken = false;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            // Without one of its roles a process only looks alive: whoever watches over it is to start another.
+            Some(ended) = running.join_next() => {
+                broken = !stop.is_cancelled();
+                report(ended);
+                stop.cancel();
+            }
+        }
         info!("Stopping: no new work, what runs gets some time to end");
         while let Some(ended) = running.join_next().await {
-            if let Err(error) = ended {
-                warn!(error = %error, "A role ended badly");
-            }
+            report(ended);
         }
         web_stop.cancel();
         // Open event streams would keep it waiting for ever.
@@ -193,7 +200,17 @@ impl Deck {
         }
         self.services.database().close().await;
         info!("Stopped");
+        anyhow::ensure!(
+            !broken,
+            "a role ended although nobody had asked for it; the log says which"
+        );
         Ok(())
+    }
+}
+
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        warn!(error = %error, "A role ended badly");
     }
 }
 

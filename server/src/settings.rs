@@ -29,7 +29,8 @@ const fn known(name: &'static str, secret: bool, default: &'static str, about: &
     }
 }
 
-/// Every setting there is. A name that is not here is a mistake, and reported as one.
+/// Every setting there is. Another name in a flag or the file is a mistake, and reported as one; not in the environment, where others
+/// put names too (Kubernetes makes `BOTDECK_PORT` of a service called botdeck).
 pub const KNOWN: &[Known] = &[
     known("BOTDECK_ADDR", false, "127.0.0.1:3000", "address and port to listen on"),
     known(
@@ -178,6 +179,25 @@ impl Sources {
             .filter_map(|source| source.get(name))
             .map(|value| value.trim())
             .find(|value| !value.is_empty())
+    }
+
+    /// What a command that works on the database cannot do without, and is set nowhere.
+    pub fn missing_storage(&self) -> Vec<Fault> {
+        let missing = |names: &[&str], expected: &str| {
+            names.iter().all(|name| self.get(name).is_none()).then(|| Fault {
+                name: names.first().copied().unwrap_or_default().to_owned(),
+                expected: expected.to_owned(),
+                found: None,
+            })
+        };
+        let database = "postgres://user:password@host/name; or --embedded for a private one";
+        missing(&["DATABASE_URL"], database)
+            .into_iter()
+            .chain(missing(
+                &["BOTDECK_SECRET_KEY", "BOTDECK_SECRET_KEY_FILE"],
+                services::EXPECTED_KEY,
+            ))
+            .collect()
     }
 
     fn unknown(&self) -> impl Iterator<Item = &String> {
@@ -441,28 +461,8 @@ impl Settings {
     }
 
     /// What a command that works on the database cannot do without.
-    pub fn require_storage(&self) -> Result<(&SecretString, &KeyRing), Vec<Fault>> {
-        let missing = |name: &str, expected: &str| Fault {
-            name: name.to_owned(),
-            expected: expected.to_owned(),
-            found: None,
-        };
-        match (&self.database_url, &self.keys) {
-            (Some(url), Some(keys)) => Ok((url, keys)),
-            (url, keys) => {
-                let mut faults = Vec::new();
-                if url.is_none() {
-                    faults.push(missing(
-                        "DATABASE_URL",
-                        "postgres://user:password@host/name; or --embedded for a private one",
-                    ));
-                }
-                if keys.is_none() {
-                    faults.push(missing("BOTDECK_SECRET_KEY", services::EXPECTED_KEY));
-                }
-                Err(faults)
-            }
-        }
+    pub fn database(&self) -> Option<&SecretString> {
+        self.database_url.as_ref()
     }
 }
 

@@ -18,8 +18,7 @@ impl Lang {
             .map(|tag| tag.split(['-', '_']).next().unwrap_or_default().to_ascii_lowercase())
             .as_deref()
         {
-            // Neighbours whose speakers mostly read Russian and for whom there is no text of their own yet.
-            Some("ru" | "be" | "kk" | "uk") => Self::Ru,
+            Some("ru") => Self::Ru,
             _ => Self::En,
         }
     }
@@ -42,6 +41,7 @@ mod tests {
         assert_eq!(Lang::from_tag(Some("ru-RU")), Lang::Ru);
         assert_eq!(Lang::from_tag(Some("RU")), Lang::Ru);
         assert_eq!(Lang::from_tag(Some("de")), Lang::En);
+        assert_eq!(Lang::from_tag(Some("uk")), Lang::En);
         assert_eq!(Lang::from_tag(None), Lang::En);
     }
 }

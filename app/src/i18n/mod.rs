@@ -280,6 +280,20 @@ impl Texts {
                 "there is a plan of this name already" => "тариф с таким названием уже есть",
                 "the user has this plan already" => "у человека уже этот тариф",
                 "the bot is stopped; start it first" => "бот остановлен; сначала запустите его",
+                "the bot is running already" => "бот уже запущен",
+                "the bot is stopped already" => "бот уже остановлен",
+                "the user is blocked already" => "пользователь уже заблокирован",
+                "the user is not blocked" => "пользователь не заблокирован",
+                "a bot token from @BotFather, such as 123456789:AAF…" => {
+                    "токен бота от @BotFather вида 123456789:AAF…"
+                }
+                "this link was used or is out of date; start botdeck again for a new one" => {
+                    "эта ссылка уже использована или устарела; запустите botdeck ещё раз, чтобы получить новую"
+                }
+                "a bot with a playground" => "бот с площадкой",
+                "the bot" => "бот",
+                "the plan" => "тариф",
+                "the user" => "пользователь",
                 _ => return None,
             }),
         }

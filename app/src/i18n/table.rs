@@ -206,6 +206,8 @@ texts! {
     finish_length: "at the length limit", "на пределе длины";
     finish_stopped: "stopped by the user", "остановил человек";
     finish_cut: "broke off", "оборвалось";
+    finish_failed: "failed", "не удалось";
+    finish_filtered: "held back by the provider's filter", "задержано фильтром провайдера";
     attempts: "Attempts", "Попыток";
     tries: "{} attempts", "попыток: {}";
 

@@ -58,7 +58,7 @@ mod tests {
         let mut seen = 0;
         for source in SOURCES {
             let mut before = "";
-            for piece in source.split("#[server(").skip(1) {
+            for piece in source.split("#[server(prefix").skip(1) {
                 let endpoint = piece
                     .split("endpoint = \"")
                     .nth(1)
@@ -75,7 +75,7 @@ mod tests {
                     .nth(1)
                     .and_then(|rest| rest.split(')').next());
                 let head = if before.is_empty() {
-                    source.split("#[server(").next().unwrap()
+                    source.split("#[server(prefix").next().unwrap()
                 } else {
                     before
                 };

@@ -448,7 +448,7 @@ mod tests {
         let text = |lang, kind, limit, wait| limit_reached(lang, kind, limit, noon() + wait, noon());
         assert_eq!(
             text(Lang::En, LimitKind::MessagesPerDay, 1000, Duration::hours(12)),
-            "Your 1,000 messages of today are used up. You can go on in 12 hours, at 2026-05-04 00:00 UTC.\nBD-LIMIT-DAY"
+            "Your 1,000 messages of today are used up. You can go on in 12 hours (2026-05-04 00:00 UTC).\nBD-LIMIT-DAY"
         );
         assert_eq!(
             text(
@@ -457,7 +457,7 @@ mod tests {
                 3,
                 Duration::milliseconds(20_200)
             ),
-            "Слишком быстро: на вашем тарифе 3 сообщения в минуту. Продолжить можно через 21 секунду, в 2026-05-03 12:00 UTC.\nBD-LIMIT-MINUTE"
+            "Слишком быстро: на вашем тарифе 3 сообщения в минуту. Продолжить можно через 21 секунду (2026-05-03 12:00 UTC).\nBD-LIMIT-MINUTE"
         );
         assert!(
             text(Lang::Ru, LimitKind::MessagesPerDay, 21, Duration::minutes(2)).contains("21 сообщение израсходовано")

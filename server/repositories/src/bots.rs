@@ -197,6 +197,12 @@ pub async fn set_identity(db: &mut PgConnection, id: BotId, name: &str, username
 }
 
 /// Starting again forgets the old fault.
+/// False when there is no such bot.
+pub async fn is_enabled(db: &mut PgConnection, id: BotId) -> Result<bool> {
+    let enabled = sqlx::query_scalar!("SELECT enabled FROM bots WHERE id = $1", id.0);
+    Ok(enabled.fetch_optional(db).await?.unwrap_or(false))
+}
+
 pub async fn set_enabled(db: &mut PgConnection, id: BotId, enabled: bool) -> Result<()> {
     sqlx::query!(
         "UPDATE bots SET enabled = $2, fault = CASE WHEN $2 THEN NULL ELSE fault END WHERE id = $1",

@@ -9,6 +9,9 @@ use sqlx::{PgConnection, types::Json};
 
 use crate::Result;
 
+// Whoever writes in a chat holds its lock until the commit: revisions then become visible in their order, and a reader that asks for
+// what came after the last one misses none.
+
 pub async fn insert(
     db: &mut PgConnection,
     bot: BotId,
@@ -23,8 +26,9 @@ pub async fn insert(
         Author::Bot => "bot",
     };
     Ok(sqlx::query_scalar!(
-        "INSERT INTO browser_messages (bot_id, chat_id, author, body, complete, revision, at)
-         VALUES ($1, $2, $3, $4, $5, nextval('browser_revisions'), $6) RETURNING id",
+        "WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(hashtextextended('browser/' || $1::uuid || '/' || $2::bigint, 0)))
+         INSERT INTO browser_messages (bot_id, chat_id, author, body, complete, revision, at)
+         SELECT $1, $2, $3, $4, $5, nextval('browser_revisions'), $6 FROM turn RETURNING id",
         bot.0,
         chat,
         author,
@@ -46,7 +50,8 @@ pub async fn edit(
     complete: bool,
 ) -> Result<bool> {
     let edited = sqlx::query!(
-        "UPDATE browser_messages SET body = $4, complete = $5, revision = nextval('browser_revisions')
+        "WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(hashtextextended('browser/' || $1::uuid || '/' || $2::bigint, 0)))
+         UPDATE browser_messages SET body = $4, complete = $5, revision = nextval('browser_revisions') FROM turn
          WHERE bot_id = $1 AND chat_id = $2 AND id = $3 AND author = 'bot'",
         bot.0,
         chat,

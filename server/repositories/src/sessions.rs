@@ -1,6 +1,7 @@
 //! Browser sessions, as `tower-sessions` wants them kept.
 
 use chrono::{DateTime, Utc};
+use domain::StaffId;
 use serde_json::Value;
 use sqlx::PgConnection;
 
@@ -47,6 +48,18 @@ pub async fn delete(db: &mut PgConnection, id: &str) -> Result<()> {
         .execute(db)
         .await?;
     Ok(())
+}
+
+/// Ends every session of a member of staff; `field` is the one under which a session names its owner.
+pub async fn delete_of_staff(db: &mut PgConnection, field: &str, staff: StaffId) -> Result<u64> {
+    Ok(sqlx::query!(
+        "DELETE FROM sessions WHERE data ->> $1 = $2",
+        field,
+        staff.0.to_string()
+    )
+    .execute(db)
+    .await?
+    .rows_affected())
 }
 
 pub async fn delete_expired(db: &mut PgConnection) -> Result<u64> {

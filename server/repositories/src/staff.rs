@@ -109,6 +109,17 @@ pub async fn replace_setup_token(db: &mut PgConnection, hash: &[u8], expires_at:
     Ok(())
 }
 
+/// Whether the link would still make an owner; only [`use_setup_token`] decides.
+pub async fn setup_token_is_good(db: &mut PgConnection, hash: &[u8], now: DateTime<Utc>) -> Result<bool> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM setup_tokens WHERE token_hash = $1 AND used_at IS NULL AND expires_at > $2) AS "good!""#,
+        hash,
+        now
+    )
+    .fetch_one(db)
+    .await?)
+}
+
 /// Marks the link as used; false when there is no such link, or it is used or expired.
 pub async fn use_setup_token(db: &mut PgConnection, hash: &[u8], now: DateTime<Utc>) -> Result<bool> {
     let used = sqlx::query!(

@@ -20,6 +20,10 @@ use crate::{
     audit::{Target, record},
 };
 
+/// Under this name a session keeps who is signed in.
+pub const SESSION_STAFF: &str = "staff";
+const SETUP_LINK_DEAD: &str = "this link was used or is out of date; start botdeck again for a new one";
+
 /// Memory in KiB, passes, lanes: about 100 ms on one core of a small server (`bin/bench argon2`), above OWASP's floor of
 /// 19 MiB and 2 passes.
 const WORK: (u32, u32, u32) = (47_104, 2, 1);
@@ -62,14 +66,16 @@ impl Auth {
         password: Password,
         origin: Origin,
     ) -> Result<StaffId, Error> {
+        // Before the costly hash: anybody may ask.
+        if !staff::setup_token_is_good(&mut *self.0.db.acquire().await?, &token_hash(token), self.0.now()).await? {
+            return Err(Error::Conflict(SETUP_LINK_DEAD));
+        }
         let hash = self.hash(password).await?;
         let mut tx = self.0.db.begin().await?;
         if !staff::use_setup_token(&mut tx, &token_hash(token), self.0.now()).await?
             || staff::has_owner(&mut tx).await?
         {
-            return Err(Error::Conflict(
-                "this link was used or is out of date; start botdeck again for a new one",
-            ));
+            return Err(Error::Conflict(SETUP_LINK_DEAD));
         }
         let actor = Actor {
             origin,
@@ -150,6 +156,8 @@ impl Auth {
             .await?
             .ok_or(Error::NotFound("a member of staff with this address"))?;
         staff::set_password(&mut tx, member.id, &hash).await?;
+        // Whoever is signed in with the old password, and perhaps should not be, is out.
+        repositories::sessions::delete_of_staff(&mut tx, SESSION_STAFF, member.id).await?;
         let target = Target {
             kind: "staff",
             id: member.id.to_string(),

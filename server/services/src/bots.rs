@@ -1,6 +1,9 @@
 //! Bots: added by token, started and stopped by staff, run by whichever replica holds the lease.
 
-use std::time::Duration;
+use std::{
+    sync::PoisonError,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use domain::{
@@ -150,6 +153,11 @@ impl Bots {
             }));
         }
         bots::set_enabled(&mut tx, id, enabled).await?;
+        self.0
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&id);
         let action = if enabled { "bot.start" } else { "bot.stop" };
         let target = Target {
             kind: "bot",
@@ -203,6 +211,27 @@ impl Bots {
         })
     }
 
+    /// Whether what is delivered for the bot is taken: not while it is stopped. Believed for two seconds, since every delivery asks.
+    pub async fn takes_updates(&self, id: BotId) -> Result<bool, Error> {
+        let held = self
+            .0
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&id)
+            .copied();
+        if let Some((running, at)) = held
+            && at.elapsed() < BELIEVED
+        {
+            return Ok(running);
+        }
+        let running = bots::is_enabled(&mut *self.0.db.acquire().await?, id).await?;
+        let mut all = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, (_, at)| at.elapsed() < BELIEVED);
+        all.insert(id, (running, Instant::now()));
+        Ok(running)
+    }
+
     /// What `getMe` said at start.
     pub async fn set_identity(&self, id: BotId, identity: &BotIdentity) -> Result<(), Error> {
         let mut db = self.0.db.acquire().await?;
@@ -228,6 +257,9 @@ impl Bots {
         self.0.bots_changed.notified().await;
     }
 }
+
+/// How long a replica may go on taking updates of a bot that was stopped on another.
+const BELIEVED: Duration = Duration::from_secs(2);
 
 const EXPECTED_TOKEN: &str = "a bot token from @BotFather, such as 123456789:AAF…";
 

@@ -1,7 +1,12 @@
 //! What all services share.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Instant,
+};
 
+use domain::BotId;
 use gateway::Gateway;
 use repositories::Database;
 use tokio::sync::{Notify, Semaphore};
@@ -20,6 +25,8 @@ pub struct Inner {
     pub(crate) throttle_hashing: Semaphore,
     /// Woken when a job may be ready in this process; others find theirs by looking.
     pub(crate) work: Notify,
+    /// Which bots are running, and when that was seen.
+    pub(crate) running: Mutex<HashMap<BotId, (bool, Instant)>>,
     /// Woken when the set of bots has changed.
     pub(crate) bots_changed: Notify,
 }

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 pub use actor::{Actor, Origin};
 pub use audit::{Audit, Verified};
-pub use auth::{Auth, password_hash_for_bench};
+pub use auth::{Auth, SESSION_STAFF, password_hash_for_bench};
 pub use bots::{BotIdentity, BotRecord, Bots, TelegramDirectory};
 pub use chats::{Begin, Change, Chats, Incoming, Question, Refusal, Reply};
 pub use clock::{Clock, ManualClock, SystemClock};
@@ -84,6 +84,7 @@ impl Services {
             // Each hash takes a core for a tenth of a second and some memory; more at once would only slow everything.
             throttle_hashing: tokio::sync::Semaphore::new(2),
             work: Notify::new(),
+            running: std::sync::Mutex::default(),
             bots_changed: Notify::new(),
         }))
     }

@@ -1,6 +1,9 @@
 //! The live side of the playground: server-sent events.
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Extension, Json,
@@ -14,9 +17,9 @@ use axum::{
 use domain::{AppError, BotId, Permission, StaffId};
 use futures::stream;
 use services::{Actor, Origin};
-use tower_sessions::Session;
+use tower_sessions::{Session, session};
 
-use super::AppState;
+use super::{AppState, sessions};
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -31,7 +34,7 @@ pub async fn events(
     let actor = match state
         .services
         .auth()
-        .authorise(staff, Permission::UsePlayground, origin)
+        .authorise(staff, Permission::UsePlayground, origin.clone())
         .await
     {
         Ok(actor) => actor,
@@ -43,9 +46,12 @@ pub async fn events(
     let watch = Watch {
         state,
         actor,
+        session: session.id(),
+        origin,
         bot,
         revision: 0,
         first: true,
+        authorised: Instant::now(),
     };
     let keep_alive = KeepAlive::new().interval(Duration::from_secs(15));
     Sse::new(stream::unfold(watch, next))
@@ -61,14 +67,38 @@ fn refuse(error: AppError) -> Response {
 struct Watch {
     state: AppState,
     actor: Actor,
+    session: Option<session::Id>,
+    origin: Origin,
     bot: BotId,
     revision: i64,
     first: bool,
+    authorised: Instant,
 }
 
-/// The stream ends when the database cannot be asked; the browser connects again by itself.
+/// A stream outlives its first check: who signs out or loses the right stops seeing within this time.
+const AUTHORISE_EVERY: Duration = Duration::from_secs(5);
+
+async fn may_go_on(watch: &mut Watch) -> bool {
+    if watch.authorised.elapsed() < AUTHORISE_EVERY {
+        return true;
+    }
+    // What was read at the beginning is kept in memory: the row may be gone by now.
+    let session = sessions::read(&watch.state, watch.session);
+    let staff: Option<StaffId> = session.get(app::ssr::STAFF).await.ok().flatten();
+    let auth = watch.state.services.auth();
+    let allowed = auth
+        .authorise(staff, Permission::UsePlayground, watch.origin.clone())
+        .await;
+    watch.authorised = Instant::now();
+    allowed.map(|actor| watch.actor = actor).is_ok()
+}
+
+/// The stream ends when the right to it does, or when the database cannot be asked; the browser connects again by itself.
 async fn next(mut watch: Watch) -> Option<(Result<Event, Infallible>, Watch)> {
     loop {
+        if !may_go_on(&mut watch).await {
+            return None;
+        }
         let changes = watch
             .state
             .services

@@ -1,12 +1,16 @@
 //! Sessions of staff, kept in Postgres.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
+use axum::{extract::Request, middleware::Next, response::Response};
 use chrono::{DateTime, Utc};
+use domain::StaffId;
 use repositories::sessions as rows;
 use services::Database;
 use time::OffsetDateTime;
 use tower_sessions::{
-    Expiry, SessionManagerLayer, SessionStore,
+    Expiry, Session, SessionManagerLayer, SessionStore,
     cookie::SameSite,
     session::{Id, Record},
     session_store::{Error, Result},
@@ -70,6 +74,30 @@ impl SessionStore for PostgresSessions {
         let mut db = self.0.acquire().await.map_err(backend)?;
         rows::delete(&mut db, &id.to_string()).await.map_err(backend)
     }
+}
+
+/// The session of this id as it stands in the database now.
+pub fn read(state: &AppState, id: Option<Id>) -> Session {
+    Session::new(id, Arc::new(PostgresSessions(state.services.database().clone())), None)
+}
+
+/// A visit prolongs the session, at most once an hour: more would be a write for every page.
+const PROLONG_EVERY: i64 = 3600;
+const VISITED: &str = "visited";
+
+/// Keeps those who come back signed in. Inside the session's layer, which saves what is changed here and sends the cookie anew.
+pub async fn prolong(session: Session, request: Request, next: Next) -> Response {
+    // Files come with the cookie too, but are no visits.
+    let page = !request.uri().path().starts_with("/pkg/");
+    if page && let Ok(Some(_)) = session.get::<StaffId>(app::ssr::STAFF).await {
+        let now = OffsetDateTime::now_utc().unix_timestamp();
+        let visited = session.get::<i64>(VISITED).await.ok().flatten().unwrap_or(0);
+        if now - visited >= PROLONG_EVERY {
+            // A visit that cannot be noted is a visit all the same.
+            let _ = session.insert(VISITED, now).await;
+        }
+    }
+    next.run(request).await
 }
 
 /// Seven days without a visit end a session.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use axum::{
     Router,
     http::{HeaderValue, header},
+    middleware,
 };
 use leptos::{config::LeptosOptions, prelude::provide_context};
 use leptos_axum::{LeptosRoutes, generate_route_list};
@@ -40,6 +41,7 @@ pub fn pages(state: &AppState) -> Router<AppState> {
             context,
             app::shell,
         ))
+        .layer(middleware::from_fn(sessions::prolong))
         .layer(sessions::layer(state))
         .layer(SetResponseHeaderLayer::if_not_present(
             header::CACHE_CONTROL,

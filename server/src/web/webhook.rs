@@ -36,6 +36,15 @@ pub async fn receive(
     let Ok(Json(update)) = body else {
         return StatusCode::BAD_REQUEST;
     };
+    match state.services.bots().takes_updates(bot).await {
+        Ok(true) => {}
+        // Telegram keeps it and delivers it again: it is answered when the bot runs again.
+        Ok(false) => return StatusCode::SERVICE_UNAVAILABLE,
+        Err(error) => {
+            warn!(bot.id = %bot, error = %error, "It could not be seen whether the bot runs");
+            return StatusCode::SERVICE_UNAVAILABLE;
+        }
+    }
     match state.services.intake().accept(bot, vec![update]).await {
         Ok(_) => StatusCode::OK,
         Err(services::Error::Invalid(_)) => StatusCode::BAD_REQUEST,

@@ -44,13 +44,20 @@ async fn all_faults_are_told_at_once_and_no_secret_is_shown() {
         assert!(ended.stderr.contains("nowhere"), "what is no secret is shown");
     }
     let unset = app
-        .cli_with(&[("DATABASE_URL", ""), ("BOTDECK_SECRET_KEY", "")], &["serve"], "")
+        .cli_with(
+            &[
+                ("DATABASE_URL", ""),
+                ("BOTDECK_SECRET_KEY", ""),
+                ("BOTDECK_WORKERS", "0"),
+            ],
+            &["serve"],
+            "",
+        )
         .await;
     assert_eq!(unset.code, Some(2));
-    assert!(
-        unset.stderr.contains("DATABASE_URL") && unset.stderr.contains("BOTDECK_SECRET_KEY"),
-        "{unset:?}"
-    );
+    for name in ["DATABASE_URL", "BOTDECK_SECRET_KEY", "BOTDECK_WORKERS"] {
+        assert!(unset.stderr.contains(name), "{name} is missing in {unset:?}");
+    }
     for wrong in [
         ["serve", "--roles", "nonsense"],
         ["limits", "show", "--nonsense"],

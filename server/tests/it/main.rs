@@ -12,6 +12,8 @@ mod intake;
 mod limits;
 mod ordering;
 mod processes;
+mod sessions;
+mod stopped;
 mod streaming;
 mod telegram_failures;
 mod web;

@@ -62,6 +62,12 @@ fn Plan(plan: PlanView, writes: bool, save: ServerAction<SavePlan>) -> impl Into
             .filter(|change| change.plan == id)
             .map(|change| view! { <Changes change /> })
     };
+    let shown = plan
+        .limits
+        .iter()
+        .map(|(kind, amount)| kind.show_amount(*amount))
+        .collect::<Vec<_>>()
+        .join(";");
     let content = if writes {
         let pending = save.pending();
         let fields = plan
@@ -85,6 +91,7 @@ fn Plan(plan: PlanView, writes: bool, save: ServerAction<SavePlan>) -> impl Into
         view! {
             <ActionForm action=save attr:class="stack" attr:aria-labelledby=heading.clone()>
                 <input type="hidden" name="plan" value=id.to_string() />
+                <input type="hidden" name="shown" value=shown />
                 <div class="field-grid">{fields}</div>
                 <p class="hint">{t.plan_hint}</p>
                 <Button look=Look::Main pending label=save_label>

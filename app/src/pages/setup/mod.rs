@@ -69,7 +69,7 @@ fn OwnerForm(token: String, redeem: ServerAction<RedeemSetup>) -> impl IntoView 
         <p class="lead">{t.setup_lead}</p>
         <ActionForm action=redeem attr:class="stack">
             <input type="hidden" name="token" value=token />
-            <Field label=t.name name="name" id="name" autocomplete="name" required=true max_length=100 />
+            <Field label=t.name name="name" id="name" autocomplete="name" required=true max_length=64 />
             <Field
                 label=t.email
                 name="email"

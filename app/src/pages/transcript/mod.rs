@@ -185,6 +185,8 @@ fn finish(t: &Texts, finish: String) -> String {
         "length" => t.finish_length.to_owned(),
         "stopped" => t.finish_stopped.to_owned(),
         "cut" => t.finish_cut.to_owned(),
+        "failed" => t.finish_failed.to_owned(),
+        "content_filter" => t.finish_filtered.to_owned(),
         _ => finish,
     }
 }

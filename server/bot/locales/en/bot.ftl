@@ -55,7 +55,7 @@ limit-tokens-per-day = { $count ->
    *[other] What is left of your { $shown } tokens of today does not suffice for an answer.
 }
 limit-money-per-month = What is left of your { $shown } of this month does not suffice for an answer.
-limit-resets = You can go on { $in }, at { $at }.
+limit-resets = You can go on { $in } ({ $at }).
 
 in-seconds = { $count ->
     [one] in { $shown } second

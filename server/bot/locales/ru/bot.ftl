@@ -24,7 +24,7 @@ cut-suffix = ⚠ Здесь ответ оборвался. Попросите м
 
 usage = Ваш тариф: { $plan }
 usage-no-limits = Ограничений на нём нет.
-usage-line = { $what }: { $used } из { $limit }, обновится { $resets }
+usage-line = { $what }: { $used } из { $limit }, сброс { $resets }
 usage-line-free = { $what }: { $used }, без ограничений
 
 measure-messages-per-minute = Сообщения за минуту
@@ -58,7 +58,7 @@ limit-tokens-per-day = { $count ->
    *[other] На сегодня у вас { $shown } токенов, и остатка не хватает на ответ.
 }
 limit-money-per-month = На этот месяц у вас { $shown }, и остатка не хватает на ответ.
-limit-resets = Продолжить можно { $in }, в { $at }.
+limit-resets = Продолжить можно { $in } ({ $at }).
 
 in-seconds = { $count ->
     [one] через { $shown } секунду

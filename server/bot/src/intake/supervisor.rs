@@ -36,6 +36,7 @@ pub struct IntakeSettings {
 struct Listener {
     /// What the listener was started with; a change starts it anew.
     fingerprint: String,
+    bot: BotRecord,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -78,6 +79,10 @@ async fn round(
         .collect();
     for id in gone {
         if let Some(listener) = listeners.remove(&id) {
+            let stopped = bots.iter().any(|bot| bot.id == id && !bot.enabled);
+            if stopped && listener.bot.mode == IntakeMode::Webhook {
+                leave_with_telegram(runtime, &listener.bot).await;
+            }
             end(runtime, settings, id, listener).await;
         }
     }
@@ -104,9 +109,10 @@ async fn round(
 fn start(runtime: &Runtime, settings: &IntakeSettings, bot: BotRecord) -> Listener {
     let stop = CancellationToken::new();
     let fingerprint = fingerprint(&bot);
-    let task = tokio::spawn(listen(runtime.clone(), settings.clone(), bot, stop.clone()));
+    let task = tokio::spawn(listen(runtime.clone(), settings.clone(), bot.clone(), stop.clone()));
     Listener {
         fingerprint,
+        bot,
         stop,
         task,
     }
@@ -118,6 +124,14 @@ async fn end(runtime: &Runtime, settings: &IntakeSettings, id: BotId, listener: 
     let _ = listener.task.await;
     if let Err(error) = runtime.services().bots().release(id, &settings.replica).await {
         warn!(bot.id = %id, error = %error, "A lease could not be given back; it runs out by itself");
+    }
+}
+
+/// Messages of a stopped bot are to wait at Telegram: it would give up a webhook that refuses them for too long.
+async fn leave_with_telegram(runtime: &Runtime, bot: &BotRecord) {
+    let Some(token) = &bot.token else { return };
+    if let Err(error) = runtime.client(token).delete_webhook().await {
+        warn!(bot.id = %bot.id, error = %error, "The webhook of a stopped bot could not be taken back; what it delivers is refused");
     }
 }
 
@@ -187,7 +201,13 @@ async fn prepare(
                 "BOTDECK_PUBLIC_URL is not set, so Telegram cannot reach a webhook".to_owned(),
             ));
         }
-        (IntakeMode::Polling, _) => client.delete_webhook().await?,
+        // The token has just been shown to be good: a Bot API server that refuses this call does not know it, and has no webhooks.
+        (IntakeMode::Polling, _) => match client.delete_webhook().await {
+            Err(TelegramError::Unauthorized) => {
+                warn!(bot.id = %bot.id, "The Bot API server does not know deleteWebhook")
+            }
+            other => other?,
+        },
     }
     // Nice to have: a bot without its menu of commands still answers.
     for (tag, lang) in [(None, Lang::En), (Some(Lang::Ru), Lang::Ru)] {

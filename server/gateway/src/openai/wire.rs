@@ -1,6 +1,7 @@
 //! HTTP under async-openai: one try, failures told apart while status and headers are at hand, and a body that is fit to read.
 
 use std::{
+    borrow::Cow,
     task::{Context, Poll},
     time::Duration,
 };
@@ -147,7 +148,36 @@ struct Filter {
     event: Vec<u8>,
     ready: Vec<u8>,
     done: bool,
+    /// An event has said why the answer ends, or that it failed.
+    finished: bool,
+    /// An event has brought a part of an answer.
+    answered: bool,
 }
+
+/// The little that must be known of an event on its way through.
+#[derive(serde::Deserialize)]
+struct Glance<'a> {
+    #[serde(default, borrow)]
+    choices: Option<Vec<Choice<'a>>>,
+    #[serde(default)]
+    error: Option<IgnoredAny>,
+}
+
+#[derive(serde::Deserialize)]
+struct Choice<'a> {
+    #[serde(default, borrow)]
+    finish_reason: Option<Cow<'a, str>>,
+}
+
+impl Choice<'_> {
+    /// Some servers write an empty reason into every event but the last.
+    fn ends(&self) -> bool {
+        self.finish_reason.as_ref().is_some_and(|reason| !reason.is_empty())
+    }
+}
+
+/// What a server that ends with `[DONE]` alone leaves out.
+const FINISHED: &[u8] = br#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
 
 impl Filter {
     fn feed(&mut self, mut bytes: &[u8]) {
@@ -213,20 +243,39 @@ impl Filter {
     }
 
     fn keep(&mut self, data: &[u8]) -> bool {
-        let readable = || {
-            data.starts_with(b"{")
-                && std::str::from_utf8(data).is_ok()
-                && serde_json::from_slice::<IgnoredAny>(data).is_ok()
-        };
         let done = data == b"[DONE]";
+        // `[DONE]` is an end in good order: some servers give no reason beside it.
+        if done && self.answered && !self.finished {
+            self.pass(FINISHED);
+        }
         self.done |= done;
-        let keep = done || readable();
+        let keep = done || self.readable(data);
         if keep {
-            self.ready.extend_from_slice(b"data: ");
-            self.ready.extend_from_slice(data);
-            self.ready.extend_from_slice(b"\n\n");
+            self.pass(data);
         }
         keep
+    }
+
+    fn readable(&mut self, data: &[u8]) -> bool {
+        if !data.starts_with(b"{") || std::str::from_utf8(data).is_err() {
+            return false;
+        }
+        match serde_json::from_slice::<Glance>(data) {
+            Ok(glance) => {
+                let choices = glance.choices.unwrap_or_default();
+                self.answered |= !choices.is_empty();
+                self.finished |= glance.error.is_some() || choices.iter().any(Choice::ends);
+                true
+            }
+            // Of another shape than expected, but JSON: whoever reads it next decides.
+            Err(_) => serde_json::from_slice::<IgnoredAny>(data).is_ok(),
+        }
+    }
+
+    fn pass(&mut self, data: &[u8]) {
+        self.ready.extend_from_slice(b"data: ");
+        self.ready.extend_from_slice(data);
+        self.ready.extend_from_slice(b"\n\n");
     }
 }
 
@@ -264,6 +313,22 @@ mod tests {
             "data: {  \"a\": 1}\n\ndata: [DONE]\n\n"
         );
         assert_eq!(through(b"{not json", 3, true), "");
+    }
+
+    #[test]
+    fn done_without_a_reason_is_an_end_in_good_order() {
+        let said = "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"},\"finish_reason\":null}]}\n\n";
+        let reason = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+        let done = "data: [DONE]\n\n";
+        for (body, expected) in [
+            (format!("{said}{done}"), format!("{said}{reason}{done}")),
+            (format!("{said}{reason}{done}"), format!("{said}{reason}{done}")),
+            // The connection alone ends: that is a cut.
+            (said.to_owned(), said.to_owned()),
+            (done.to_owned(), done.to_owned()),
+        ] {
+            assert_eq!(through(body.as_bytes(), 5, false), expected);
+        }
     }
 
     proptest! {
