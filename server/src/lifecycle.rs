@@ -31,6 +31,8 @@ pub enum Role {
     Scheduler,
 }
 
+const DEFAULT_OPENAI_URL: &str = "https://api.openai.com/v1";
+
 /// What is left of the program's start after the settings: servers reached, schema up to date.
 pub struct Deck {
     pub services: Services,
@@ -235,7 +237,14 @@ pub fn gateway(settings: &Settings) -> anyhow::Result<Gateway> {
             Arc::new(OpenAi::new(&settings.openai_url, key.clone()).context("the provider of OPENAI_BASE_URL")?),
             settings.openai_models.clone(),
         ),
-        None => (Arc::new(Demo::new()), Demo::models()),
+        None => {
+            if settings.openai_url != DEFAULT_OPENAI_URL {
+                warn!(
+                    "OPENAI_BASE_URL is set without OPENAI_API_KEY: the demo model answers; a server that asks for no key wants some word all the same"
+                );
+            }
+            (Arc::new(Demo::new()), Demo::models())
+        }
     };
     Ok(Gateway::new(provider, models, deadlines))
 }

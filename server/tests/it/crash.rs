@@ -41,7 +41,7 @@ async fn crash(mut app: TestApp) {
     let mut written = vec![0_usize; people.len()];
     let total = people.len() * MESSAGES;
     for kill in 1..=KILLS {
-        // Enough for a start now and then, so that no job is struck down by all of its eight attempts.
+        // Enough for a start now and then, so that no job is struck down by all of its attempts.
         let least = if kill % 3 == 0 { 2800 } else { 200 };
         let moment = Duration::from_millis(random.random_range(least..4000));
         // What is left is spread evenly over the kills that are left; half of it comes in the last moments before this one.

@@ -133,3 +133,15 @@ impl Context {
             .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_menu_lists_the_commands_there_are() {
+        let known: Vec<String> = Command::bot_commands().into_iter().map(|known| known.command).collect();
+        let known: Vec<&str> = known.iter().map(|name| name.trim_start_matches('/')).collect();
+        assert_eq!(known, texts::COMMANDS);
+    }
+}
