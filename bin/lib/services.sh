@@ -219,7 +219,9 @@ case "$command" in
     for mark in "${TMPDIR:-/tmp}"/botdeck-test-*/throwaway; do
       [ -O "$mark" ] || continue
       if kill -0 "$(cat "$mark")" 2>/dev/null; then continue; fi
-      (stop_all "${mark%/*}/checkout/.local")   # of bin/lib/test-scripts.sh
+      # What bin/lib/test-scripts.sh had started; no other process has that directory's name.
+      pkill -9 -f "^${mark%/*}/release/botdeck " || true
+      (stop_all "${mark%/*}/checkout/.local")
       stop_all "${mark%/*}"
     done
     ;;
