@@ -43,17 +43,16 @@ need() {
 }
 
 have() { command -v "$1" >/dev/null 2>&1; }
-have_postgres() { have initdb || ls /usr/lib/postgresql/*/bin/initdb /opt/homebrew/opt/postgresql*/bin/initdb >/dev/null 2>&1; }
+have_postgres() {
+  local program
+  for program in "$(command -v initdb || true)" /usr/lib/postgresql/*/bin/initdb /opt/homebrew/opt/postgresql*/bin/initdb; do
+    if [ -x "$program" ]; then have psql; return; fi
+  done
+  return 1
+}
 have_node() { have npm && [ "$(node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0)" -ge 18 ]; }
 
-install_services() {
-  local missing=""
-  have_postgres && have psql || missing="postgresql"
-  have redis-server && have redis-cli || missing="$missing redis-server"
-  if have brew; then missing=${missing/postgresql/postgresql@17} missing=${missing/redis-server/redis}; fi
-  [ -z "$missing" ] || need "the database and the queue's fast lane; Botdeck starts its own private ones" $missing
-}
-
+# All in one go, so that somebody without root is told one line and not several.
 install_base() {
   local missing=""
   have cargo || die "Rust is missing: install it with rustup (the way is told on the Rust web site), then start again"
@@ -66,9 +65,10 @@ install_base() {
   if ! have_node; then
     if have brew; then missing="$missing node"; else missing="$missing nodejs npm"; fi
   fi
-  [ -z "$missing" ] || need "compiler, linker, Node for the style sheet and wasm tools" $missing
+  have_postgres || if have brew; then missing="$missing postgresql@17"; else missing="$missing postgresql"; fi
+  have redis-server && have redis-cli || if have brew; then missing="$missing redis"; else missing="$missing redis-server"; fi
+  [ -z "$missing" ] || need "compiler, linker, Node for the style sheet and wasm tools; database and Redis, of which Botdeck starts its own" $missing
   have_node || die "Node 18 or newer is needed; $(node --version 2>/dev/null || echo none) was found"
-  install_services
 }
 
 # --- The wasm target

@@ -42,8 +42,12 @@ codes! {
     AiBusy = "BD-AI-BUSY", 503,
     /// The provider refused our key or our account.
     AiAuth = "BD-AI-AUTH", 502,
-    /// The provider refused the request (4xx): model unknown, context too long, content filter.
+    /// The provider refused the request (4xx): model unknown, content filter.
     AiRefused = "BD-AI-REFUSED", 502,
+    /// The conversation is longer than the provider's context, although its older part was left out.
+    AiContext = "BD-AI-CONTEXT", 502,
+    /// The provider answered in good order, but with nothing.
+    AiEmpty = "BD-AI-EMPTY", 502,
     /// The provider failed (5xx, connection, broken answer).
     AiDown = "BD-AI-DOWN", 502,
     /// The stream broke after text had been shown; what came is kept.

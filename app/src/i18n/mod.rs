@@ -203,6 +203,11 @@ impl Texts {
                 "Провайдер не принял наш ключ или аккаунт.",
             ),
             E::AiRefused => self.pick("The provider refused the request.", "Провайдер отклонил запрос."),
+            E::AiContext => self.pick(
+                "The conversation is longer than the provider's context.",
+                "Разговор длиннее, чем вмещает контекст провайдера.",
+            ),
+            E::AiEmpty => self.pick("The provider gave an empty answer.", "Провайдер дал пустой ответ."),
             E::AiDown => self.pick("The provider failed.", "У провайдера сбой."),
             E::AiCut => self.pick("The answer broke off midway.", "Ответ оборвался на середине."),
             E::TooLong => self.pick(

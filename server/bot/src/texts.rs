@@ -192,6 +192,8 @@ pub fn failed(lang: Lang, code: ErrorCode) -> String {
         ErrorCode::AiBusy => "failed-ai-busy",
         ErrorCode::AiAuth => "failed-ai-auth",
         ErrorCode::AiRefused => "failed-ai-refused",
+        ErrorCode::AiContext => "failed-ai-context",
+        ErrorCode::AiEmpty => "failed-ai-empty",
         ErrorCode::AiDown => "failed-ai-down",
         ErrorCode::AiCut => "failed-ai-cut",
         ErrorCode::TooLong => "failed-input-too-long",
@@ -210,6 +212,16 @@ pub fn failed(lang: Lang, code: ErrorCode) -> String {
         | ErrorCode::Origin => "failed-other",
     };
     format!("{}\n{code}", say(lang, key))
+}
+
+/// Below an answer that was cut at the most tokens it may have.
+pub fn length_suffix(lang: Lang) -> String {
+    say(lang, "length-suffix")
+}
+
+/// Below an answer of which the provider's filter held back the rest.
+pub fn filtered_suffix(lang: Lang) -> String {
+    say(lang, "filtered-suffix")
 }
 
 pub fn blocked(lang: Lang) -> String {

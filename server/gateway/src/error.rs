@@ -24,6 +24,12 @@ pub enum GatewayError {
     /// This request was refused, and would be again.
     #[error("the provider refused the request{}: {detail}", in_brackets(*.status))]
     Refused { status: Option<u16>, detail: String },
+    /// More was sent than the model reads at once.
+    #[error("the conversation is too long for the model{}: {detail}", in_brackets(*.status))]
+    Context { status: Option<u16>, detail: String },
+    /// It ended in good order and had said nothing.
+    #[error("empty answer (finish reason: {finish})")]
+    Empty { finish: String },
     /// The provider failed or could not be reached.
     #[error("the provider failed{}: {detail}", in_brackets(*.status))]
     Down {
@@ -71,6 +77,8 @@ impl GatewayError {
             Self::Busy { .. } => ErrorCode::AiBusy,
             Self::Auth { .. } => ErrorCode::AiAuth,
             Self::Refused { .. } => ErrorCode::AiRefused,
+            Self::Context { .. } => ErrorCode::AiContext,
+            Self::Empty { .. } => ErrorCode::AiEmpty,
             Self::Down { .. } => ErrorCode::AiDown,
             Self::Cut { .. } => ErrorCode::AiCut,
         }

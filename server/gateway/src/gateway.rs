@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Span, field::Empty, info, instrument};
 
 use crate::{
-    ChatRequest, Chunk, GatewayError, Model, Provider, Usage, count_tokens, error::bounded, estimate_prompt,
+    ChatRequest, Chunk, GatewayError, Model, Provider, Role, Usage, count_tokens, error::bounded, estimate_prompt,
     models_from, price,
 };
 
@@ -18,6 +18,8 @@ const LINGER: Duration = Duration::from_millis(250);
 /// A provider that asks for a longer pause gets no second attempt: the person would be waiting.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const MOST_ATTEMPTS: u32 = 2;
+/// How often the older half of a conversation is left out for a model that finds it too long.
+const MOST_SHORTENINGS: u32 = 4;
 /// No model answers this much; a server that does is broken.
 const MOST_TEXT: usize = 4 * 1024 * 1024;
 
@@ -172,10 +174,26 @@ impl Gateway {
         };
         let overall = started + self.deadlines.overall;
         let mut attempts = 0;
+        let mut shorter = None;
         loop {
             attempts += 1;
             let mut made = Made::default();
+            let request = shorter.as_ref().unwrap_or(request);
             let end = self.read(request, cancel, overall, &mut made, &mut on_text).await;
+            // Nobody knows the context of every model: one that says it is too much gets less, and nothing has been billed yet.
+            if let Err(Interrupted::Failed(GatewayError::Context { .. })) = &end
+                && made.blank()
+                && attempts <= MOST_SHORTENINGS
+                && let Some(less) = without_older_half(request)
+            {
+                info!(
+                    ai.attempt = attempts,
+                    ai.messages = less.messages.len(),
+                    "The conversation is too long for the model, asking with its newer half"
+                );
+                shorter = Some(less);
+                continue;
+            }
             let pause = match failure(&made, &end) {
                 Some(failure) if attempts < MOST_ATTEMPTS && made.text.is_empty() => pause_before_retry(failure),
                 _ => None,
@@ -347,9 +365,8 @@ fn failure<'a>(made: &Made, end: &'a Result<(), Interrupted>) -> Option<Failure<
 
 fn into_failure(made: &Made, end: Result<(), Interrupted>) -> GatewayError {
     if let (Some(word), true) = (&made.finish, made.blank()) {
-        return match word.as_str() {
-            "stop" => GatewayError::refused("empty answer"),
-            word => GatewayError::refused(format!("empty answer ({})", bounded(word, 40))),
+        return GatewayError::Empty {
+            finish: bounded(word, 40),
         };
     }
     let unfinished = "the stream ended without a finish reason";
@@ -365,6 +382,19 @@ fn into_failure(made: &Made, end: Result<(), Interrupted>) -> GatewayError {
             source: None,
         },
     }
+}
+
+/// The request without the older half of the conversation: what the model is told of itself, and the question, stay.
+fn without_older_half(request: &ChatRequest) -> Option<ChatRequest> {
+    let first = request
+        .messages
+        .iter()
+        .take_while(|turn| turn.role == Role::System)
+        .count();
+    let past = request.messages.len().checked_sub(first + 1).filter(|past| *past > 0)?;
+    let mut less = request.clone();
+    less.messages.drain(first..first + past.div_ceil(2));
+    Some(less)
 }
 
 /// How long to wait before asking again, or `None` when that would not help.

@@ -20,6 +20,8 @@ new-conversation = A new conversation begins. I no longer think of what was said
 stopped = Stopped.
 nothing-to-stop = Nothing is being written right now.
 stopped-suffix = ⏹ Stopped. Write on whenever you like.
+length-suffix = ⚠ This is as long as one answer may be. Ask me to go on.
+filtered-suffix = ⚠ The model's filter has held back the rest.
 cut-suffix = ⚠ The answer broke off here. Ask me to go on, or ask again.
 
 usage = Your plan: { $plan }
@@ -82,6 +84,8 @@ failed-ai-timeout = The model took too long to answer. Ask again in a minute.
 failed-ai-busy = The model has too much to do just now. Ask again in a minute.
 failed-ai-auth = The model does not let me in. The people who run this bot have to look at it; your question was not charged.
 failed-ai-refused = The model has refused this question. Put it in other words, or choose another model with /model.
+failed-ai-context = This conversation has become too long for the model. Begin a new one with /new.
+failed-ai-empty = The model had nothing to say. Ask again, or put it in other words.
 failed-ai-down = The model cannot be reached. Ask again in a few minutes.
 failed-ai-cut = The answer broke off. Ask me to go on, or ask again.
 failed-input-too-long = That is more than the model can read at once. Shorten it, or begin a new conversation with /new.

@@ -85,7 +85,11 @@ async fn shown_before(context: &Context) -> Result<Shown, Failure> {
 /// What is said below the text when it is not a whole answer.
 fn note(context: &Context, answer: &Answer) -> Option<String> {
     match (&answer.finish, &answer.failure) {
-        (Finish::Complete(_), None) => None,
+        (Finish::Complete(word), None) => match word.as_str() {
+            "length" => Some(texts::length_suffix(context.lang)),
+            "content_filter" => Some(texts::filtered_suffix(context.lang)),
+            _ => None,
+        },
         (Finish::Stopped, _) => Some(texts::stopped_suffix(context.lang)),
         (_, Some(failure)) if answer.text.trim().is_empty() => Some(texts::failed(context.lang, failure.code())),
         (_, Some(failure)) => Some(texts::cut_suffix(context.lang, failure.code())),

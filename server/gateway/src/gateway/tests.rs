@@ -230,11 +230,46 @@ async fn an_empty_answer_is_a_failure() {
         let answer = ask([Ok(vec![text(" \n"), Say(Chunk::Finish(word.into())), used(7, 0)])]).await;
         assert_eq!(
             (&answer.finish, code(&answer)),
-            (&Finish::Failed, Some(ErrorCode::AiRefused))
+            (&Finish::Failed, Some(ErrorCode::AiEmpty))
         );
         assert!(answer.failure.unwrap().cause().contains("empty answer"));
         assert!(answer.usage_reported && answer.usage.prompt_tokens == 7);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conversation_that_is_too_long_is_asked_with_less_of_its_past() {
+    let too_long = || {
+        Err(GatewayError::Context {
+            status: Some(400),
+            detail: "too long".into(),
+        })
+    };
+    let turn = |role, text: &str| Turn {
+        role,
+        text: text.into(),
+    };
+    let mut request = request();
+    request.messages = vec![
+        turn(Role::System, "be kind"),
+        turn(Role::User, "first"),
+        turn(Role::Assistant, "yes"),
+        turn(Role::User, "now"),
+    ];
+    let script = vec![text("Hi"), stop(), used(3, 1)];
+    let answer = gateway([too_long(), Ok(script)])
+        .answer(&request, &CancellationToken::new(), |_| {})
+        .await;
+    assert_eq!((answer.text.as_str(), code(&answer), answer.attempts), ("Hi", None, 2));
+    let less = without_older_half(&request).unwrap();
+    let texts: Vec<&str> = less.messages.iter().map(|turn| turn.text.as_str()).collect();
+    assert_eq!(texts, ["be kind", "yes", "now"]);
+    // With nothing left to leave out the person is told, and nothing is billed.
+    let answer = gateway([too_long(), too_long(), too_long()])
+        .answer(&request, &CancellationToken::new(), |_| {})
+        .await;
+    assert_eq!((code(&answer), answer.attempts), (Some(ErrorCode::AiContext), 3));
+    assert_eq!(answer.cost, Money::ZERO);
 }
 
 #[tokio::test(start_paused = true)]

@@ -123,6 +123,17 @@ impl Said {
         })
     }
 
+    /// OpenAI and most others say `context_length_exceeded`; vLLM, llama.cpp and Ollama only say it in words.
+    fn is_too_long(&self) -> bool {
+        let words = self.message.to_lowercase();
+        let says = |all: &[&str]| all.iter().all(|word| words.contains(word));
+        self.kind.contains("context_length")
+            || says(&["maximum context length"])
+            || says(&["context", "exceed"])
+            || says(&["prompt is too long"])
+            || says(&["too many tokens"])
+    }
+
     fn into_error(self, status: Option<u16>, retry_after: Option<Duration>, cleaner: &Cleaner) -> GatewayError {
         let detail = match cleaner.clean(&self.message) {
             said if said.is_empty() => "without a word why".to_owned(),
@@ -133,6 +144,8 @@ impl Said {
             // An account without money answers 429 too, but waiting does not help.
             _ if has(&["insufficient_quota", "billing"]) => GatewayError::Auth { status, detail },
             Some(401..=403) => GatewayError::Auth { status, detail },
+            Some(400 | 413 | 422) if self.is_too_long() => GatewayError::Context { status, detail },
+            None if self.is_too_long() => GatewayError::Context { status, detail },
             Some(429) => GatewayError::Busy { retry_after, detail },
             Some(408 | 409 | 425 | 500..) => GatewayError::Down {
                 status,
@@ -142,7 +155,7 @@ impl Said {
             Some(_) => GatewayError::Refused { status, detail },
             None if has(&["rate_limit", "overloaded", "too_many"]) => GatewayError::Busy { retry_after, detail },
             None if has(&["authentication", "permission", "api_key"]) => GatewayError::Auth { status, detail },
-            None if has(&["invalid", "context_length", "content_filter", "not_found", "badrequest"]) => {
+            None if has(&["invalid", "content_filter", "not_found", "badrequest"]) => {
                 GatewayError::Refused { status, detail }
             }
             None => GatewayError::Down {
@@ -167,7 +180,7 @@ mod tests {
 
     #[test]
     fn statuses_have_their_meaning() {
-        use ErrorCode::{AiAuth, AiBusy, AiDown, AiRefused};
+        use ErrorCode::{AiAuth, AiBusy, AiContext, AiDown, AiRefused};
         for (status, body, code) in [
             (401, r#"{"error":{"message":"Incorrect key key-0815"}}"#, AiAuth),
             (402, "{}", AiAuth),
@@ -175,6 +188,16 @@ mod tests {
                 404,
                 r#"{"error":{"message":"no such model","code":"model_not_found"}}"#,
                 AiRefused,
+            ),
+            (
+                400,
+                r#"{"error":{"message":"This model's maximum context length is 4096 tokens.","code":"context_length_exceeded"}}"#,
+                AiContext,
+            ),
+            (
+                400,
+                r#"{"error":"the request exceeds the available context size"}"#,
+                AiContext,
             ),
             (429, r#"{"error":{"message":"slow down","type":"tokens"}}"#, AiBusy),
             (

@@ -48,7 +48,7 @@ impl Wire {
             .unwrap_or_default();
         if content_type.starts_with("text/html") {
             let words = "it answered with a web page; the base URL probably lacks its /v1";
-            return Err(boxed(GatewayError::refused(words)));
+            return Err(boxed(GatewayError::down(words)));
         }
         let whole = content_type.starts_with("application/json");
         let (parts, body) = http::Response::<reqwest::Body>::from(response).into_parts();
