@@ -295,7 +295,7 @@ impl Reader<'_> {
 
     fn fault(&mut self, name: &str, expected: impl Into<String>) {
         let secret = KNOWN.iter().any(|known| known.name == name && known.secret);
-        let found = self.sources.get(name).filter(|_| !secret).map(str::to_owned);
+        let found = self.sources.get(name).filter(|_| !secret).map(without_password);
         self.faults.push(Fault {
             name: name.to_owned(),
             expected: expected.into(),
@@ -318,6 +318,14 @@ impl Reader<'_> {
             text.parse().ok().filter(|number| range.contains(number))
         });
         value.unwrap_or(*range.start())
+    }
+}
+
+/// An address may carry `user:password@`.
+fn without_password(text: &str) -> String {
+    match (text.find("://"), text.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme + 3 <= at => format!("{}…{}", &text[..scheme + 3], &text[at..]),
+        _ => text.to_owned(),
     }
 }
 
@@ -404,7 +412,10 @@ impl Settings {
             _ => None,
         });
         let metrics_token = reader.secret("BOTDECK_METRICS_TOKEN");
-        let openai_key = reader.secret("OPENAI_API_KEY");
+        // It becomes a header.
+        let openai_key = checked(&mut reader, "OPENAI_API_KEY", "one line of printable ASCII", |text| {
+            text.bytes().all(|byte| byte.is_ascii_graphic())
+        });
         match (
             addr,
             telegram_api_url,

@@ -9,7 +9,8 @@ use axum::{
 };
 use leptos::{config::LeptosOptions, prelude::provide_context};
 use leptos_axum::{LeptosRoutes, generate_route_list};
-use tower_http::set_header::SetResponseHeaderLayer;
+use tower::ServiceBuilder;
+use tower_http::{services::ServeDir, set_header::SetResponseHeaderLayer};
 
 use super::{AppState, sessions};
 
@@ -35,6 +36,17 @@ pub fn pages(state: &AppState) -> Router<AppState> {
     let context = move || provide_context(services.clone());
     let routes = generate_route_list(app::App);
     let options = state.leptos.clone();
+    // Script, wasm and style go out as they were compressed at the build, or as "not modified"; no session is looked up for them.
+    let built = ServiceBuilder::new()
+        .layer(SetResponseHeaderLayer::if_not_present(
+            header::VARY,
+            HeaderValue::from_static("accept-encoding"),
+        ))
+        .service(
+            ServeDir::new(&*options.site_root)
+                .precompressed_br()
+                .precompressed_gzip(),
+        );
     Router::new()
         .leptos_routes_with_context(state, routes, context.clone(), move || app::shell(options.clone()))
         .fallback(leptos_axum::file_and_error_handler_with_context::<AppState, _>(
@@ -43,6 +55,7 @@ pub fn pages(state: &AppState) -> Router<AppState> {
         ))
         .layer(middleware::from_fn(sessions::prolong))
         .layer(sessions::layer(state))
+        .route_service(&format!("/{}/{{*file}}", state.leptos.site_pkg_dir), built)
         .layer(SetResponseHeaderLayer::if_not_present(
             header::CACHE_CONTROL,
             HeaderValue::from_static("no-cache"),

@@ -93,6 +93,27 @@ async fn polling_survives_lost_answers_and_conflicts() {
 }
 
 #[tokio::test]
+async fn a_webhook_that_somebody_else_sets_is_taken_back() {
+    let app = app().start().await;
+    let anna = anna();
+    app.say(&anna, "before");
+    app.answer(anna.id, "Echo: before").await;
+    let set = format!("{}/bot{TOKEN}/setWebhook", app.telegram.url());
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let answer = client
+        .post(set)
+        .json(&json!({"url": "http://127.0.0.1:9/elsewhere"}))
+        .send()
+        .await
+        .unwrap();
+    assert!(answer.status().is_success());
+    app.say(&anna, "after");
+    app.answer(anna.id, "Echo: after").await;
+    assert_eq!(app.telegram.webhook_url(TOKEN), None);
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn unknown_kinds_are_kept_and_do_not_stop_what_follows() {
     let app = app().start().await;
     let anna = anna();

@@ -13,20 +13,28 @@ use crate::telegram::{TelegramClient, TelegramError};
 const HOLD: Duration = Duration::from_secs(25);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// Why polling ended.
+#[derive(PartialEq)]
+pub(super) enum Ended {
+    Stopped,
+    /// Somebody has set a webhook meanwhile: it has to be taken back first.
+    WebhookSet,
+}
+
 /// Polls until `stop`. The offset is not kept: Telegram gives again what was not confirmed, and what was is recognised.
-pub(super) async fn poll(services: Services, bot: BotRecord, client: TelegramClient, stop: CancellationToken) {
+pub(super) async fn poll(services: Services, bot: BotRecord, client: TelegramClient, stop: CancellationToken) -> Ended {
     info!(bot.id = %bot.id, "Polling for bot {}", bot.id);
     let mut offset = 0;
     let mut pause = Duration::ZERO;
     let mut faulty = false;
     loop {
         tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => return Ended::Stopped,
             () = tokio::time::sleep(pause) => {}
         }
         // The request is dropped at `stop`: what it would have brought stays with Telegram.
         let batch = tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => return Ended::Stopped,
             batch = client.get_updates(offset, HOLD, ALLOWED_UPDATES) => batch,
         };
         pause = match batch {
@@ -47,9 +55,10 @@ pub(super) async fn poll(services: Services, bot: BotRecord, client: TelegramCli
             Err(error) => {
                 faulty = true;
                 if !report(&services, &bot, &error).await {
-                    return;
+                    return Ended::Stopped;
                 }
                 match error {
+                    TelegramError::Conflict(why) if why.to_lowercase().contains("webhook is active") => return Ended::WebhookSet,
                     TelegramError::RetryAfter(wait) => wait,
                     _ => longer(pause),
                 }

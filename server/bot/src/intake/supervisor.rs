@@ -147,29 +147,49 @@ fn fingerprint(bot: &BotRecord) -> String {
 async fn listen(runtime: Runtime, settings: IntakeSettings, mut bot: BotRecord, stop: CancellationToken) {
     let Some(token) = &bot.token else { return };
     let client = runtime.client(token);
+    loop {
+        if !prepared(&runtime, &settings, &mut bot, &client, &stop).await {
+            return;
+        }
+        match bot.mode {
+            IntakeMode::Polling => {
+                let ended = polling::poll(runtime.services().clone(), bot.clone(), client.clone(), stop.clone()).await;
+                if ended == polling::Ended::Stopped {
+                    return;
+                }
+                warn!(bot.id = %bot.id, "Somebody has set a webhook for bot {}; it is taken back", bot.id);
+            }
+            // The webhook route does the rest; this task only keeps the place.
+            IntakeMode::Webhook => return stop.cancelled().await,
+        }
+    }
+}
+
+/// Tries until Telegram knows how the bot listens; false when it is to stop before that.
+async fn prepared(
+    runtime: &Runtime,
+    settings: &IntakeSettings,
+    bot: &mut BotRecord,
+    client: &TelegramClient,
+    stop: &CancellationToken,
+) -> bool {
     let mut pause = Duration::from_millis(500);
     loop {
         let prepared = tokio::select! {
-            () = stop.cancelled() => return,
-            prepared = prepare(&runtime, &settings, &mut bot, &client) => prepared,
+            () = stop.cancelled() => return false,
+            prepared = prepare(runtime, settings, bot, client) => prepared,
         };
-        let Err(error) = prepared else { break };
+        let bots = runtime.services().bots();
+        let Err(error) = prepared else {
+            let _ = bots.set_fault(bot.id, None).await;
+            return true;
+        };
         warn!(bot.id = %bot.id, error = %error, "Bot {} cannot start yet", bot.id);
-        let _ = runtime
-            .services()
-            .bots()
-            .set_fault(bot.id, Some(&error.to_string()))
-            .await;
+        let _ = bots.set_fault(bot.id, Some(&error.to_string())).await;
         tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => return false,
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(60)),
         }
-    }
-    let _ = runtime.services().bots().set_fault(bot.id, None).await;
-    match bot.mode {
-        IntakeMode::Polling => polling::poll(runtime.services().clone(), bot, client, stop).await,
-        // The webhook route does the rest; this task only keeps the place.
-        IntakeMode::Webhook => stop.cancelled().await,
     }
 }
 

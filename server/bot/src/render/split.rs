@@ -193,8 +193,25 @@ fn part(text: &str, range: Range<usize>, spans: &[Span]) -> RichText {
         .collect();
     RichText {
         text: text_of_part.to_owned(),
-        entities,
+        entities: at_most(MOST_ENTITIES, entities),
     }
+}
+
+/// Telegram drops the entities of a message after the hundredth.
+const MOST_ENTITIES: usize = 100;
+
+/// Better without some bold words than without the links and the code.
+fn at_most(most: usize, mut entities: Vec<Entity>) -> Vec<Entity> {
+    if entities.len() > most {
+        entities.sort_by_key(|entity| match entity.kind {
+            EntityKind::TextLink | EntityKind::Pre => 0,
+            EntityKind::Code | EntityKind::Blockquote => 1,
+            _ => 2,
+        });
+        entities.truncate(most);
+        entities.sort_by_key(|entity| (entity.offset, std::cmp::Reverse(entity.length)));
+    }
+    entities
 }
 
 /// The UTF-16 offset of each byte offset, the end included.

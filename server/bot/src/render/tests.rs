@@ -417,3 +417,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn of_too_many_entities_the_links_stay() {
+    let bold = "**a** ".repeat(300);
+    let parts = render(&format!("{bold}[here](https://example.org)"));
+    assert_eq!(parts.len(), 1);
+    assert_eq!(parts[0].entities.len(), 100);
+    assert!(
+        parts[0]
+            .entities
+            .iter()
+            .any(|entity| entity.kind == EntityKind::TextLink)
+    );
+    assert!(parts[0].entities.is_sorted_by_key(|entity| entity.offset));
+}
