@@ -81,7 +81,7 @@ pub fn App() -> impl IntoView {
         }
     });
     view! {
-        <Title formatter=|title: String| if title.is_empty() { "Botdeck".to_owned() } else { format!("{title} · Botdeck") } />
+        <Title formatter=window_title />
         <Router>
             <Routes fallback=NotFound>
                 <Route path=path!("/setup") view=SetupPage ssr=SsrMode::Async />
@@ -98,6 +98,21 @@ pub fn App() -> impl IntoView {
                 </ParentRoute>
             </Routes>
         </Router>
+    }
+}
+
+/// A person's name may be in it. leptos_meta puts a title into the document as it is, so the server has to escape it; in the browser
+/// it is set as text.
+fn window_title(title: String) -> String {
+    let title = if cfg!(feature = "ssr") {
+        title.replace('&', "&amp;").replace('<', "&lt;")
+    } else {
+        title
+    };
+    if title.is_empty() {
+        "Botdeck".to_owned()
+    } else {
+        format!("{title} · Botdeck")
     }
 }
 
