@@ -1,6 +1,6 @@
 //! The web edge: probes, sign-in, and every route with every role and with none.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use domain::{Permission, Role};
 use serde_json::json;
@@ -414,9 +414,42 @@ async fn every_server_function_asks_for_its_permission() {
     app.finish().await;
 }
 
+/// The pages, as the router knows them, and what one must be allowed to do there.
+const PAGES: [(&str, Option<Permission>); 10] = [
+    ("/", Some(Permission::ReadOverview)),
+    ("/users", Some(Permission::ReadUsers)),
+    ("/users/{id}", Some(Permission::ReadUsers)),
+    ("/conversations/{id}", Some(Permission::ReadConversations)),
+    ("/plans", Some(Permission::ReadLimits)),
+    ("/bots", Some(Permission::ReadBots)),
+    ("/bots/{id}/playground", Some(Permission::UsePlayground)),
+    ("/audit", Some(Permission::ReadAudit)),
+    ("/sign-in", None),
+    ("/setup", None),
+];
+
+#[tokio::test]
+async fn the_walk_below_leaves_out_no_page_and_no_route() {
+    let pages = leptos_axum::generate_route_list(app::App);
+    let pages: BTreeSet<&str> = pages.iter().map(|page| page.path()).collect();
+    assert_eq!(pages, PAGES.iter().map(|(path, _)| *path).collect());
+
+    // A router does not tell what is in it, so its source does.
+    let source = include_str!("../../src/web/mod.rs");
+    let routes: BTreeSet<&str> = source
+        .split(".route(\"")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .collect();
+    assert_eq!(
+        routes,
+        server::web::ROUTES.iter().map(|(_, path, _)| *path).collect(),
+        "server::web::ROUTES"
+    );
+}
+
 #[tokio::test]
 async fn every_page_asks_for_its_permission() {
-    use Permission as P;
     let app = app().start().await;
     let anna = anna();
     app.say(&anna, "a very private question");
@@ -430,18 +463,14 @@ async fn every_page_asks_for_its_permission() {
         .as_str()
         .unwrap()
         .to_owned();
-    let pages = [
-        ("/".to_owned(), Some(P::ReadOverview)),
-        ("/users".to_owned(), Some(P::ReadUsers)),
-        (format!("/users/{user}"), Some(P::ReadUsers)),
-        (format!("/conversations/{conversation}"), Some(P::ReadConversations)),
-        ("/plans".to_owned(), Some(P::ReadLimits)),
-        ("/bots".to_owned(), Some(P::ReadBots)),
-        (format!("/bots/{PLAYGROUND}/playground"), Some(P::UsePlayground)),
-        ("/audit".to_owned(), Some(P::ReadAudit)),
-        ("/sign-in".to_owned(), None),
-        ("/setup".to_owned(), None),
-    ];
+    let pages = PAGES.map(|(path, permission)| {
+        let id = match path.split('/').nth(1) {
+            Some("users") => user.as_str(),
+            Some("conversations") => conversation.as_str(),
+            _ => PLAYGROUND,
+        };
+        (path.replace("{id}", id), permission)
+    });
     for role in Role::ALL {
         let visitor = app.sign_in(role.name()).await;
         for (path, permission) in &pages {
@@ -516,7 +545,8 @@ async fn a_client_that_takes_anything_is_sent_to_the_door_as_well() {
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .unwrap();
-    for path in ["/", "/users", "/plans", "/bots", "/audit"] {
+    for (path, _) in PAGES.into_iter().filter(|(_, permission)| permission.is_some()) {
+        let path = path.replace("{id}", NOBODYS_ID);
         let answer = client.get(format!("{}{path}", app.base)).send().await.unwrap();
         assert_eq!(answer.status(), 302, "{path}");
         let to = answer.headers()["location"].to_str().unwrap();
