@@ -159,13 +159,13 @@ fn site_lines(files: &[File]) -> String {
     for file in files {
         let brotli = file
             .brotli_bytes
-            .map(|bytes| format!("{:.1} KiB with brotli", kib(bytes)));
+            .map(|bytes| format!("{:.1} KiB as sent, with brotli", kib(bytes)));
         let _ = writeln!(
             text,
             "  {:24} {:>10.1} KiB, {}",
             file.name,
             kib(file.bytes),
-            brotli.unwrap_or_else(|| "with brotli unknown (it is not installed)".to_owned())
+            brotli.unwrap_or_else(|| "not compressed at the build, so at each request".to_owned())
         );
     }
     text

@@ -1,9 +1,6 @@
 //! What a browser loads at its first visit.
 
-use std::{
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use serde::Serialize;
@@ -12,7 +9,8 @@ use serde::Serialize;
 pub struct File {
     pub name: String,
     pub bytes: u64,
-    /// With `brotli -q 11`, as a server that compresses ahead sends it; `None` when there is no `brotli`.
+    /// What is sent to a browser that takes brotli: the file beside it, compressed at the build. `None` when there is none, and the
+    /// server would compress it for each request anew.
     pub brotli_bytes: Option<u64>,
 }
 
@@ -29,7 +27,7 @@ pub fn measure() -> anyhow::Result<Vec<File>> {
             files.push(File {
                 name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
                 bytes: path.metadata()?.len(),
-                brotli_bytes: brotli(&path),
+                brotli_bytes: ahead(&path),
             });
         }
     }
@@ -40,12 +38,8 @@ pub fn measure() -> anyhow::Result<Vec<File>> {
     Ok(files)
 }
 
-fn brotli(path: &Path) -> Option<u64> {
-    let output = Command::new("brotli")
-        .args(["-c", "-q", "11"])
-        .arg(path)
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    (output.status.success()).then(|| u64::try_from(output.stdout.len()).ok())?
+fn ahead(path: &Path) -> Option<u64> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".br");
+    Some(Path::new(&name).metadata().ok()?.len())
 }
