@@ -1,18 +1,53 @@
 // What every browser test stands on: a page whose console is watched, and the words to look for.
 import AxeBuilder from '@axe-core/playwright';
-import { expect, test as base, type Page } from '@playwright/test';
+import { expect, test as base, type Locator, type Page } from '@playwright/test';
 import { readFileSync } from 'node:fs';
 
 export const owner = { name: 'Anna Owner', email: 'anna@example.org', password: 'a long enough password' };
 
+/** The bot that the fake Telegram knows; bin/test starts that. */
+export const bot = { token: process.env.E2E_BOT_TOKEN ?? '', name: 'fake_1_bot' };
+
+interface Said {
+  text: string;
+  from_bot: boolean;
+}
+
+/** People at the fake Telegram, and what they see. */
+export const telegram = {
+  async control(action: string, init?: RequestInit): Promise<unknown> {
+    const answer = await fetch(`${process.env.E2E_TELEGRAM_URL}/control/${action}`, init);
+    if (!answer.ok) throw new Error(`${action}: ${await answer.text()}`);
+    return answer.json();
+  },
+  say(chat: number, name: string, text: string) {
+    const body = new URLSearchParams({ chat: String(chat), first_name: name, text, token: bot.token });
+    return telegram.control('send_text', { method: 'POST', body });
+  },
+  /** Until nobody asks for updates any more: what is written now waits. */
+  async untilNobodyAsks() {
+    await expect.poll(async () => ((await telegram.state()) as { polls_open: number }).polls_open).toBe(0);
+  },
+  async waiting(): Promise<number> {
+    return ((await telegram.state()) as { pending_updates: unknown[] }).pending_updates.length;
+  },
+  state: () => telegram.control(`state?token=${bot.token}`),
+  async messages(chat: number): Promise<Said[]> {
+    return (await telegram.control(`messages?chat=${chat}&token=${bot.token}`)) as Said[];
+  },
+};
+
 /** A page; the test fails when its console holds an error or a script throws. */
 export const test = base.extend({
-  page: async ({ page }, use) => {
+  page: async ({ page, javaScriptEnabled }, use) => {
     const problems: string[] = [];
     page.on('console', message => {
-      // A refused form answers with its status, which Chromium reports as an error of the network, not of the page.
-      const refused = /Failed to load resource: the server responded with a status of 4\d\d/.test(message.text());
-      if ((message.type() === 'error' || message.type() === 'warning') && !refused) problems.push(message.text());
+      // A refused form answers with its status (502 when Telegram refused), which Chromium reports as an error of the network, not of
+      // the page.
+      const refused = /Failed to load resource: the server responded with a status of (4\d\d|502)/.test(message.text());
+      // Without script nobody takes what was fetched ahead for it.
+      const unused = javaScriptEnabled === false && message.text().includes('was preloaded using link preload but not used');
+      if ((message.type() === 'error' || message.type() === 'warning') && !refused && !unused) problems.push(message.text());
     });
     page.on('pageerror', error => problems.push(String(error)));
     await use(page);
@@ -60,4 +95,14 @@ export async function accessible(page: Page) {
 export async function fits(page: Page) {
   const over = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
   expect(over, 'sideways scroll in pixels').toBeLessThanOrEqual(0);
+}
+
+/** Goes there by the Tab key, as somebody without a mouse does. */
+export async function focusByTab(page: Page, target: Locator) {
+  const focused = () => target.evaluate(element => element === document.activeElement);
+  for (let steps = 0; steps < 80; steps += 1) {
+    if (await focused()) return;
+    await page.keyboard.press('Tab');
+  }
+  throw new Error(`Tab does not lead to ${target}`);
 }

@@ -1,5 +1,6 @@
 // One deck from its first minute: each test goes on where the one before it stopped.
-import { accessible, awake, expect, fits, open, owner, setupLink, signIn, test } from './deck';
+import { accessible, awake, bot, expect, fits, focusByTab, open, owner, setupLink, signIn, telegram, test } from './deck';
+import type { Page } from '@playwright/test';
 
 test.describe.configure({ mode: 'serial' });
 
@@ -116,32 +117,140 @@ test('block and unblock, with a reason', async ({ page }) => {
   await expect(page.getByText('Block…')).toBeVisible();
 });
 
-test('the audit trail shows all of it', async ({ page }) => {
-  await signIn(page, '/audit');
-  const body = page.locator('main');
-  for (const what of [/limits/i, /block/i, /read/i, /sign/i]) await expect(body).toContainText(what);
-  await page.locator('details').filter({ hasText: /What changed|Details/ }).first().locator('summary').click();
+test('a bot is added, answers people, is stopped and started', async ({ page }) => {
+  const chat = 4242;
+  await signIn(page, '/bots');
+  const add = page.getByRole('region', { name: 'Add a bot' });
+  await add.getByLabel('Bot token').fill('99999:unknown-to-telegram');
+  await add.getByRole('button', { name: 'Check and add' }).click();
+  await expect(add.locator('code', { hasText: /^BD-/ }), 'a token that Telegram does not know is refused').toBeVisible();
+  await add.getByLabel('Bot token').fill(bot.token);
+  await add.getByRole('button', { name: 'Check and add' }).click();
+  await expect(add.getByText('was added and is starting')).toBeVisible();
+  const card = page.getByRole('region', { name: bot.name });
+  await expect(card.getByText('by polling')).toBeVisible();
+  await expect(page.getByText(bot.token), 'the token is not shown again').toHaveCount(0);
+
+  const state = async (word: string) =>
+    expect(async () => {
+      await open(page, '/bots');
+      await expect(card.getByText(word, { exact: true })).toBeVisible({ timeout: 500 });
+    }).toPass({ timeout: 20_000 });
+  const answers = async () => (await telegram.messages(chat)).filter(message => message.from_bot).length;
+  await state('Running');
+  await telegram.say(chat, 'Ivan', 'Hello');
+  await expect.poll(answers, { timeout: 20_000 }).toBe(1);
+
+  await card.getByText('Stop…').click();
+  await card.getByRole('button', { name: 'Stop the bot' }).click();
+  await expect(card.getByText('Stopped', { exact: true })).toBeVisible();
   await accessible(page);
-  await page.goto('/audit?action=plan.limits');
-  await expect(body).toContainText('200');
+  await telegram.untilNobodyAsks();
+  await telegram.say(chat, 'Ivan', 'Are you there?');
+
+  expect([await telegram.waiting(), await answers()], 'a stopped bot takes nothing and answers nobody').toEqual([1, 1]);
+  await card.getByRole('button', { name: `Start ${bot.name}` }).click();
+  await state('Running');
+  await expect.poll(answers, { timeout: 20_000, message: 'what waited is answered' }).toBe(2);
+  await open(page, '/users?q=Ivan');
+  await expect(page.getByRole('link', { name: 'Ivan' }).first()).toBeVisible();
+});
+
+test('the audit trail has each action with who did it and to what', async ({ page }) => {
+  await signIn(page, '/audit');
+  const rows = page.locator('.trail > li');
+  const row = (action: string) => rows.filter({ has: page.locator('.trail-what code').getByText(action, { exact: true }) });
+  for (const [action, target, who] of [
+    ['staff.create', owner.name, 'set-up link'],
+    ['conversation.read', owner.name, owner.name],
+    ['plan.limits', 'free', owner.name],
+    ['user.block', owner.name, owner.name],
+    ['user.unblock', owner.name, owner.name],
+    ['bot.add', bot.name, owner.name],
+    ['bot.stop', bot.name, owner.name],
+    ['bot.start', bot.name, owner.name],
+  ] as const) {
+    await expect(row(action), action).toHaveCount(1);
+    await expect(row(action).locator('.trail-target'), action).toContainText(target);
+    await expect(row(action).locator('.trail-who'), action).toHaveText(who);
+  }
+  await expect(row('staff.sign_in').first().locator('.trail-who')).toHaveText(owner.name);
+
+  const limits = row('plan.limits');
+  const changed = limits.locator('table.diff tr.changed');
+  await expect(changed, 'folded until it is asked for').toBeHidden();
+  await limits.locator('summary').click();
+  await expect(changed).toHaveCount(1);
+  await expect(changed.locator('th')).toHaveText('messages_per_day');
+  await expect(changed.locator('del')).toHaveText('200');
+  await expect(changed.locator('ins')).toHaveText('1');
+  const block = row('user.block');
+  await block.locator('summary').click();
+  await expect(block.locator('table.diff ins').getByText('Testing the block')).toBeVisible();
+  await accessible(page);
+
+  await page.getByLabel('Action').selectOption('plan.limits');
+  await page.getByRole('button', { name: 'Apply' }).click();
+  await expect(page).toHaveURL(/action=plan\.limits/);
+  await expect(rows).toHaveCount(1);
+  await expect(row('plan.limits')).toHaveCount(1);
 });
 
 const pages = ['/', '/users', '/plans', '/bots', '/audit', '/bots/01930000-0000-7000-8000-0000000000b0/playground'];
+const doors = ['/sign-in', '/setup', '/setup?token=unknown'];
+
+/** The pages of somebody in particular. */
+async function pagesOf(page: Page, name: string): Promise<string[]> {
+  await open(page, `/users?q=${encodeURIComponent(name)}`);
+  const user = await page.locator('main a[href^="/users/"]').filter({ hasText: name }).first().getAttribute('href');
+  await open(page, user!);
+  const talk = await page.locator('main a[href^="/conversations/"]').first().getAttribute('href');
+  return [user!, talk!];
+}
+
+async function inBothWidths(page: Page, path: string) {
+  await open(page, path);
+  await accessible(page);
+  await page.setViewportSize({ width: 360, height: 740 });
+  await fits(page);
+  await accessible(page);
+  await page.setViewportSize({ width: 1280, height: 800 });
+}
 
 for (const scheme of ['light', 'dark'] as const) {
   test(`every page is accessible and fits 360 px, ${scheme}`, async ({ page }) => {
+    test.slow();
     await page.emulateMedia({ colorScheme: scheme });
+    for (const path of doors) await inBothWidths(page, path);
     await signIn(page);
-    for (const path of pages) {
-      await open(page, path);
-      await accessible(page);
-      await page.setViewportSize({ width: 360, height: 740 });
-      await fits(page);
-      await accessible(page);
-      await page.setViewportSize({ width: 1280, height: 800 });
-    }
+    for (const path of [...pages, ...(await pagesOf(page, owner.name))]) await inBothWidths(page, path);
   });
 }
+
+test('the theme is switched, at once and for good', async ({ page }) => {
+  await page.emulateMedia({ colorScheme: 'dark' });
+  await signIn(page);
+  const html = page.locator('html');
+  const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  const dark = await ground();
+  await page.getByRole('button', { name: 'Switch to light colours' }).click();
+  await expect(html).toHaveAttribute('data-theme', 'light');
+  const light = await ground();
+  expect(light, 'light although the system is dark').not.toBe(dark);
+  await expect.poll(async () => (await page.context().cookies()).find(cookie => cookie.name === 'theme')?.value).toBe('light');
+  await open(page, '/users');
+  await expect(html, 'kept').toHaveAttribute('data-theme', 'light');
+  expect(await ground()).toBe(light);
+  await accessible(page);
+  await page.emulateMedia({ colorScheme: 'light' });
+  await page.getByRole('button', { name: 'Switch to dark colours' }).click();
+  await expect(html).toHaveAttribute('data-theme', 'dark');
+  expect(await ground(), 'dark although the system is light').toBe(dark);
+  await accessible(page);
+  await page.getByRole('button', { name: "Use the system's colours" }).click();
+  await expect(html).toHaveAttribute('data-theme', 'auto');
+  expect(await ground()).toBe(light);
+});
 
 test('it speaks Russian', async ({ page }) => {
   await signIn(page);
@@ -162,6 +271,30 @@ test('keyboard: skip link, then content', async ({ page }) => {
   await expect(page).toHaveURL(/#main/);
 });
 
+test('keyboard alone: sign in, fill a form, send it', async ({ page }) => {
+  await open(page, '/sign-in');
+  await focusByTab(page, page.getByLabel('E-mail'));
+  await page.keyboard.type(owner.email);
+  await focusByTab(page, page.getByLabel('Password', { exact: true }));
+  await page.keyboard.type(owner.password);
+  await page.keyboard.press('Enter');
+  await expect(page.getByRole('heading', { name: 'Overview' })).toBeVisible();
+
+  await awake(page);
+  await focusByTab(page, page.getByRole('link', { name: 'Limits' }).first());
+  await page.keyboard.press('Enter');
+  await expect(page).toHaveURL(/\/plans/);
+  const plan = page.getByRole('form', { name: 'plus' });
+  await focusByTab(page, plan.getByLabel(/Messages.*minute/i));
+  await page.keyboard.press('ControlOrMeta+a');
+  await page.keyboard.type('59');
+  await focusByTab(page, plan.getByRole('button', { name: /Save/ }));
+  await page.keyboard.press('Space');
+  await expect(page.getByText('Saved:')).toBeVisible();
+  await open(page, '/plans');
+  await expect(page.getByRole('form', { name: 'plus' }).getByLabel(/Messages.*minute/i)).toHaveValue('59');
+});
+
 test.describe('without script', () => {
   test.use({ javaScriptEnabled: false });
 
@@ -178,6 +311,39 @@ test.describe('without script', () => {
     await plan.getByLabel(/Messages.*minute/i).fill('61');
     await plan.getByRole('button', { name: /Save/ }).click();
     await expect(page.getByRole('form', { name: 'plus' }).getByLabel(/Messages.*minute/i)).toHaveValue('61');
+  });
+
+  test('a refusal says why', async ({ page }) => {
+    await page.goto('/sign-in');
+    await page.getByLabel('E-mail').fill(owner.email);
+    await page.getByLabel('Password', { exact: true }).fill('not the password');
+    await page.getByRole('button', { name: 'Sign in' }).click();
+    await expect(page.getByText('BD-LOGIN')).toBeVisible();
+    await expect(page.getByRole('button', { name: 'Sign in' })).toBeVisible();
+  });
+
+  test('the playground is talked to, and the answer read', async ({ page }) => {
+    const question = 'Does this work without script?';
+    await page.goto('/sign-in?next=/users');
+    await page.getByLabel('E-mail').fill(owner.email);
+    await page.getByLabel('Password', { exact: true }).fill(owner.password);
+    await page.getByRole('button', { name: 'Sign in' }).click();
+    // On the plan with more: the other one is used up for today.
+    await page.getByRole('link', { name: owner.name }).first().click();
+    await page.getByLabel('Plan').selectOption({ label: 'plus' });
+    await page.getByRole('button', { name: 'Change plan' }).click();
+    await page.goto('/bots/01930000-0000-7000-8000-0000000000b0/playground');
+    await page.getByRole('textbox', { name: 'Message' }).fill(question);
+    await page.getByRole('button', { name: 'Send' }).click();
+    await expect(page).toHaveURL(/playground\??$/);
+    await expect(page.getByText(question, { exact: true })).toBeVisible();
+    const turns = page.locator('.talk-log .bubble-row');
+    await expect(async () => {
+      await page.getByRole('link', { name: 'Reload' }).click();
+      await expect(turns.last()).toHaveClass(/from-bot(?! writing)$/, { timeout: 500 });
+    }).toPass({ timeout: 40_000 });
+    await expect(turns.last()).toContainText(/demo/i);
+    await expect(turns.last()).not.toContainText('BD-LIMIT');
   });
 });
 
