@@ -1,9 +1,8 @@
 //! What strangers write is shown as they wrote it, and never becomes part of a page.
 
-use serde_json::json;
 use test_support::{
     TestApp,
-    app::{PATIENCE, TOKEN, Visitor, eventually},
+    app::{PATIENCE, Visitor, eventually},
     fake_telegram::User,
 };
 
@@ -250,6 +249,5 @@ async fn a_refusal_shows_what_was_sent_and_nothing_more() {
             holds_none(&page.body, path);
         }
     }
-    assert_eq!(json!(app.telegram.messages(TOKEN, 9000).len()), json!(0));
     app.finish().await;
 }
