@@ -14,6 +14,7 @@ pub mod people;
 pub mod plans;
 pub mod sessions;
 pub mod staff;
+pub mod updates;
 pub mod users;
 
 use std::time::Duration;

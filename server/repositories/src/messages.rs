@@ -76,26 +76,28 @@ pub struct Remembered {
 }
 
 /// The latest messages that the model may see, oldest first: at most `limit`, and at most `tokens` of them in all, with
-/// `per_message` added to each.
+/// `per_message` added to each. `without`: the exchange that is about to be replaced.
 pub async fn history(
     db: &mut PgConnection,
     conversation: ConversationId,
     tokens: i64,
     per_message: i64,
     limit: i64,
+    without: Option<JobId>,
 ) -> Result<Vec<Remembered>> {
     let rows = sqlx::query!(
         r#"SELECT author, text, tokens FROM (
                SELECT author, text, tokens, created_at, id, sum(tokens + $4::bigint) OVER (ORDER BY created_at DESC, id DESC) AS sum FROM (
                    SELECT author, text, tokens, created_at, id FROM messages
-                   WHERE conversation_id = $1 AND in_context ORDER BY created_at DESC, id DESC LIMIT $3
+                   WHERE conversation_id = $1 AND in_context AND job_id IS DISTINCT FROM $5 ORDER BY created_at DESC, id DESC LIMIT $3
                ) AS latest
            ) AS summed
            WHERE sum <= $2::bigint ORDER BY created_at, id"#,
         conversation.0,
         tokens,
         limit,
-        per_message
+        per_message,
+        without.map(|job| job.0)
     )
     .fetch_all(db)
     .await?;
@@ -108,6 +110,19 @@ pub async fn history(
             })
         })
         .collect()
+}
+
+/// The model no longer sees a question and its answer.
+pub async fn forget(db: &mut PgConnection, job: JobId) -> Result<()> {
+    sqlx::query!(
+        "UPDATE messages SET in_context = false
+         WHERE job_id = $1 AND in_context AND conversation_id = (SELECT conversation_id FROM usage WHERE job_id = $1)
+           AND created_at >= (SELECT min(created_at) FROM messages WHERE id = $1)",
+        job.0
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 pub async fn conversations_of(db: &mut PgConnection, user: UserId, limit: i64) -> Result<Vec<ConversationRow>> {

@@ -21,6 +21,7 @@ pub fn update(update_id: i64, work: Option<Work>) -> NewUpdate {
         message_id: Some(update_id),
         payload: json!({ "update_id": update_id }),
         work,
+        gather: None,
     }
 }
 

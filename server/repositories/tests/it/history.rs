@@ -46,7 +46,7 @@ impl Talk {
 
     async fn seen(&self, tokens: i64, limit: i64) -> Vec<String> {
         let mut db = self.test.acquire().await.unwrap();
-        let history = messages::history(&mut db, self.conversation, tokens, 0, limit)
+        let history = messages::history(&mut db, self.conversation, tokens, 0, limit, None)
             .await
             .unwrap();
         history.into_iter().map(|message| message.text).collect()
@@ -116,7 +116,7 @@ async fn a_renewed_conversation_is_empty_and_keeps_the_model() {
     assert_ne!(now.conversation, talk.conversation);
     assert_eq!(now.model.as_deref(), Some("gpt-x"));
     assert!(
-        messages::history(&mut db, now.conversation, 1000, 0, 100)
+        messages::history(&mut db, now.conversation, 1000, 0, 100, None)
             .await
             .unwrap()
             .is_empty()

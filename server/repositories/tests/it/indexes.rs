@@ -185,7 +185,7 @@ async fn no_query_of_the_hot_way_or_of_a_list_reads_a_large_table_from_end_to_en
         "lost" => async |db| { jobs::lost(db, 100).await.unwrap(); },
         "prune" => async |db| { assert_eq!(jobs::prune(db, 24).await.unwrap(), 0); },
         "meet" => async |db| { people::meet(db, &sender, &place, now).await.unwrap(); },
-        "history" => async |db| { assert_eq!(messages::history(db, conversation, 300, 0, 200).await.unwrap().len(), 30); },
+        "history" => async |db| { assert_eq!(messages::history(db, conversation, 300, 0, 200, None).await.unwrap().len(), 30); },
         "transcript" => async |db| {
             let page = messages::transcript(db, conversation, None, 20).await.unwrap().unwrap();
             let first = &page.0.messages[0];

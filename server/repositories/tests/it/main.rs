@@ -9,6 +9,7 @@
 mod constraints;
 mod database;
 mod fixtures;
+mod gathering;
 mod history;
 mod indexes;
 mod intake;

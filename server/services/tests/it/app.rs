@@ -145,6 +145,7 @@ impl App {
             message_id: 1,
             text: text.to_owned(),
             received_at: self.now(),
+            replaces: None,
         }
     }
 
