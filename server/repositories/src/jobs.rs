@@ -200,7 +200,7 @@ pub async fn accept(db: &mut PgConnection, bot: BotId, updates: &[NewUpdate], no
 pub async fn claim(db: &mut PgConnection, worker: &str, limit: i64, lease_seconds: f64) -> Result<Vec<Claimed>> {
     let rows = sqlx::query!(
         r#"WITH claimed AS (
-               UPDATE jobs SET state = 'running', lease_token = gen_random_uuid(), worker = $1, attempts = attempts + 1,
+               UPDATE jobs SET state = 'running', lease_token = gen_random_uuid(), worker = $1, attempts = attempts + 1, claimed_at = now(),
                                lease_until = now() + make_interval(secs => $3)
                WHERE id IN (
                    SELECT id FROM jobs WHERE state = 'ready' AND run_at <= now()
