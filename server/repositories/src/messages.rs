@@ -38,7 +38,8 @@ fn author(text: &str) -> Result<Author> {
     }
 }
 
-/// Keeps the messages and marks the conversation as used.
+/// Keeps the messages and marks the conversation as used. They are given in order; all of them move behind what the
+/// conversation holds already when this process' clock is behind that of the one that wrote it.
 pub async fn insert(
     db: &mut PgConnection,
     conversation: ConversationId,
@@ -46,11 +47,18 @@ pub async fn insert(
     messages: &[NewMessage<'_>],
 ) -> Result<()> {
     sqlx::query!(
-        "WITH touched AS (
-             UPDATE conversations SET last_at = greatest(last_at, (SELECT max(t.at) FROM unnest($4::timestamptz[]) AS t (at))) WHERE id = $1
+        "WITH held AS MATERIALIZED (
+             SELECT last_at FROM conversations WHERE id = $1 FOR UPDATE
+         ), moved AS MATERIALIZED (
+             SELECT greatest(h.last_at + interval '1 microsecond' - min(t.at), interval '0') AS by, max(t.at) AS last
+             FROM held h, unnest($4::timestamptz[]) AS t (at) GROUP BY h.last_at
+         ), touched AS (
+             UPDATE conversations SET last_at = m.last + m.by FROM moved m WHERE id = $1
          )
          INSERT INTO messages (conversation_id, job_id, id, created_at, author, text, tokens, in_context, error_code, error_cause)
-         SELECT $1, $2, * FROM unnest($3::uuid[], $4::timestamptz[], $5::text[], $6::text[], $7::int[], $8::boolean[], $9::text[], $10::text[])",
+         SELECT $1, $2, t.id, t.at + m.by, t.author, t.text, t.tokens, t.in_context, t.code, t.cause
+         FROM moved m, unnest($3::uuid[], $4::timestamptz[], $5::text[], $6::text[], $7::int[], $8::boolean[], $9::text[], $10::text[])
+             AS t (id, at, author, text, tokens, in_context, code, cause)",
         conversation.0,
         job.0,
         &messages.iter().map(|message| message.id.0).collect::<Vec<_>>(),

@@ -13,7 +13,7 @@ use gateway::{
 };
 use repositories::{
     PgConnection,
-    counters::{self, Claim, Reservation},
+    counters::{self, Claim, Reservation, SetAside},
     deliveries::{self, KnownIds, Part},
     jobs, ledger,
     messages::{self, Remembered},
@@ -76,6 +76,8 @@ impl Incoming {
 pub enum Begin {
     Ask(Box<Question>),
     Refused(Refusal),
+    /// The job is another worker's now.
+    LeaseLost,
 }
 
 /// A question with its budget set aside.
@@ -199,12 +201,13 @@ impl Chats {
         // A tenth more than counted: providers count a little differently, and a reservation must not be too small.
         let prompt = alone.saturating_add(remembered).saturating_mul(11) / 10;
         let turns = turns(persona, history, &incoming.text);
-        let reserved = match counters::reservation(&mut tx, job.id).await? {
-            Some(tokens) => Ok(u32::try_from(tokens - i64::from(prompt))
+        let reserved = match counters::reservation(&mut tx, job.id, job.token).await? {
+            SetAside::LeaseLost => return Ok(Begin::LeaseLost),
+            SetAside::Tokens(tokens) => Ok(u32::try_from(tokens - i64::from(prompt))
                 .unwrap_or(0)
                 .max(SHORTEST_ANSWER)
                 .min(most)),
-            None => reserve(&mut tx, job.id, known, model, prompt, most, now).await?,
+            SetAside::Nothing => reserve(&mut tx, job.id, known, model, prompt, most, now).await?,
         };
         let max_tokens = match reserved {
             Ok(max_tokens) => max_tokens,

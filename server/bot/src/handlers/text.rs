@@ -25,6 +25,7 @@ pub(crate) async fn answer(context: Context) -> Handled {
     {
         Begin::Refused(refusal) => refuse(&context, refusal).await,
         Begin::Ask(question) => ask(&context, &question).await,
+        Begin::LeaseLost => Err(Failure::LeaseLost),
     }
 }
 

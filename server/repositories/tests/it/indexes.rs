@@ -193,7 +193,7 @@ async fn no_query_of_the_hot_way_or_of_a_list_reads_a_large_table_from_end_to_en
         },
         "reserve, settle" => async |db| {
             assert_eq!(counters::reserve(db, user, &claims).await.unwrap().len(), 3);
-            counters::reservation(db, job).await.unwrap();
+            counters::reservation(db, job, uuid::Uuid::nil()).await.unwrap();
             counters::settle(db, job, 1, 1, 1).await.unwrap();
             counters::of_user(db, user, day, month).await.unwrap();
         },

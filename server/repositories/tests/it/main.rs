@@ -16,3 +16,4 @@ mod intake;
 mod migrations;
 mod people;
 mod queue;
+mod transactions;

@@ -195,13 +195,14 @@ impl App {
         match begin {
             Begin::Ask(question) => (known, *question),
             Begin::Refused(refusal) => panic!("refused: {refusal:?}"),
+            Begin::LeaseLost => panic!("the lease was lost"),
         }
     }
 
     pub async fn refused(&self, job: &Claimed, incoming: &Incoming) -> Refusal {
         match self.begin(job, incoming).await.1 {
             Begin::Refused(refusal) => refusal,
-            Begin::Ask(_) => panic!("it was not refused"),
+            Begin::Ask(_) | Begin::LeaseLost => panic!("it was not refused"),
         }
     }
 
