@@ -3,10 +3,12 @@
 //! change). Not found is `Ok(None)`. No rules live here: what may happen is decided in `services`, or said by a constraint.
 
 pub mod audit;
+pub mod bot_pages;
 pub mod bots;
 pub mod browser;
 pub mod counters;
 pub mod deliveries;
+pub mod job_pages;
 pub mod jobs;
 pub mod ledger;
 pub mod messages;
@@ -14,6 +16,7 @@ pub mod people;
 pub mod plans;
 pub mod sessions;
 pub mod staff;
+pub mod updates;
 pub mod users;
 
 use std::time::Duration;
