@@ -7,7 +7,6 @@
 //!
 //! Each prints one line of a table; `BOTDECK_CHAOS_TABLE` names a file that gets it too. `BOTDECK_CRASH_SEED` repeats a run's
 //! moments, `BOTDECK_CHAOS_FULL=1` makes every scenario long. To add one: [`world::World::start`], `write`, what breaks, `end`.
-#![expect(clippy::unwrap_used, reason = "a helper of a test may fail like the test itself")]
 
 mod balancer;
 mod check;
