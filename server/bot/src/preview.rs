@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use domain::views::RichText;
 use services::Part;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     delivery,
@@ -85,7 +85,11 @@ async fn run(context: Context, pause: Duration, mut changes: watch::Receiver<Str
         // What an earlier attempt has left standing grows on.
         drafting: shown.ids.is_empty() && !shown.unsure && context.out.drafts(&address),
         context: &context,
-        address,
+        // Not relied on until it has been asked for.
+        address: Address {
+            ours_until: Some(Instant::now()),
+            ..address
+        },
         shown,
     };
     tokio::select! {
@@ -155,6 +159,13 @@ impl View<'_> {
     async fn step(&mut self, text: &str) -> bool {
         let parts = render(text);
         let Some(last) = parts.last() else { return true };
+        // Whoever has it now shows its own previews, or has sent the answer already: an old one must not take its place.
+        if !delivery::still_ours(self.context, &mut self.address)
+            .await
+            .unwrap_or(false)
+        {
+            return false;
+        }
         if self.shown.ids.len() == parts.len() {
             let Some(&id) = self.shown.ids.last() else { return true };
             return self.context.out.preview_edit(&self.address, id, last).await.is_ok();

@@ -139,6 +139,7 @@ fn to(chat_id: i64) -> Address {
         reply_to: None,
         private: true,
         urgency: Urgency::Answer,
+        ours_until: None,
     }
 }
 

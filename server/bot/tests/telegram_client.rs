@@ -53,6 +53,7 @@ async fn scene() -> Scene {
         reply_to: None,
         private: true,
         urgency: Urgency::Answer,
+        ours_until: None,
     };
     Scene { telegram, sender, anna }
 }
@@ -577,4 +578,29 @@ async fn a_page_instead_of_json_is_judged_by_its_status() {
         .send_message(ANNA, &plain("a"), None, None, None)
         .await;
     assert!(matches!(error, Err(TelegramError::RetryAfter(_))), "{error:?}");
+}
+
+#[tokio::test]
+async fn who_was_stopped_for_too_long_sends_nothing_more() {
+    let scene = scene().await;
+    let soon = |wait| Address {
+        ours_until: Some(tokio::time::Instant::now() + Duration::from_millis(wait)),
+        ..scene.anna
+    };
+    scene.sender.send(&soon(5000), &plain("in time")).await.unwrap();
+    let late = soon(0);
+    assert_eq!(scene.sender.send(&late, &plain("late")).await, Err(OutError::Stale));
+    assert_eq!(scene.sender.begin(&late, &plain("late")).await, Ok(None));
+    assert_eq!(scene.telegram.calls_of("sendMessage").len(), 1);
+    // Not after a pause that outlasts it either; and with a new proof it goes on.
+    scene.telegram.fail_next("sendMessage", 1, Fault::RetryAfter(1));
+    let until = soon(500);
+    assert_eq!(scene.sender.send(&until, &plain("b")).await, Err(OutError::Stale));
+    assert_eq!(scene.telegram.calls_of("sendMessage").len(), 2);
+    scene.sender.send(&soon(5000), &plain("b")).await.unwrap();
+    assert_eq!(scene.said(), ["in time", "b"]);
+    // A preview of before must not take the place of the answer that stands there now.
+    tokio::time::sleep(Duration::from_millis(1050)).await;
+    assert_eq!(scene.sender.preview_edit(&late, 2, &plain("half")).await, Ok(false));
+    assert_eq!(scene.said(), ["in time", "b"]);
 }

@@ -344,7 +344,12 @@ impl Chats {
         let mut answered = note(uuid::Uuid::now_v7(), Author::Bot, reply.text);
         let code = reply.code.map(ErrorCode::as_str);
         answered.error_code = code;
-        messages::insert(&mut tx, known.conversation, job.id, &[asked, answered]).await?;
+        let mut notes = vec![asked];
+        if let Change::Absorb(waiting) = &reply.change {
+            notes.extend(waiting.iter().map(|(id, text)| note(id.0, Author::User, text)));
+        }
+        notes.push(answered);
+        messages::insert(&mut tx, known.conversation, job.id, &notes).await?;
         if let Some(code) = code {
             self.fail(&mut tx, job, incoming, known, code, None).await?;
         }
@@ -355,11 +360,6 @@ impl Chats {
             Change::Absorb(waiting) => {
                 let ids: Vec<JobId> = waiting.iter().map(|(id, _)| *id).collect();
                 updates::absorb(&mut tx, job.id, &ids).await?;
-                let notes: Vec<_> = waiting
-                    .iter()
-                    .map(|(id, text)| note(id.0, Author::User, text.as_str()))
-                    .collect();
-                messages::insert(&mut tx, known.conversation, job.id, &notes).await?;
             }
         }
         deliveries::store(&mut tx, job.id, &incoming.chat_key(), reply.parts).await?;

@@ -98,7 +98,7 @@ pub fn peek(update: &Value) -> Option<Peek> {
 
 /// A text this long, in UTF-16 units, may be the beginning of one that the sender's app has cut: apps cut at 4096 or at a good place
 /// shortly before.
-const CUT_TEXT: usize = 4000;
+const CUT_TEXT: std::ops::RangeInclusive<usize> = 4000..=4096;
 
 /// What may come in several messages: an album, and a text that is longer than a message can be.
 fn gather(update: &Value, peek: &Peek) -> Option<Gather> {
@@ -118,7 +118,7 @@ fn gather(update: &Value, peek: &Peek) -> Option<Gather> {
     let sender = message["from"]["id"].as_i64()?;
     let role = match text {
         text if is_command(text) => Role::Breaks,
-        text if text.encode_utf16().count() >= CUT_TEXT => Role::Opens,
+        text if CUT_TEXT.contains(&text.encode_utf16().count()) => Role::Opens,
         _ => Role::Closes,
     };
     Some(Gather {

@@ -4,14 +4,21 @@
 //! and wait only for what can be seen.
 #![expect(clippy::unwrap_used, reason = "a helper of a test may fail like the test itself")]
 
+mod albums;
+mod backlog;
 mod commands;
 mod configuration;
 mod crash;
+mod edits;
+mod drafts;
 mod failures;
+mod groups;
 mod intake;
+mod jobs_page;
 mod limits;
 mod ordering;
 mod processes;
+mod revoked;
 mod streaming;
 mod telegram_failures;
 mod web;

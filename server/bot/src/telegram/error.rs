@@ -41,6 +41,9 @@ pub enum TelegramError {
     /// The topic of the forum was deleted.
     #[error("the topic is gone")]
     ThreadGone,
+    /// Not Telegram's words: the call was not made, see `Address::ours_until`.
+    #[error("somebody else may be sending this")]
+    Stale,
     /// This server does not know the method: it is older than we are. Also what a text that is no token is answered.
     #[error("the Bot API server does not know the method")]
     NoMethod,

@@ -5,6 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use async_trait::async_trait;
 use domain::views::RichText;
 use services::Urgency;
+use tokio::time::Instant;
 
 /// Where something is to be said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,16 @@ pub struct Address {
     pub private: bool,
     /// Of messages and their last edits.
     pub urgency: Urgency,
+    /// Until then it is certain that no other worker sends the same; after it nothing new is sent before that has been proven
+    /// anew. `None`: nobody else could.
+    pub ours_until: Option<Instant>,
+}
+
+impl Address {
+    /// The process may have been stopped for so long that somebody else has taken over.
+    pub fn is_stale(&self) -> bool {
+        self.ours_until.is_some_and(|until| Instant::now() >= until)
+    }
 }
 
 /// Why something did not arrive, by what is to be done about it.
@@ -41,6 +52,9 @@ pub enum OutError {
     /// Nothing was sent; try the job again after this time.
     #[error("not possible now, again in {} s", .0.as_secs())]
     Retry(Duration),
+    /// Nothing was sent, since the address is stale.
+    #[error("somebody else may be sending this")]
+    Stale,
     /// The message may or may not have been sent: look with `find_lost` before sending again.
     #[error("unknown whether it was sent")]
     Undecided,

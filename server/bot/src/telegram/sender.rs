@@ -98,6 +98,10 @@ impl Sender {
     }
 
     async fn send_once(&self, to: &Address, body: &RichText, markup: Option<Value>) -> Result<i64, TelegramError> {
+        // As late as possible: whatever came before this may have taken long.
+        if to.is_stale() {
+            return Err(TelegramError::Stale);
+        }
         self.client
             .send_message(to.chat_id, body, to.reply_to, to.thread_id, markup)
             .await
@@ -138,6 +142,7 @@ impl Sender {
                     return Err(OutError::Undecided);
                 }
                 Err(error) if lighten(&error, &mut to, &mut body) => {}
+                Err(TelegramError::Stale) => return Ok(None),
                 Err(error) => return self.let_go(&to, error).await.map(|()| None),
             }
         }
@@ -179,7 +184,7 @@ impl Sender {
 
     /// Changes a message if that is possible right now; `false` when it was skipped or did not get through.
     pub async fn preview(&self, to: &Address, message_id: i64, body: &RichText) -> Result<bool, OutError> {
-        if !self.pacer.take_preview(to.chat_id, to.private).await {
+        if !self.pacer.take_preview(to.chat_id, to.private).await || to.is_stale() {
             return Ok(false);
         }
         match self.client.edit_message_text(to.chat_id, message_id, body, None).await {
@@ -205,7 +210,8 @@ impl Sender {
             Err(error) => error,
         };
         match error {
-            error if error.is_passing() || blames_entities(&error, body) => {
+            // The next state of the text may have others.
+            error if error.is_passing() || is_about_entities(&error) => {
                 debug!(error = %error, "A draft did not get through");
                 Ok(true)
             }
@@ -333,6 +339,7 @@ impl Failure {
             Self::Telegram(error) => match error {
                 TelegramError::Blocked(_) => OutError::Blocked,
                 TelegramError::ChatNotFound => OutError::NoChat,
+                TelegramError::Stale => OutError::Stale,
                 TelegramError::MigrateTo(chat) => OutError::Moved(chat),
                 TelegramError::MessageToEditNotFound | TelegramError::CantEdit => OutError::NoMessage,
                 TelegramError::RetryAfter(wait) => OutError::Retry(wait),
@@ -357,7 +364,11 @@ fn jittered(pause: Duration) -> Duration {
 
 /// Better without its looks than not at all, should Telegram refuse an entity.
 fn blames_entities(error: &TelegramError, body: &RichText) -> bool {
-    matches!(error, TelegramError::BadRequest(why) if why.to_lowercase().contains("entit")) && !body.entities.is_empty()
+    is_about_entities(error) && !body.entities.is_empty()
+}
+
+fn is_about_entities(error: &TelegramError) -> bool {
+    matches!(error, TelegramError::BadRequest(why) if why.to_lowercase().contains("entit"))
 }
 
 /// Takes away what Telegram does not like about a message; `false` when that is nothing one could do without.
