@@ -197,13 +197,22 @@ pub async fn accept(db: &mut PgConnection, bot: BotId, updates: &[NewUpdate], no
 }
 
 /// Takes up to `limit` jobs that may run now, for `lease_seconds`.
-pub async fn claim(db: &mut PgConnection, worker: &str, limit: i64, lease_seconds: f64) -> Result<Vec<Claimed>> {
+/// Those of the bots in `except` are left.
+pub async fn claim(
+    db: &mut PgConnection,
+    worker: &str,
+    limit: i64,
+    lease_seconds: f64,
+    except: &[BotId],
+) -> Result<Vec<Claimed>> {
     let rows = sqlx::query!(
         r#"WITH claimed AS (
                UPDATE jobs SET state = 'running', lease_token = gen_random_uuid(), worker = $1, attempts = attempts + 1, claimed_at = now(),
                                lease_until = now() + make_interval(secs => $3)
                WHERE id IN (
                    SELECT id FROM jobs WHERE state = 'ready' AND run_at <= now()
+                   AND (cardinality($4::uuid[]) = 0
+                        OR NOT EXISTS (SELECT FROM updates u WHERE u.id = jobs.id AND u.bot_id = ANY($4)))
                    ORDER BY priority, run_at, seq LIMIT $2 FOR UPDATE SKIP LOCKED
                )
                RETURNING id, seq, lease_token, lane, attempts, max_attempts, parts, priority
@@ -212,7 +221,8 @@ pub async fn claim(db: &mut PgConnection, worker: &str, limit: i64, lease_second
            FROM claimed c JOIN updates u ON u.id = c.id ORDER BY c.priority, c.seq"#,
         worker,
         limit,
-        lease_seconds
+        lease_seconds,
+        &except.iter().map(|bot| bot.0).collect::<Vec<_>>()
     )
     .fetch_all(db)
     .await?;
@@ -308,6 +318,18 @@ pub async fn lock_lane(db: &mut PgConnection, lane: Option<&str>) -> Result<()> 
         .await?;
     }
     Ok(())
+}
+
+/// Makes jobs of a worker that stops ready for others at once. They count as tried: something may have been sent.
+pub async fn hand_over(db: &mut PgConnection, tokens: &[Uuid]) -> Result<u64> {
+    let handed = sqlx::query!(
+        "UPDATE jobs SET state = 'ready', lease_token = NULL, lease_until = NULL, run_at = now(), last_error = 'the worker stopped'
+         WHERE state = 'running' AND lease_token = ANY($1)",
+        tokens
+    )
+    .execute(db)
+    .await?;
+    Ok(handed.rows_affected())
 }
 
 /// Prolongs the leases of the jobs in hand; those not returned have been lost.
