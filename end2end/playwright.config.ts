@@ -7,6 +7,11 @@ export default defineConfig({
   // One server and one database for all of them: in order, one at a time.
   workers: 1,
   fullyParallel: false,
+  // The story begins with an empty deck; the others need what it leaves behind.
+  projects: [
+    { name: 'story', testMatch: 'story.spec.ts' },
+    { name: 'pages', testIgnore: 'story.spec.ts', dependencies: ['story'] },
+  ],
   timeout: 60_000,
   expect: { timeout: 10_000 },
   forbidOnly: !!process.env.CI,

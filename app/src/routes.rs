@@ -16,6 +16,7 @@ use crate::{
     pages::{
         audit::AuditPage,
         bots::BotsPage,
+        jobs::JobsPage,
         overview::OverviewPage,
         plans::PlansPage,
         playground::PlaygroundPage,
@@ -94,6 +95,7 @@ pub fn App() -> impl IntoView {
                     <Route path=path!("/plans") view=PlansPage ssr=SsrMode::Async />
                     <Route path=path!("/bots") view=BotsPage ssr=SsrMode::Async />
                     <Route path=path!("/bots/:id/playground") view=PlaygroundPage ssr=SsrMode::Async />
+                    <Route path=path!("/jobs") view=JobsPage ssr=SsrMode::Async />
                     <Route path=path!("/audit") view=AuditPage ssr=SsrMode::Async />
                 </ParentRoute>
             </Routes>
@@ -143,11 +145,12 @@ const fn place(href: &'static str, glyph: Glyph, words: fn(&Texts) -> &'static s
     }
 }
 
-const PLACES: [Place; 5] = [
+const PLACES: [Place; 6] = [
     place("/", Glyph::Overview, |t| t.nav_overview, Permission::ReadOverview),
     place("/users", Glyph::Users, |t| t.nav_users, Permission::ReadUsers),
     place("/plans", Glyph::Limits, |t| t.nav_plans, Permission::ReadLimits),
     place("/bots", Glyph::Bots, |t| t.nav_bots, Permission::ReadBots),
+    place("/jobs", Glyph::Queue, |t| t.nav_jobs, Permission::ReadJobs),
     place("/audit", Glyph::Audit, |t| t.nav_audit, Permission::ReadAudit),
 ];
 

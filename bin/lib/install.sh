@@ -71,6 +71,12 @@ install_base() {
   have_node || die "Node 18 or newer is needed; $(node --version 2>/dev/null || echo none) was found"
 }
 
+# Clocks that differ, for `bin/test chaos`; elsewhere than on Debian that scenario is left out.
+install_chaos() {
+  [ "$(uname)" = Linux ] && ! have brew || return 0
+  ls /usr/lib/*-linux-gnu/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || need "to run replicas with clocks that differ" faketime
+}
+
 # --- The wasm target
 
 has_wasm_target() {

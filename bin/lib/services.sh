@@ -3,6 +3,7 @@
 #
 #   services.sh start [--throwaway] DIR [postgres] [redis]   start (or find running) both or the one; prints DATABASE_URL=… and REDIS_URL=…
 #   services.sh stop DIR                                     stop what runs; a throw-away DIR is removed
+#   services.sh signal DIR postgres|redis SIGNAL             send a signal to one: QUIT is Postgres' immediate stop; for tests
 #   services.sh urls DIR                                     print the URLs of what runs; exit 1 when something does not
 #   services.sh sweep                                        remove throw-away servers whose test run was killed
 #
@@ -188,7 +189,7 @@ command=${1:-}
 throwaway=
 if [ "${1:-}" = --throwaway ]; then throwaway=yes; shift; fi
 case "$command" in
-  start | stop | urls) [ -n "${1:-}" ] || die "services.sh $command: which directory?" ;;
+  start | stop | signal | urls) [ -n "${1:-}" ] || die "services.sh $command: which directory?" ;;
 esac
 case "$command" in
   start)
@@ -208,6 +209,15 @@ case "$command" in
     [ ! -d "$1" ] || lock "$1"
     stop_all "$1"
     ;;
+  signal)
+    locate "$1"
+    case "${2:-}" in
+      postgres) pid=$(pg_pid) || die "no Postgres runs in $1" ;;
+      redis) pid=$(cat "$home/redis.pid" 2>/dev/null) || die "no Redis runs in $1" ;;
+      *) die "services.sh signal: postgres or redis?" ;;
+    esac
+    kill "-${3:?which signal}" "$pid"
+    ;;
   urls)
     what="postgres redis"
     locate "$1"
@@ -225,5 +235,5 @@ case "$command" in
       stop_all "${mark%/*}"
     done
     ;;
-  *) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2 ;;
+  *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

@@ -69,7 +69,9 @@ impl Deck {
             telegram: Arc::new(Directory::new(http.clone(), &settings.telegram_api_url)),
             webhooks: settings.public_url.is_some(),
         });
-        let runtime = Runtime::new(services.clone(), http, &settings.telegram_api_url);
+        let runtime = Runtime::new(services.clone(), http, &settings.telegram_api_url)
+            .with_drafts(settings.drafts)
+            .with_late_after(settings.late_after);
         Ok(Self {
             services,
             runtime,
@@ -159,6 +161,8 @@ impl Deck {
             let settings = jobs::RunnerSettings {
                 worker: replica,
                 concurrency: self.settings.workers,
+                per_bot: self.settings.bot_workers,
+                grace: jobs::GRACE,
             };
             running.spawn(jobs::run(self.runtime.clone(), settings, stop.clone()));
         }

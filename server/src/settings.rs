@@ -104,10 +104,28 @@ pub const KNOWN: &[Known] = &[
     ),
     known("BOTDECK_WORKERS", false, "64", "jobs at once in this process"),
     known(
+        "BOTDECK_BOT_WORKERS",
+        false,
+        "56",
+        "of these, jobs of one bot at once, so that one whose model hangs leaves hands for the others",
+    ),
+    known(
         "BOTDECK_DB_CONNECTIONS",
         false,
         "20",
         "connections to Postgres of this process",
+    ),
+    known(
+        "BOTDECK_LATE_AFTER",
+        false,
+        "",
+        "seconds after which a waiting text gets no answer of its own: the late ones of a chat get one notice; unset: all are answered",
+    ),
+    known(
+        "BOTDECK_DRAFTS",
+        false,
+        "auto",
+        "auto: answers grow as drafts in private chats where Telegram takes them; off: as messages that are edited",
     ),
     known(
         "BOTDECK_TRUST_PROXY",
@@ -268,7 +286,12 @@ pub struct Settings {
     pub first_token: Duration,
     pub answer: Duration,
     pub workers: usize,
+    pub bot_workers: usize,
     pub db_connections: u32,
+    /// Texts older than this get one notice together.
+    pub late_after: Option<Duration>,
+    /// Answers may be shown as drafts.
+    pub drafts: bool,
     pub trust_proxy: bool,
     pub metrics_token: Option<SecretString>,
     pub log: String,
@@ -399,7 +422,21 @@ impl Settings {
         let first_token = Duration::from_secs(reader.number("BOTDECK_FIRST_TOKEN_SECONDS", 1..=600));
         let answer = Duration::from_secs(reader.number("BOTDECK_ANSWER_SECONDS", 1..=3600));
         let workers = usize::try_from(reader.number("BOTDECK_WORKERS", 1..=1024)).unwrap_or(64);
+        let bot_workers = usize::try_from(reader.number("BOTDECK_BOT_WORKERS", 1..=1024)).unwrap_or(56);
         let db_connections = u32::try_from(reader.number("BOTDECK_DB_CONNECTIONS", 2..=500)).unwrap_or(20);
+        let late_after = reader.parse(
+            "BOTDECK_LATE_AFTER",
+            "a whole number of seconds from 1 to 31536000",
+            |text| {
+                let seconds = text.parse().ok().filter(|seconds| (1..=31_536_000).contains(seconds))?;
+                Some(Duration::from_secs(seconds))
+            },
+        );
+        let drafts = reader.parse("BOTDECK_DRAFTS", "auto or off", |text| match text {
+            "auto" => Some(true),
+            "off" => Some(false),
+            _ => None,
+        });
         let trust_proxy = reader.parse("BOTDECK_TRUST_PROXY", "true or false", |text| text.parse().ok());
         let log = reader.parse("BOTDECK_LOG", "a filter such as info,bot=debug", |text| {
             tracing_subscriber::EnvFilter::try_new(text)
@@ -448,7 +485,10 @@ impl Settings {
                 first_token,
                 answer,
                 workers,
+                bot_workers,
                 db_connections,
+                late_after,
+                drafts: drafts.unwrap_or(true),
                 trust_proxy,
                 metrics_token,
                 log,

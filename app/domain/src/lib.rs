@@ -21,4 +21,4 @@ pub use lang::Lang;
 pub use limits::{Limit, LimitKind, Measure, Period};
 pub use money::Money;
 pub use permissions::{Permission, Role};
-pub use values::{BlockReason, BotName, Email, Invalid, Password, PlanName, SearchText, Theme};
+pub use values::{BlockReason, BotName, Email, Invalid, Password, Persona, PlanName, SearchText, Theme};

@@ -43,6 +43,10 @@ permissions! {
     WriteSecrets = "secrets:write",
     /// Talk to a bot in the playground, at the deployment's cost.
     UsePlayground = "playground:use",
+    /// The queue: what runs, what failed and why; no texts.
+    ReadJobs = "jobs:read",
+    /// Put failed jobs back into the queue, or give them up.
+    WriteJobs = "jobs:write",
     ReadAudit = "audit:read",
     ManageStaff = "staff:manage",
 }
@@ -92,6 +96,7 @@ impl Role {
                     | P::ReadConversations
                     | P::ReadLimits
                     | P::ReadBots
+                    | P::ReadJobs
                     | P::UsePlayground
             ),
             Self::Viewer => matches!(permission, P::ReadOverview | P::ReadLimits | P::ReadBots),
@@ -143,5 +148,7 @@ mod tests {
         assert!(!Role::Support.allows(Permission::WriteLimits));
         assert!(!Role::Viewer.allows(Permission::ReadConversations));
         assert!(!Role::Viewer.allows(Permission::ReadUsers));
+        assert!(!Role::Viewer.allows(Permission::ReadJobs));
+        assert!(Role::Support.allows(Permission::ReadJobs) && !Role::Support.allows(Permission::WriteJobs));
     }
 }

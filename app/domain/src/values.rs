@@ -72,6 +72,47 @@ text_value! {
     SearchText(0..=200, "at most 200 characters"),
 }
 
+/// Who a bot is, told to its model before every conversation. Empty stands for the built-in one. Lines end as on Unix.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Persona(String);
+
+impl Persona {
+    /// In characters. It is paid for with every message, so more would be dear.
+    pub const MAX: usize = 4000;
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Persona {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let text = text.replace("\r\n", "\n");
+        let text = text.trim();
+        let strange = |c: char| c.is_control() && c != '\n' && c != '\t';
+        if text.chars().count() <= Self::MAX && !text.chars().any(strange) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Invalid("a text of at most 4000 characters"))
+        }
+    }
+}
+
+impl TryFrom<String> for Persona {
+    type Error = Invalid;
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        text.parse()
+    }
+}
+
+impl From<Persona> for String {
+    fn from(persona: Persona) -> Self {
+        persona.0
+    }
+}
+
 /// An address that staff sign in with; kept in lower case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -209,6 +250,15 @@ mod tests {
                 prop_assert!((1..=500).contains(&reason.as_str().chars().count()));
                 prop_assert_eq!(reason.as_str().trim(), reason.as_str());
                 prop_assert_eq!(reason.as_str().parse::<BlockReason>().unwrap(), reason);
+            }
+        }
+
+        #[test]
+        fn a_parsed_persona_is_bounded_and_parses_to_itself(text in "(?s).{0,300}|[a\\n\\r\\t]{3990,4010}") {
+            if let Ok(persona) = text.parse::<Persona>() {
+                prop_assert!(persona.as_str().chars().count() <= Persona::MAX);
+                prop_assert!(!persona.as_str().contains('\r'));
+                prop_assert_eq!(persona.as_str().parse::<Persona>().unwrap(), persona);
             }
         }
 

@@ -1,5 +1,8 @@
 //! What pages show: plain data that travels from a server function to a component. No behaviour, no secrets.
 
+pub mod bots;
+pub mod jobs;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -236,7 +239,7 @@ pub struct PlanView {
     pub limits: Vec<(LimitKind, Option<i64>)>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BotTransport {
     Telegram,

@@ -33,6 +33,7 @@ pub fn Chart(
     value_name: &'static str,
     fault_name: &'static str,
     points: Vec<ChartPoint>,
+    #[prop(default = LABEL_EVERY)] label_every: usize,
 ) -> impl IntoView {
     let t = use_texts();
     let top = ceiling(points.iter().map(|point| point.value + point.faults).max().unwrap_or(0));
@@ -81,7 +82,7 @@ pub fn Chart(
         .collect_view();
     let below = points
         .iter()
-        .step_by(LABEL_EVERY)
+        .step_by(label_every)
         .map(|point| view! { <span>{point.label.clone()}</span> })
         .collect_view();
     let label = format!("{title}. {summary}");

@@ -19,4 +19,4 @@ pub use inputs::{Button, Choice, Field, Look, PasswordField, QueryForm, SecretFi
 pub use layout::{Card, PageHead, Pager};
 pub use rich_text::Rich;
 pub use show::{Badge, Bar, BarLevel, Copy, Stat, level};
-pub use time::{Time, TimeStyle};
+pub use time::{Ago, Time, TimeStyle};

@@ -3,6 +3,8 @@
 use chrono::{DateTime, Datelike, Timelike, Utc};
 use leptos::prelude::*;
 
+use crate::i18n::{duration, fill, use_texts};
+
 /// How much of a time is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TimeStyle {
@@ -26,6 +28,19 @@ pub fn Time(at: DateTime<Utc>, #[prop(optional)] style: TimeStyle) -> impl IntoV
     view! {
         <time datetime=exact.clone() title=exact>
             {move || local.get().unwrap_or_else(|| on_server.clone())}
+        </time>
+    }
+}
+
+/// How long ago something was, as the server reckoned; the exact time on hover.
+#[component]
+pub fn Ago(at: DateTime<Utc>, now: DateTime<Utc>) -> impl IntoView {
+    let t = use_texts();
+    let exact = exact(at);
+    let words = fill(t.ago, &[&duration(t, (now - at).num_milliseconds().max(0))]);
+    view! {
+        <time datetime=exact.clone() title=exact>
+            {words}
         </time>
     }
 }

@@ -6,7 +6,10 @@
 
 mod table;
 
-use domain::{ErrorCode, Lang, LimitKind, Measure, Money, Role, views::UserStatus};
+use domain::{
+    ErrorCode, Lang, LimitKind, Measure, Money, Role,
+    views::{UserStatus, jobs::JobList},
+};
 use leptos::prelude::*;
 
 pub use table::Texts;
@@ -148,6 +151,74 @@ impl Texts {
         plural(self.lang, n, forms)
     }
 
+    pub fn jobs(&self, n: i64) -> &'static str {
+        let forms = match self.lang {
+            Lang::En => ["job", "jobs", "jobs"],
+            Lang::Ru => ["задача", "задачи", "задач"],
+        };
+        plural(self.lang, n, forms)
+    }
+
+    pub fn job_list(&self, list: JobList) -> &'static str {
+        match list {
+            JobList::Dead => self.pick("Dead letters", "Не удались"),
+            JobList::Retrying => self.pick("Retrying", "Повторяются"),
+            JobList::Running => self.pick("Running", "Выполняются"),
+            JobList::Waiting => self.pick("Waiting", "Ждут"),
+            JobList::Discarded => self.pick("Discarded", "Отклонены"),
+        }
+    }
+
+    /// Title and hint of a list with nothing in it.
+    pub fn jobs_none(&self, list: JobList) -> (&'static str, &'static str) {
+        match list {
+            JobList::Dead => (
+                self.pick("No dead letters", "Всё обработано"),
+                self.pick(
+                    "A job that fails for good is kept here until somebody decides.",
+                    "Задача, которая не удалась окончательно, ждёт здесь решения.",
+                ),
+            ),
+            JobList::Retrying => (
+                self.pick("Nothing is being retried", "Повторов нет"),
+                self.pick(
+                    "A job that fails is tried again by itself, with growing pauses.",
+                    "Неудавшаяся задача повторяется сама, со всё большими паузами.",
+                ),
+            ),
+            JobList::Running => (
+                self.pick("Nothing is running", "Ничего не выполняется"),
+                self.pick("Workers are free.", "Исполнители свободны."),
+            ),
+            JobList::Waiting => (
+                self.pick("Nothing waits", "Ничего не ждёт"),
+                self.pick(
+                    "Every message has been taken up.",
+                    "Каждое сообщение уже взято в работу.",
+                ),
+            ),
+            JobList::Discarded => (
+                self.pick("Nothing was discarded", "Ничего не отклонено"),
+                self.pick(
+                    "Discarded jobs stay here for 30 days.",
+                    "Отклонённые задачи видны здесь 30 дней.",
+                ),
+            ),
+        }
+    }
+
+    /// What a job works on; `None` for a kind of update that this version does not know.
+    pub fn job_kind(&self, kind: &str) -> Option<&'static str> {
+        Some(match kind {
+            "message" => self.pick("Message", "Сообщение"),
+            "edited_message" => self.pick("Edited message", "Правка сообщения"),
+            "callback_query" => self.pick("Button", "Кнопка"),
+            "my_chat_member" => self.pick("Membership", "Членство в чате"),
+            "stopped_message_generation" => self.pick("Stop button", "Кнопка «стоп»"),
+            _ => return None,
+        })
+    }
+
     /// The other language, and the words on the switch to it, in that language.
     pub fn other_language(&self) -> (Lang, &'static str) {
         match self.lang {
@@ -284,6 +355,12 @@ impl Texts {
                 "this e-mail address has an account already" => "у этого адреса почты уже есть учётная запись",
                 "there is a plan of this name already" => "тариф с таким названием уже есть",
                 "the user has this plan already" => "у человека уже этот тариф",
+                "at least one job" => "хотя бы одна задача",
+                "at most 200 jobs at once" => "не больше 200 задач за раз",
+                "a model of the list" => "модель из списка",
+                "a text of at most 4000 characters" => "текст до 4000 знаков",
+                "a bot of Telegram" => "бот из Telegram",
+                "this token is of another bot" => "это токен другого бота",
                 "the bot is stopped; start it first" => "бот остановлен; сначала запустите его",
                 "the bot is running already" => "бот уже запущен",
                 "the bot is stopped already" => "бот уже остановлен",
@@ -315,6 +392,11 @@ impl Texts {
             "plan.limits" => self.pick("Changed limits", "Изменил лимиты"),
             "bot.replace_token" => self.pick("Replaced a bot's token", "Заменил токен бота"),
             "bot.add" => self.pick("Added a bot", "Добавил бота"),
+            "bot.edit" => self.pick("Changed a bot's persona or model", "Изменил характер или модель бота"),
+            "bot.mode" => self.pick("Changed how a bot's messages come in", "Сменил способ приёма у бота"),
+            "bot.restart" => self.pick("Had a bot try again", "Велел боту попробовать снова"),
+            "job.retry" => self.pick("Put a job back", "Вернул задачу в очередь"),
+            "job.discard" => self.pick("Discarded a job", "Отклонил задачу"),
             "bot.start" => self.pick("Started a bot", "Запустил бота"),
             "bot.stop" => self.pick("Stopped a bot", "Остановил бота"),
             "staff.sign_in" => self.pick("Signed in", "Вошёл"),
@@ -333,6 +415,7 @@ impl Texts {
             "conversation" => self.pick("conversation", "переписка"),
             "plan" => self.pick("plan", "тариф"),
             "bot" => self.pick("bot", "бот"),
+            "job" => self.pick("job", "задача"),
             "staff" => self.pick("staff", "сотрудник"),
             _ => return None,
         })

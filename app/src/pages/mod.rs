@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod bots;
+pub mod jobs;
 pub mod overview;
 pub mod plans;
 pub mod playground;
@@ -29,6 +30,7 @@ pub fn server_functions() -> Vec<Function> {
         transcript::api::FUNCTIONS,
         plans::api::FUNCTIONS,
         bots::api::FUNCTIONS,
+        jobs::api::FUNCTIONS,
         playground::api::FUNCTIONS,
         audit::api::FUNCTIONS,
     ]
@@ -107,6 +109,7 @@ mod tests {
         include_str!("transcript/api.rs"),
         include_str!("plans/api.rs"),
         include_str!("bots/api.rs"),
+        include_str!("jobs/api.rs"),
         include_str!("playground/api.rs"),
         include_str!("audit/api.rs"),
     ];

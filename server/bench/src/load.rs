@@ -39,7 +39,8 @@ impl Seats {
     }
 }
 
-/// The people of one run.
+/// The people of one run. Clones are the same ones.
+#[derive(Clone)]
 pub struct People {
     telegram: FakeTelegram,
     token: &'static str,
@@ -78,52 +79,102 @@ impl People {
         }
     }
 
-    /// So many messages from all of them together. Each answer must be the one that belongs to its question.
-    pub async fn write(&self, messages: usize) -> anyhow::Result<Felt> {
+    /// So many messages of the first `users` of them, each of whom waits for the answer. Each answer must be the one that
+    /// belongs to its question.
+    pub async fn write(&self, messages: usize, users: usize) -> anyhow::Result<Felt> {
         let end = self.next.load(Ordering::Relaxed) + messages;
         let started = Instant::now();
         let mut people = JoinSet::new();
-        for number in 0..self.users {
-            let (telegram, token, seats) = (self.telegram.clone(), self.token, self.seats.clone());
-            let next = Arc::clone(&self.next);
+        for number in 0..users.min(self.users) {
+            let (this, next) = (self.clone(), Arc::clone(&self.next));
             people.spawn(async move {
-                let id = FIRST_USER + i64::try_from(number)?;
-                let user = User::new(id, &format!("User {number}")).language("en");
                 let mut latencies = Vec::new();
                 loop {
                     let place = next.fetch_add(1, Ordering::Relaxed);
                     if place >= end {
                         return Ok(latencies);
                     }
-                    let question = question(number, place);
-                    let (arrives, arrival) = oneshot::channel();
-                    seats.with(id, |seat| {
-                        seat.waits_for = Some((format!("Echo: {question}"), arrives));
-                        seat.heard.clear();
-                    });
-                    let asked = Instant::now();
-                    telegram.send_text(token, &user, &question);
-                    match tokio::time::timeout(PATIENCE, arrival).await {
-                        Ok(Ok(at)) => latencies.push(at.duration_since(asked)),
-                        _ => {
-                            let heard = seats.with(id, |seat| seat.heard.clone());
-                            bail!("no answer to {question:?} within {PATIENCE:?}; the bot said {heard:?}");
-                        }
-                    }
+                    latencies.push(this.ask(number, place).await?);
                 }
             });
         }
-        let mut latencies = Vec::with_capacity(messages);
+        let felt = Felt::of(people, started).await;
+        // Each of them went one too far.
+        self.next.store(end, Ordering::Relaxed);
+        felt
+    }
+
+    /// So many messages a second, whether or not those before are answered, of all in turn.
+    pub async fn arrive(&self, rate: usize, during: Duration) -> anyhow::Result<Felt> {
+        let messages = rate * usize::try_from(during.as_secs())?;
+        let first = self.next.fetch_add(messages, Ordering::Relaxed);
+        let started = Instant::now();
+        let mut people = JoinSet::new();
+        for number in 0..messages {
+            let at = started + during.mul_f64(number_of(number) / number_of(messages));
+            tokio::time::sleep_until(at.into()).await;
+            let (this, user) = (self.clone(), number % self.users);
+            people.spawn(async move { Ok(vec![this.ask(user, first + number).await?]) });
+        }
+        Felt::of(people, started).await
+    }
+
+    /// One message of each, so many at a time.
+    pub async fn once_each(&self, at_once: usize) -> anyhow::Result<Felt> {
+        let first = self.next.fetch_add(self.users, Ordering::Relaxed);
+        let started = Instant::now();
+        let turn = Arc::new(AtomicUsize::new(0));
+        let mut people = JoinSet::new();
+        for _ in 0..at_once.min(self.users) {
+            let (this, turn) = (self.clone(), Arc::clone(&turn));
+            people.spawn(async move {
+                let mut latencies = Vec::new();
+                loop {
+                    let user = turn.fetch_add(1, Ordering::Relaxed);
+                    if user >= this.users {
+                        return Ok(latencies);
+                    }
+                    latencies.push(this.ask(user, first + user).await?);
+                }
+            });
+        }
+        Felt::of(people, started).await
+    }
+
+    /// One question of one person, and how long the answer takes.
+    async fn ask(&self, number: usize, place: usize) -> anyhow::Result<Duration> {
+        let id = FIRST_USER + i64::try_from(number)?;
+        let user = User::new(id, &format!("User {number}")).language("en");
+        let question = question(number, place);
+        let (arrives, arrival) = oneshot::channel();
+        self.seats.with(id, |seat| {
+            seat.waits_for = Some((format!("Echo: {question}"), arrives));
+            seat.heard.clear();
+        });
+        let asked = Instant::now();
+        self.telegram.send_text(self.token, &user, &question);
+        match tokio::time::timeout(PATIENCE, arrival).await {
+            Ok(Ok(at)) => Ok(at.duration_since(asked)),
+            _ => {
+                let heard = self.seats.with(id, |seat| seat.heard.clone());
+                bail!("no answer to {question:?} within {PATIENCE:?}; the bot said {heard:?}");
+            }
+        }
+    }
+}
+
+impl Felt {
+    /// Gathers what each has felt.
+    async fn of(mut people: JoinSet<anyhow::Result<Vec<Duration>>>, started: Instant) -> anyhow::Result<Self> {
+        let mut latencies = Vec::new();
         while let Some(person) = people.join_next().await {
             latencies.extend(person??);
         }
         let elapsed = started.elapsed();
         latencies.sort_unstable();
-        Ok(Felt { elapsed, latencies })
+        Ok(Self { elapsed, latencies })
     }
-}
 
-impl Felt {
     pub fn percentile(&self, percent: usize) -> Duration {
         let at = self.latencies.len() * percent / 100;
         self.latencies
@@ -131,6 +182,10 @@ impl Felt {
             .copied()
             .unwrap_or_default()
     }
+}
+
+fn number_of(count: usize) -> f64 {
+    crate::run::number(count as u64)
 }
 
 /// About what people write in a chat, and never the same twice. The fake provider streams it back a word at a time.
@@ -165,10 +220,15 @@ mod tests {
         };
         tokio::spawn(bare::answer_for_ever(settings));
         let people = People::new(&telegram, "1:TEST", 5);
-        assert_eq!(people.write(10).await.unwrap().latencies.len(), 10);
-        let felt = people.write(30).await.unwrap();
+        assert_eq!(people.write(10, 5).await.unwrap().latencies.len(), 10);
+        let felt = people.write(30, 5).await.unwrap();
         assert_eq!(felt.latencies.len(), 30);
         assert!(felt.percentile(50) <= felt.percentile(99) && felt.percentile(99) <= felt.elapsed);
-        assert_eq!((telegram.counters().sent, provider.totals().finished), (40, 40));
+        let steady = people.arrive(10, Duration::from_secs(1)).await.unwrap();
+        assert_eq!(steady.latencies.len(), 10);
+        // The last of them arrives when nine tenths of the second are over.
+        assert!(steady.elapsed >= Duration::from_millis(900));
+        assert_eq!(people.once_each(2).await.unwrap().latencies.len(), 5);
+        assert_eq!((telegram.counters().sent, provider.totals().finished), (55, 55));
     }
 }

@@ -87,6 +87,53 @@ pub struct Database<'a> {
 }
 
 impl Database<'_> {
+    /// So many messages of other people, half of them answers, over the last 30 days, with their updates and ledger. A hundred
+    /// to a person, as many as a busy month brings.
+    pub async fn fill(&mut self, messages: usize) -> anyhow::Result<()> {
+        if messages == 0 {
+            return Ok(());
+        }
+        let people = (messages / 100).max(1);
+        self.db
+            .execute("SELECT ensure_message_partitions((now() - interval '31 days')::date)")
+            .await?;
+        let statements = [
+            "CREATE TEMP TABLE old AS SELECT n, gen_random_uuid() AS user_id, gen_random_uuid() AS chat_id,
+                 gen_random_uuid() AS conversation_id, (SELECT id FROM bots WHERE transport = 'telegram') AS bot_id
+             FROM generate_series(1, $1::bigint) AS n",
+            "INSERT INTO users (id, transport, external_id, name, plan_id, created_at, last_seen_at)
+             SELECT user_id, 'telegram', 500000000 + n, 'Old ' || n, (SELECT id FROM plans WHERE is_default),
+                 now() - interval '30 days', now() - interval '1 hour' FROM old WHERE n <= $1",
+            "INSERT INTO chats (id, bot_id, external_id, kind, title, created_at)
+             SELECT chat_id, bot_id, 500000000 + n, 'private', 'Old ' || n, now() - interval '30 days' FROM old WHERE n <= $1",
+            "INSERT INTO conversations (id, chat_id, user_id, started_at, last_at)
+             SELECT conversation_id, chat_id, user_id, now() - interval '30 days', now() - interval '1 hour' FROM old WHERE n <= $1",
+            "CREATE TEMP TABLE said AS SELECT o.*, k, gen_random_uuid() AS job_id,
+                 now() - interval '30 days' + (k + random()) * interval '14 hours' AS at
+             FROM old o, generate_series(0, 49) AS k WHERE n <= $1",
+            "INSERT INTO updates (id, bot_id, update_id, kind, message_id, payload, received_at)
+             SELECT job_id, bot_id, n * 50 + k, 'message', n * 100 + k * 2 + 1, jsonb_build_object('update_id', n * 50 + k, 'message',
+                 jsonb_build_object('message_id', n * 100 + k * 2 + 1, 'text', repeat('what people write ', 8))), at
+             FROM said WHERE n <= $1",
+            "INSERT INTO messages (id, created_at, conversation_id, author, text, tokens, in_context, job_id)
+             SELECT gen_random_uuid(), at + part * interval '3 seconds', conversation_id,
+                 CASE part WHEN 0 THEN 'user' ELSE 'bot' END, repeat('what people write ', 8), 30, true, job_id
+             FROM said, generate_series(0, 1) AS part WHERE n <= $1",
+            "INSERT INTO usage (job_id, at, user_id, bot_id, conversation_id, provider, model, prompt_tokens, completion_tokens,
+                 cached_tokens, reported, cost, attempts, finish, total_ms, felt_ms)
+             SELECT job_id, at, user_id, bot_id, conversation_id, 'openai', 'fake-model', 300, 30, 0, true, 100000, 1, 'stop', 900, 1000
+             FROM said WHERE n <= $1",
+        ];
+        for statement in statements {
+            // A CREATE TABLE AS takes no parameters.
+            let statement = statement.replace("$1", &people.to_string());
+            self.db.execute(sqlx::AssertSqlSafe(statement)).await?;
+        }
+        self.db.execute("DROP TABLE old, said").await?;
+        self.db.execute("VACUUM ANALYZE").await?;
+        Ok(())
+    }
+
     /// Everything done so far, by whoever.
     pub async fn work(&mut self) -> anyhow::Result<Work> {
         let row = self

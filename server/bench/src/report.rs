@@ -36,64 +36,41 @@ impl Report {
     }
 }
 
-/// A row of the table: what it is called, and how it is read off.
-type Line = (&'static str, fn(&Measured) -> String);
+/// A column of the table: what stands above it, and how it is read off.
+type Column = (&'static str, fn(&Measured) -> Option<String>);
 
-const LINES: [Line; 12] = [
-    ("answers a second", |run| format!("{:.0}", run.answers_per_second)),
-    ("time to answer, half within", |run| {
-        format!("{:.1} ms", run.latency_p50_ms)
+const COLUMNS: [Column; 13] = [
+    ("answers/s", |run| Some(format!("{:.0}", run.answers_per_second))),
+    ("p50 ms", |run| Some(format!("{:.1}", run.latency_p50_ms))),
+    ("p99 ms", |run| Some(format!("{:.1}", run.latency_p99_ms))),
+    ("added p50", |run| run.added_p50_ms.map(|ms| format!("{ms:.1}"))),
+    ("added p99", |run| run.added_p99_ms.map(|ms| format!("{ms:.1}"))),
+    ("CPU ms", |run| run.cpu_ms.map(|ms| format!("{ms:.2}"))),
+    ("MiB", |run| {
+        run.peak_memory_bytes.map(|bytes| format!("{:.0}", mib(bytes)))
     }),
-    ("                99 % within", |run| {
-        format!("{:.1} ms", run.latency_p99_ms)
+    ("calls", |run| Some(format!("{:.2}", run.telegram_calls))),
+    ("polls", |run| Some(format!("{:.2}", run.polls))),
+    ("statements", |run| {
+        Some(format!("{:.1}", run.postgres.as_ref()?.statements?))
     }),
-    ("CPU a message", |run| {
-        or_dash(run.cpu_ms.map(|ms| format!("{ms:.2} ms")))
+    ("writes", |run| {
+        Some(format!("{:.2}", run.postgres.as_ref()?.write_transactions))
     }),
-    ("peak memory", |run| {
-        or_dash(run.peak_memory_bytes.map(|bytes| format!("{:.1} MiB", mib(bytes))))
+    ("DB CPU ms", |run| {
+        Some(format!("{:.2}", run.postgres.as_ref()?.cpu_seconds? * 1000.0))
     }),
-    ("Telegram calls an answer", |run| format!("{:.2}", run.telegram_calls)),
-    ("polls an answer", |run| format!("{:.2}", run.polls)),
-    ("Postgres: statements a message", |run| {
-        or_dash(
-            run.postgres
-                .as_ref()
-                .and_then(|work| Some(format!("{:.1}", work.statements?))),
-        )
-    }),
-    ("          writing transactions", |run| {
-        or_dash(
-            run.postgres
-                .as_ref()
-                .map(|work| format!("{:.2}", work.write_transactions)),
-        )
-    }),
-    ("          log written", |run| {
-        or_dash(
-            run.postgres
-                .as_ref()
-                .map(|work| format!("{:.1} KiB", work.wal_bytes / 1024.0)),
-        )
-    }),
-    ("          CPU of all its processes", |run| {
-        or_dash(
-            run.postgres
-                .as_ref()
-                .and_then(|work| Some(format!("{:.2} ms", work.cpu_seconds? * 1000.0))),
-        )
-    }),
-    ("other work on the machine meanwhile", |run| {
-        or_dash(run.other_work_cores.map(|cores| format!("{:.2} cores", cores.max(0.0))))
+    ("others", |run| {
+        run.other_work_cores.map(|cores| format!("{:.2}", cores.max(0.0)))
     }),
 ];
 
 fn bot_table(bot: &Runs, statements: bool) -> String {
     let mut text = format!(
-        "Messages answered: {} by {} users who each wait for the answer, fake Telegram and provider without delay,\n\
-         all of it on {} cores; Postgres {} {}; {}{}\n\n",
-        bot.messages,
-        bot.users,
+        "Fake Telegram and provider without delay, all of it on {} cores; Postgres {} {}; {}{}\n\
+         A message: CPU of the contestant, Telegram calls and polls, statements sent to Postgres, transactions that write, CPU of\n\
+         Postgres. Added: beyond the bare loop under the same load. MiB: the most it ever had. Others: cores that worked on\n\
+         something else meanwhile; figures are worth most when it is 0.\n\n",
         bot.cores,
         bot.postgres,
         if bot.postgres_durable {
@@ -108,29 +85,34 @@ fn bot_table(bot: &Runs, statements: bool) -> String {
             ""
         },
     );
-    let _ = write!(text, "{:36}", "");
-    for run in &bot.runs {
-        let _ = write!(text, "{:>20}", run.name);
+    let _ = write!(text, "{:36}{:18}{:>9}", "load", "contestant", "messages");
+    for (name, _) in COLUMNS {
+        let _ = write!(text, "{name:>11}");
     }
-    for (name, value) in LINES {
-        let _ = write!(text, "\n{name:36}");
-        for run in &bot.runs {
-            let _ = write!(text, "{:>20}", value(run));
+    for run in &bot.runs {
+        let old = if run.old > 0 {
+            format!(", {} old", run.old)
+        } else {
+            String::new()
+        };
+        let _ = write!(
+            text,
+            "\n{:36}{:18}{:>9}",
+            format!("{}{old}", run.load),
+            run.name,
+            run.messages
+        );
+        for (_, value) in COLUMNS {
+            let _ = write!(text, "{:>11}", or_dash(value(run)));
         }
     }
-    text.push_str("\n\n");
-    let of = |run: &Measured| {
-        let cpu = run.cpu_ms.map(|ms| format!(" ({ms:.1} ms CPU a message)"));
-        format!(
-            "{} {:.0}/s{}",
-            run.name,
-            run.answers_per_second,
-            cpu.unwrap_or_default()
-        )
-    };
-    let _ = writeln!(text, "{}", bot.runs.iter().map(of).collect::<Vec<_>>().join(", "));
+    text.push('\n');
     for run in bot.runs.iter().filter(|run| statements && !run.statements.is_empty()) {
-        let _ = writeln!(text, "\n{}: calls and ms of Postgres, a message", run.name);
+        let _ = writeln!(
+            text,
+            "\n{}, {}: calls and ms of Postgres, a message",
+            run.name, run.load
+        );
         for statement in &run.statements {
             let short: String = statement.text.chars().take(110).collect();
             let _ = writeln!(text, "{:8.2} {:8.3}  {short}", statement.calls, statement.milliseconds);

@@ -1,4 +1,6 @@
-//! One contestant after the other under the same load.
+//! One contestant after the other under the same loads.
+
+use std::time::Duration;
 
 use anyhow::bail;
 use serde::Serialize;
@@ -10,27 +12,134 @@ use tokio::process::Command;
 
 use crate::{
     deck::{Deck, Transport},
-    load::People,
+    load::{Felt, People},
     postgres::{Server, Statement, Work},
     process::{self, Running},
 };
 
 const TOKEN: &str = "123456:BENCH";
+/// With many chats, so many people write at the same moment.
+const AT_ONCE: usize = 200;
 
 #[derive(Clone, clap::Args)]
 pub struct Size {
-    /// Messages that are measured in each run
+    /// Messages that are measured in each run with people who wait; of one person a tenth
     #[arg(long, global = true, default_value_t = 3000)]
     messages: usize,
-    /// People who write at the same time
-    #[arg(long, global = true, default_value_t = 50)]
-    users: usize,
+    /// People who write at the same time, a run each
+    #[arg(long, global = true, value_delimiter = ',', default_value = "1,50,1000")]
+    users: Vec<usize>,
+    /// Updates a second that arrive whether or not those before are answered, a run each
+    #[arg(long, global = true, value_delimiter = ',', default_value = "5,50")]
+    rates: Vec<usize>,
+    /// How long a run at such a rate lasts
+    #[arg(long, global = true, default_value_t = 30)]
+    seconds: u64,
+    /// Chats that each write once while memory is measured; 0: not measured
+    #[arg(long, global = true, default_value_t = 10_000)]
+    chats: usize,
+    /// Messages of others that lie in the database in the last runs; 0: no such runs
+    #[arg(long, global = true, default_value_t = 1_000_000)]
+    old: usize,
+    /// A minute or two instead of ten: everything a tenth or less
+    #[arg(long, global = true)]
+    quick: bool,
 }
 
 impl Size {
+    /// With `--quick` taken into account.
+    fn resolved(&self) -> Self {
+        if !self.quick {
+            return self.clone();
+        }
+        Self {
+            messages: self.messages.min(300),
+            users: self.users.iter().copied().filter(|users| *users <= 50).collect(),
+            rates: self.rates.clone(),
+            seconds: self.seconds.min(5),
+            chats: self.chats.min(500),
+            old: self.old.min(20_000),
+            quick: true,
+        }
+    }
+}
+
+/// Who answers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Contestant {
+    Deck(Transport),
+    Bare,
+}
+
+impl Contestant {
+    fn name(self) -> String {
+        match self {
+            Self::Deck(transport) => format!("Botdeck, {}", transport.name()),
+            Self::Bare => "bare loop".to_owned(),
+        }
+    }
+}
+
+/// What is asked of them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Load {
+    /// Each of them waits for the answer before writing again.
+    Waiting { users: usize, messages: usize },
+    /// Updates a second, for so many seconds.
+    Steady { rate: usize, seconds: u64 },
+    /// So many people, each of whom writes once.
+    Chats { chats: usize },
+}
+
+impl Load {
+    fn name(self) -> String {
+        match self {
+            Self::Waiting { users: 1, .. } => "1 user".to_owned(),
+            Self::Waiting { users, .. } => format!("{users} users"),
+            Self::Steady { rate, .. } => format!("{rate} updates a second"),
+            Self::Chats { chats } => format!("{chats} chats"),
+        }
+    }
+
+    fn messages(self) -> usize {
+        match self {
+            Self::Waiting { messages, .. } => messages,
+            Self::Steady { rate, seconds } => rate * usize::try_from(seconds).unwrap_or(usize::MAX),
+            Self::Chats { chats } => chats,
+        }
+    }
+
+    fn users(self) -> usize {
+        match self {
+            Self::Waiting { users, .. } => users,
+            // Nobody writes again before four seconds have passed.
+            Self::Steady { rate, .. } => rate * 4,
+            Self::Chats { chats } => chats,
+        }
+    }
+
     /// Connections, plans of statements, memory: 5 % of the load before anything is counted, and a message of each at least.
-    fn warm_up(&self) -> usize {
-        (self.messages / 20).max(self.users)
+    fn warm_up(self) -> usize {
+        match self {
+            Self::Waiting { users, messages } => (messages / 20).max(users),
+            Self::Steady { .. } => self.users(),
+            Self::Chats { .. } => AT_ONCE,
+        }
+    }
+
+    async fn warm(self, people: &People) -> anyhow::Result<()> {
+        people
+            .write(self.warm_up(), self.users().min(AT_ONCE.max(self.warm_up())))
+            .await?;
+        Ok(())
+    }
+
+    async fn put(self, people: &People) -> anyhow::Result<Felt> {
+        match self {
+            Self::Waiting { users, messages } => people.write(messages, users).await,
+            Self::Steady { rate, seconds } => people.arrive(rate, Duration::from_secs(seconds)).await,
+            Self::Chats { .. } => people.once_each(AT_ONCE).await,
+        }
     }
 }
 
@@ -46,8 +155,6 @@ pub struct Endpoints {
 /// All runs, and under what they were made.
 #[derive(Serialize)]
 pub struct Runs {
-    pub messages: usize,
-    pub users: usize,
     pub cores: usize,
     pub program: String,
     /// Both from the same compiler, or the comparison is none.
@@ -61,9 +168,16 @@ pub struct Runs {
 #[derive(Serialize)]
 pub struct Measured {
     pub name: String,
+    pub load: String,
+    pub messages: usize,
+    /// Messages of others in the database.
+    pub old: usize,
     pub answers_per_second: f64,
     pub latency_p50_ms: f64,
     pub latency_p99_ms: f64,
+    /// More than the bare loop under the same load.
+    pub added_p50_ms: Option<f64>,
+    pub added_p99_ms: Option<f64>,
     /// User and system time of its process, a message.
     pub cpu_ms: Option<f64>,
     pub peak_memory_bytes: Option<u64>,
@@ -77,18 +191,72 @@ pub struct Measured {
     pub other_work_cores: Option<f64>,
 }
 
-pub async fn all(size: &Size) -> anyhow::Result<Runs> {
-    let server = Server::find().await?;
-    let mut runs = Vec::new();
-    for transport in [Transport::Polling, Transport::Webhook] {
-        eprintln!("Botdeck, {}…", transport.name());
-        runs.push(botdeck(size, &server, transport).await?);
+/// What is run, in order: the bare loop first where others are compared with it.
+fn cases(size: &Size) -> Vec<(Contestant, Load, usize)> {
+    let waiting = |users: usize| Load::Waiting {
+        users,
+        messages: if users == 1 {
+            (size.messages / 10).max(1)
+        } else {
+            size.messages.max(users)
+        },
+    };
+    let steady = |rate: usize| Load::Steady {
+        rate,
+        seconds: size.seconds,
+    };
+    let mut loads: Vec<Load> = size.users.iter().copied().map(waiting).collect();
+    loads.extend(size.rates.iter().copied().map(steady));
+    let decks = [Transport::Polling, Transport::Webhook].map(Contestant::Deck);
+    let mut cases = Vec::new();
+    for load in loads {
+        cases.extend([Contestant::Bare, decks[0], decks[1]].map(|contestant| (contestant, load, 0)));
     }
-    eprintln!("the bare loop…");
-    runs.push(bare(size).await?);
+    if size.chats > 0 {
+        let load = Load::Chats { chats: size.chats };
+        cases.push((decks[0], load, 0));
+    }
+    if size.old > 0 {
+        // The loads that a deployment of that age is likely to have.
+        let load = [
+            size.users.iter().copied().find(|users| *users > 1).map(waiting),
+            size.rates.last().copied().map(steady),
+        ];
+        cases.extend(load.into_iter().flatten().map(|load| (decks[0], load, size.old)));
+    }
+    cases
+}
+
+pub async fn all(size: &Size) -> anyhow::Result<Runs> {
+    let size = size.resolved();
+    let server = Server::find().await?;
+    let mut runs: Vec<Measured> = Vec::new();
+    for (contestant, load, old) in cases(&size) {
+        eprintln!(
+            "{}, {}{}…",
+            contestant.name(),
+            load.name(),
+            if old > 0 {
+                format!(", {old} old messages")
+            } else {
+                String::new()
+            }
+        );
+        let mut measured = match contestant {
+            Contestant::Deck(transport) => botdeck(&server, transport, load, old).await?,
+            Contestant::Bare => bare(load).await?,
+        };
+        if let Some(bare) = runs
+            .iter()
+            .find(|run| run.name == Contestant::Bare.name() && run.load == measured.load)
+            && contestant != Contestant::Bare
+        {
+            measured.added_p50_ms = Some(measured.latency_p50_ms - bare.latency_p50_ms);
+            measured.added_p99_ms = Some(measured.latency_p99_ms - bare.latency_p99_ms);
+        }
+        runs.push(measured);
+    }
     Ok(Runs {
-        messages: size.messages,
-        users: size.users,
         cores: std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
         program: std::env::var("BOTDECK_PROGRAM").unwrap_or_default(),
         bench_is_debug: cfg!(debug_assertions),
@@ -136,11 +304,12 @@ impl Outside {
     }
 }
 
-async fn botdeck(size: &Size, server: &Server, transport: Transport) -> anyhow::Result<Measured> {
+async fn botdeck(server: &Server, transport: Transport, load: Load, old: usize) -> anyhow::Result<Measured> {
     let (outside, endpoints) = Outside::start().await?;
     let mut database = server.fresh().await?;
     let deck = Deck::new(&database.url, &endpoints)?;
     deck.prepare(transport).await?;
+    database.fill(old).await?;
     let mut running = deck.serve().await?;
     let telegram = outside.telegram.clone();
     running
@@ -149,19 +318,14 @@ async fn botdeck(size: &Size, server: &Server, transport: Transport) -> anyhow::
             Transport::Webhook => telegram.webhook_url(TOKEN).is_some(),
         })
         .await?;
-    let people = People::new(&outside.telegram, TOKEN, size.users);
-    people.write(size.warm_up()).await?;
+    let people = People::new(&outside.telegram, TOKEN, load.users());
+    load.warm(&people).await?;
     database.forget().await?;
     let before = database.work().await?;
-    let mut measured = measure(
-        &format!("Botdeck, {}", transport.name()),
-        size,
-        &outside,
-        &people,
-        &running,
-    )
-    .await?;
-    let messages = number(size.messages as u64);
+    let contestant = Contestant::Deck(transport);
+    let mut measured = measure(contestant, load, &outside, &people, &running).await?;
+    measured.old = old;
+    let messages = number(load.messages() as u64);
     let work = database.work().await?.since(&before, messages);
     if let (Some(other), Some(cpu)) = (&mut measured.other_work_cores, work.cpu_seconds) {
         *other -= cpu * measured.answers_per_second;
@@ -169,11 +333,11 @@ async fn botdeck(size: &Size, server: &Server, transport: Transport) -> anyhow::
     measured.postgres = Some(work);
     measured.statements = database.statements(messages).await?;
     running.stop().await?;
-    check(size, &outside)?;
+    check(load, &outside)?;
     Ok(measured)
 }
 
-async fn bare(size: &Size) -> anyhow::Result<Measured> {
+async fn bare(load: Load) -> anyhow::Result<Measured> {
     let (outside, endpoints) = Outside::start().await?;
     let log = std::env::temp_dir().join(format!("botdeck-bench-bare-{}.log", std::process::id()));
     let mut command = Command::new(std::env::current_exe()?);
@@ -184,30 +348,30 @@ async fn bare(size: &Size) -> anyhow::Result<Measured> {
     let mut running = Running::start("the bare loop", &mut command, &log)?;
     let telegram = outside.telegram.clone();
     running.until(async || telegram.polls_open(TOKEN) > 0).await?;
-    let people = People::new(&outside.telegram, TOKEN, size.users);
-    people.write(size.warm_up()).await?;
-    let measured = measure("bare loop, polling", size, &outside, &people, &running).await?;
+    let people = People::new(&outside.telegram, TOKEN, load.users());
+    load.warm(&people).await?;
+    let measured = measure(Contestant::Bare, load, &outside, &people, &running).await?;
     running.stop().await?;
     std::fs::remove_file(log)?;
-    check(size, &outside)?;
+    check(load, &outside)?;
     Ok(measured)
 }
 
 async fn measure(
-    name: &str,
-    size: &Size,
+    contestant: Contestant,
+    load: Load,
     outside: &Outside,
     people: &People,
     running: &Running,
 ) -> anyhow::Result<Measured> {
-    let messages = number(size.messages as u64);
+    let messages = number(load.messages() as u64);
     let cpu = process::cpu_seconds(running.pid());
     let (machine, fakes) = (
         process::cpu_seconds_of_machine(),
         process::cpu_seconds(std::process::id()),
     );
     let calls = outside.calls();
-    let felt = match people.write(size.messages).await {
+    let felt = match load.put(people).await {
         Ok(felt) => felt,
         Err(error) => bail!("{error:#}\n{}", running.tail()),
     };
@@ -218,10 +382,15 @@ async fn measure(
         .map(|((machine, fakes), cpu_ms)| (machine - fakes - cpu_ms * messages / 1000.0) / felt.elapsed.as_secs_f64());
     let now = outside.calls();
     Ok(Measured {
-        name: name.to_owned(),
+        name: contestant.name(),
+        load: load.name(),
+        messages: load.messages(),
+        old: 0,
         answers_per_second: messages / felt.elapsed.as_secs_f64(),
         latency_p50_ms: felt.percentile(50).as_secs_f64() * 1000.0,
         latency_p99_ms: felt.percentile(99).as_secs_f64() * 1000.0,
+        added_p50_ms: None,
+        added_p99_ms: None,
         cpu_ms,
         peak_memory_bytes: process::peak_memory(running.pid()),
         telegram_calls: (now.0 - calls.0) / messages,
@@ -237,8 +406,8 @@ fn difference(now: Option<f64>, then: Option<f64>) -> Option<f64> {
 }
 
 /// A fast wrong answer is worth nothing: each message was sent once and asked for once.
-fn check(size: &Size, outside: &Outside) -> anyhow::Result<()> {
-    let asked = (size.messages + size.warm_up()) as u64;
+fn check(load: Load, outside: &Outside) -> anyhow::Result<()> {
+    let asked = (load.messages() + load.warm_up()) as u64;
     let (sent, counters) = (outside.telegram.counters().sent, outside.provider.totals());
     if sent != asked || counters.finished != asked {
         bail!(

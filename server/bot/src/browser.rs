@@ -38,8 +38,8 @@ impl ChatOut for BrowserOut {
         self.insert(chat, body, true).await
     }
 
-    async fn begin(&self, chat: &Address, body: &RichText) -> Result<i64, OutError> {
-        self.insert(chat, body, false).await
+    async fn begin(&self, chat: &Address, body: &RichText) -> Result<Option<i64>, OutError> {
+        self.insert(chat, body, false).await.map(Some)
     }
 
     async fn edit(&self, chat: &Address, message_id: i64, body: &RichText, complete: bool) -> Result<(), OutError> {

@@ -4,13 +4,16 @@
 use std::{collections::HashSet, time::Duration};
 
 use domain::views::RichText;
-use services::{Claimed, Ended, Incoming, KnownIds, Part};
+use services::{Claimed, Ended, Incoming, KnownIds, Part, Urgency};
+use tokio::time::Instant;
 
 use crate::{
     handlers::{Context, Failure},
     telegram::{Address, OutError},
 };
 
+/// When the database could not be asked.
+const SOON: Duration = Duration::from_secs(1);
 const LONGEST_POSTPONEMENT: Duration = Duration::from_secs(300);
 
 /// Where answers to a message go.
@@ -22,25 +25,105 @@ pub(crate) fn address(incoming: &Incoming) -> Address {
         // In a group it must be seen who is answered; in a private chat it would be noise.
         reply_to: (!private).then_some(incoming.message_id),
         private,
+        urgency: Urgency::Answer,
+        ours_until: None,
     }
 }
 
-/// Sends all parts and says how the job ends. `suspect`: parts without an id may have been sent already, by an attempt that was
-/// cut short or a preview that was never confirmed.
-pub(crate) async fn deliver(context: &Context, parts: Vec<Part>, suspect: bool) -> Result<Ended, Failure> {
-    let mut address = address(&context.incoming);
+/// How long a lease that was seen to hold is relied on: heartbeats, every third of its time, have left it twice as long at least.
+/// Whoever is stopped for longer (a signal, a paused machine) asks before it sends anything more.
+const RELIED_ON: Duration = Duration::from_secs(3);
+
+/// Asks whether the job is still ours, if that was not just seen; false when it is somebody else's.
+pub(crate) async fn still_ours(context: &Context, address: &mut Address) -> Result<bool, services::Error> {
+    if !address.is_stale() {
+        return Ok(true);
+    }
+    let asked = Instant::now();
+    let token = context.job.token;
+    let kept = context.services.queue().heartbeat(&[token]).await?;
+    address.ours_until = Some(asked + RELIED_ON);
+    Ok(kept.contains(&token))
+}
+
+/// Sends all parts and says how the job ends. `seen`: a moment not later than when the lease was seen to hold, if that was just now.
+/// `suspect`: parts without an id may have been sent already, by an attempt that was cut short or a preview that was never
+/// confirmed.
+pub(crate) async fn deliver(
+    context: &Context,
+    parts: Vec<Part>,
+    seen: Option<Instant>,
+    suspect: bool,
+) -> Result<Ended, Failure> {
+    let address = Address {
+        ours_until: Some(seen.map_or_else(Instant::now, |seen| seen + RELIED_ON)),
+        ..address(&context.incoming)
+    };
+    deliver_at(context, address, parts, suspect).await
+}
+
+/// The same for what the bot says by itself: under pressure it lets answers pass.
+pub(crate) async fn deliver_reply(
+    context: &Context,
+    parts: Vec<Part>,
+    seen: Instant,
+    suspect: bool,
+) -> Result<Ended, Failure> {
+    let address = Address {
+        urgency: Urgency::Command,
+        ours_until: Some(seen + RELIED_ON),
+        ..address(&context.incoming)
+    };
+    deliver_at(context, address, parts, suspect).await
+}
+
+async fn deliver_at(
+    context: &Context,
+    mut address: Address,
+    parts: Vec<Part>,
+    suspect: bool,
+) -> Result<Ended, Failure> {
     let chats = context.services.chats();
     let several = parts.len() > 1;
     let mut ids = Vec::with_capacity(parts.len());
     for (number, part) in parts.into_iter().enumerate() {
-        let Some(body) = part.body else { continue };
-        let id = match deliver_part(context, &mut address, part.message_id, &body, suspect).await {
+        let Some(body) = part.body else {
+            // Of a longer text that this one has replaced.
+            let Some(id) = part.message_id else { continue };
+            if !still_ours(context, &mut address).await? {
+                return Err(Failure::LeaseLost);
+            }
+            if let Err(OutError::Retry(after)) = context.out.delete(&address, id).await {
+                return Ok(Ended::Retry {
+                    after: Some(postponed(after, context.job.attempt)),
+                    error: "a message cannot be deleted now".to_owned(),
+                });
+            }
+            continue;
+        };
+        let mut sent = deliver_part(context, &mut address, part.message_id, &body, suspect).await;
+        if let Err(OutError::Moved(chat)) = sent {
+            chats.moved(context.bot.id, address.chat_id, chat).await?;
+            address.chat_id = chat;
+            sent = deliver_part(context, &mut address, None, &body, false).await;
+        }
+        let id = match sent {
             Ok(id) => id,
             Err(OutError::Blocked) => {
                 chats
                     .set_closed(context.bot.id, context.incoming.chat_external_id, true)
                     .await?;
                 return Ok(Ended::Done);
+            }
+            Err(OutError::Stale) => return Err(Failure::LeaseLost),
+            // Nobody to tell, now or later. Kept as a dead letter all the same: another bot's token may be why nobody is there.
+            Err(error @ OutError::NoChat) => {
+                chats
+                    .set_closed(context.bot.id, context.incoming.chat_external_id, true)
+                    .await?;
+                return Ok(Ended::Dead {
+                    error: error.to_string(),
+                });
             }
             Err(OutError::Gone(reason)) => return Ok(Ended::Dead { error: reason }),
             Err(OutError::Retry(after)) => {
@@ -81,36 +164,50 @@ async fn deliver_part(
     } else if suspect && let Some(id) = find(context, address, body).await? {
         return Ok(id);
     }
-    match context.out.send(address, body).await {
-        Err(OutError::Undecided) => {
-            metrics::counter!("botdeck_sends_undecided_total").increment(1);
-            match find(context, address, body).await? {
-                Some(id) => Ok(id),
-                None => context.out.send(address, body).await,
-            }
-        }
-        Err(OutError::Moved(chat)) => {
-            address.chat_id = chat;
-            context.out.send(address, body).await
-        }
+    match send(context, address, body).await {
+        Err(OutError::Undecided) => match find(context, address, body).await? {
+            Some(id) => Ok(id),
+            None => send(context, address, body).await,
+        },
         // An entity Telegram does not like must not cost the user the answer.
         Err(OutError::Gone(_)) if !body.entities.is_empty() => {
             let plain = RichText {
                 text: body.text.clone(),
                 entities: Vec::new(),
             };
-            context.out.send(address, &plain).await
+            send(context, address, &plain).await
         }
         other => other,
+    }
+}
+
+/// Sends while the job is ours; `Stale` when it is not.
+async fn send(context: &Context, address: &mut Address, body: &RichText) -> Result<i64, OutError> {
+    loop {
+        match still_ours(context, address).await {
+            Ok(true) => {}
+            Ok(false) => return Err(OutError::Stale),
+            Err(_) => return Err(OutError::Retry(SOON)),
+        }
+        match context.out.send(address, body).await {
+            Err(OutError::Stale) => {}
+            other => return other,
+        }
     }
 }
 
 /// Looks for a message whose id was never learnt. Telegram numbers the messages of all private chats of a bot in one row, so
 /// first only ids are tried that no message we know of has, in whatever chat; servers that number each chat for itself get a
 /// second look at the ids that are free in this chat.
-async fn find(context: &Context, address: &Address, body: &RichText) -> Result<Option<i64>, OutError> {
+async fn find(context: &Context, address: &mut Address, body: &RichText) -> Result<Option<i64>, OutError> {
+    // What another worker has sent meanwhile is not to be taken for ours.
+    match still_ours(context, address).await {
+        Ok(true) => {}
+        Ok(false) => return Err(OutError::Stale),
+        Err(_) => return Err(OutError::Retry(SOON)),
+    }
     let known = context.services.chats().known_ids(&context.incoming).await;
-    let KnownIds { in_chat, anywhere } = known.map_err(|_| OutError::Retry(Duration::from_secs(1)))?;
+    let KnownIds { in_chat, anywhere } = known.map_err(|_| OutError::Retry(SOON))?;
     let mut found = None;
     for taken in [anywhere, in_chat] {
         let taken: HashSet<i64> = taken.into_iter().collect();

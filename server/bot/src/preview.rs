@@ -1,11 +1,21 @@
 //! Showing an answer while it is made. Previews are speed, not truth: they may be skipped and never delay the answer.
+//!
+//! Where the chat takes drafts, the growing text is one: nothing stands in the chat until the answer itself is sent, so there is
+//! nothing to be found again after a crash either. Elsewhere a message is sent and edited. Only the latest text is ever shown:
+//! what came while a call was under way is skipped.
 
 use std::time::Duration;
 
+use domain::views::RichText;
 use services::Part;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
-use crate::{delivery, handlers::Context, render::render, telegram::OutError};
+use crate::{
+    delivery,
+    handlers::Context,
+    render::render,
+    telegram::{Address, OutError},
+};
 
 /// An answer that takes longer than this to begin gets "typing…".
 const TYPING_AFTER: Duration = Duration::from_millis(400);
@@ -13,6 +23,9 @@ const TYPING_AFTER: Duration = Duration::from_millis(400);
 const TYPING_EVERY: Duration = Duration::from_millis(4500);
 /// An answer that is complete before this is sent whole: one call instead of several.
 const FIRST_AFTER: Duration = Duration::from_millis(700);
+
+/// A draft is shown for 30 seconds; while the model is silent it is drawn again before it vanishes.
+const DRAW_AGAIN: Duration = Duration::from_secs(20);
 
 /// A running preview. Feed it with the text so far, then take what it has sent.
 pub(crate) struct Preview {
@@ -31,7 +44,7 @@ pub(crate) struct Shown {
 
 impl Shown {
     /// The final parts with the ids of those that stand in the chat already.
-    pub fn join(&self, bodies: Vec<domain::views::RichText>) -> Vec<Part> {
+    pub fn join(&self, bodies: Vec<RichText>) -> Vec<Part> {
         let bodies = bodies.into_iter().enumerate();
         bodies
             .map(|(number, body)| Part {
@@ -66,14 +79,25 @@ impl Preview {
     }
 }
 
-async fn run(context: Context, pause: Duration, mut changes: watch::Receiver<String>, mut shown: Shown) -> Shown {
+async fn run(context: Context, pause: Duration, mut changes: watch::Receiver<String>, shown: Shown) -> Shown {
     let address = delivery::address(&context.incoming);
+    let mut view = View {
+        // What an earlier attempt has left standing grows on.
+        drafting: shown.ids.is_empty() && !shown.unsure && context.out.drafts(&address),
+        context: &context,
+        // Not relied on until it has been asked for.
+        address: Address {
+            ours_until: Some(Instant::now()),
+            ..address
+        },
+        shown,
+    };
     tokio::select! {
         // `changed` fails when the answer is complete.
-        changed = changes.changed() => if changed.is_err() { return shown },
+        changed = changes.changed() => if changed.is_err() { return view.shown },
         () = tokio::time::sleep(TYPING_AFTER) => {
             let _ = context.out.typing(&address).await;
-            if !typing_until_text(&mut changes, &context, &address).await { return shown }
+            if !typing_until_text(&mut changes, &context, &address).await { return view.shown }
         }
     }
     let mut last = String::new();
@@ -81,25 +105,32 @@ async fn run(context: Context, pause: Duration, mut changes: watch::Receiver<Str
     while pause_or_end(&mut changes, wait).await {
         wait = pause;
         let text = changes.borrow_and_update().clone();
-        if text == last {
-            // The model is thinking: nothing to show until it goes on.
-            if changes.changed().await.is_err() {
-                break;
-            }
-        } else if step(&context, &address, &text, &mut shown).await {
-            last = text;
-        } else {
+        // The model is thinking: nothing to show until it goes on.
+        if text == last && !silence(&mut changes, view.drafting).await {
             break;
         }
+        let text = changes.borrow_and_update().clone();
+        if !view.step(&text).await {
+            break;
+        }
+        last = text;
     }
-    shown
+    view.shown
 }
 
-async fn typing_until_text(
-    changes: &mut watch::Receiver<String>,
-    context: &Context,
-    address: &crate::telegram::Address,
-) -> bool {
+/// Until there is more text, or a draft would vanish; false when the answer is complete.
+async fn silence(changes: &mut watch::Receiver<String>, drafting: bool) -> bool {
+    let changed = changes.changed();
+    if !drafting {
+        return changed.await.is_ok();
+    }
+    match tokio::time::timeout(DRAW_AGAIN, changed).await {
+        Ok(changed) => changed.is_ok(),
+        Err(_) => true,
+    }
+}
+
+async fn typing_until_text(changes: &mut watch::Receiver<String>, context: &Context, address: &Address) -> bool {
     loop {
         tokio::select! {
             changed = changes.changed() => return changed.is_ok(),
@@ -115,43 +146,81 @@ async fn pause_or_end(changes: &mut watch::Receiver<String>, pause: Duration) ->
     tokio::time::timeout(pause, ended).await.is_err()
 }
 
-/// Brings the chat up to the text so far; false when previews are over for this answer.
-async fn step(context: &Context, address: &crate::telegram::Address, text: &str, shown: &mut Shown) -> bool {
-    let parts = render(text);
-    let Some(last) = parts.last() else { return true };
-    if shown.ids.len() == parts.len() {
-        let Some(&id) = shown.ids.last() else { return true };
-        return context.out.preview_edit(address, id, last).await.is_ok();
-    }
-    // An earlier attempt may have sent this very part without learning its id. A second one would stay beside it for ever; the
-    // final delivery knows how to look.
-    if shown.unsure {
-        return false;
-    }
-    // One message is full: it gets its final form, and the next one begins.
-    if let (Some(&id), Some(full)) = (shown.ids.last(), parts.get(shown.ids.len().wrapping_sub(1)))
-        && context.out.edit(address, id, full, true).await.is_err()
-    {
-        return false;
-    }
-    let number = shown.ids.len();
-    let Some(body) = parts.get(number) else { return true };
-    let chats = context.services.chats();
-    if chats
-        .begin_preview(context.job.id, &context.incoming.chat_key(), number)
-        .await
-        .is_err()
-    {
-        return false;
-    }
-    match context.out.begin(address, body).await {
-        Ok(id) => {
-            shown.ids.push(id);
-            chats.sent(context.job.id, number, &[id]).await.is_ok()
+/// What the chat shows of an answer.
+struct View<'a> {
+    context: &'a Context,
+    address: Address,
+    shown: Shown,
+    drafting: bool,
+}
+
+impl View<'_> {
+    /// Brings the chat up to the text so far; false when previews are over for this answer.
+    async fn step(&mut self, text: &str) -> bool {
+        let parts = render(text);
+        let Some(last) = parts.last() else { return true };
+        // Whoever has it now shows its own previews, or has sent the answer already: an old one must not take its place.
+        if !delivery::still_ours(self.context, &mut self.address)
+            .await
+            .unwrap_or(false)
+        {
+            return false;
         }
-        Err(error) => {
-            shown.unsure |= error == OutError::Undecided;
-            false
+        if self.shown.ids.len() == parts.len() {
+            let Some(&id) = self.shown.ids.last() else { return true };
+            return self.context.out.preview_edit(&self.address, id, last).await.is_ok();
         }
+        // An earlier attempt may have sent this very part without learning its id. A second one would stay beside it for ever; the
+        // final delivery knows how to look.
+        if self.shown.unsure {
+            return false;
+        }
+        // A message that was shown growing is full: it gets its final form, and the next one begins. What stands below a draft has
+        // its final form already.
+        if !self.drafting
+            && let (Some(&id), Some(full)) = (self.shown.ids.last(), parts.get(self.shown.ids.len().wrapping_sub(1)))
+            && self.context.out.edit(&self.address, id, full, true).await.is_err()
+        {
+            return false;
+        }
+        if !self.context.out.may_preview(&self.address).await {
+            return true;
+        }
+        let number = self.shown.ids.len();
+        let Some(body) = parts.get(number) else { return true };
+        // A part that is full will not change: it is sent, and only what comes after it is a draft.
+        if self.drafting && number + 1 == parts.len() {
+            match self.context.out.draft(&self.address, self.draft_id(number), body).await {
+                Ok(true) => return true,
+                Ok(false) => self.drafting = false,
+                Err(_) => return false,
+            }
+        }
+        self.begin(number, body).await
+    }
+
+    async fn begin(&mut self, number: usize, body: &RichText) -> bool {
+        let Context { job, incoming, out, .. } = self.context;
+        let chats = self.context.services.chats();
+        if chats.begin_preview(job.id, &incoming.chat_key(), number).await.is_err() {
+            return false;
+        }
+        match out.begin(&self.address, body).await {
+            Ok(Some(id)) => {
+                self.shown.ids.push(id);
+                chats.sent(job.id, number, &[id]).await.is_ok()
+            }
+            Ok(None) => true,
+            Err(error) => {
+                self.shown.unsure |= error == OutError::Undecided;
+                false
+            }
+        }
+    }
+
+    /// The same for every attempt at the job, so that a draft goes on where a crash left it; never zero.
+    fn draft_id(&self, part: usize) -> i64 {
+        let job = self.context.job.id.0.as_u128() & 0x3fff_ffff;
+        i64::try_from(job + part as u128).unwrap_or(0).max(1)
     }
 }

@@ -2,23 +2,29 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    panic::{AssertUnwindSafe, resume_unwind},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use domain::{BotId, Lang};
+use domain::{BotId, ErrorCode, Lang};
+use futures::FutureExt;
 use secrecy::{ExposeSecret, SecretString};
-use services::{BotRecord, Claimed, Ended, Services};
+use services::{BotRecord, Claimed, Ended, Incoming, Services, Urgency};
 use teloxide::dptree;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info_span, warn};
 
 use crate::{
     browser::BrowserOut,
-    delivery::{deliver, tried_before},
+    delivery::{address, deliver, tried_before},
     handlers::{Context, Failure, Handled, schema},
-    incoming::{Event, event},
-    telegram::{ChatOut, Pacer, Sender, TelegramClient},
+    incoming::{Event, event, gathered},
+    telegram::{Address, ChatOut, Pacer, Sender, TelegramClient},
+    texts,
 };
 
 /// How long a bot's settings are believed without asking the database again.
@@ -34,6 +40,9 @@ struct Inner {
     api_url: String,
     schema: dptree::Handler<'static, Handled>,
     bots: Mutex<HashMap<BotId, Loaded>>,
+    drafts: AtomicBool,
+    /// In milliseconds; 0 is never.
+    late_after: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -51,7 +60,23 @@ impl Runtime {
             api_url: api_url.to_owned(),
             schema: schema(),
             bots: Mutex::default(),
+            drafts: AtomicBool::new(true),
+            late_after: AtomicU64::new(0),
         }))
+    }
+
+    /// Texts that were sent longer ago than this when their turn comes get one word together instead of an answer each (default:
+    /// all are answered).
+    pub fn with_late_after(self, age: Option<Duration>) -> Self {
+        let millis = age.map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        self.0.late_after.store(millis, Ordering::Relaxed);
+        self
+    }
+
+    /// Whether answers in private chats are shown by drafts where Telegram takes them (the default).
+    pub fn with_drafts(self, on: bool) -> Self {
+        self.0.drafts.store(on, Ordering::Relaxed);
+        self
     }
 
     pub fn services(&self) -> &Services {
@@ -68,7 +93,18 @@ impl Runtime {
     pub async fn handle(&self, job: Claimed, cancel: CancellationToken) -> (Claimed, Ended) {
         let span = info_span!("job", job.id = %job.id, bot.id = %job.bot, job.attempt = job.attempt);
         let job = Arc::new(job);
-        let ended = match self.run(&job, cancel).instrument(span.clone()).await {
+        let run = AssertUnwindSafe(self.run(&job, cancel)).catch_unwind();
+        let handled = match run.instrument(span.clone()).await {
+            Ok(handled) => handled,
+            Err(panic) => {
+                if job.attempt >= job.max_attempts {
+                    self.apologise(&job).instrument(span).await;
+                }
+                // The runner reports it, as it does with any other.
+                resume_unwind(panic)
+            }
+        };
+        let ended = match handled {
             Ok(ended) => ended,
             // Whoever has it now will end it.
             Err(Failure::LeaseLost) => Ended::Returned,
@@ -85,7 +121,36 @@ impl Runtime {
             let _entered = span.enter();
             warn!(error = %error, "A job ended as a dead letter");
         }
+        let last = matches!(&ended, Ended::Retry { .. } if job.attempt >= job.max_attempts);
+        if last || matches!(&ended, Ended::Dead { .. }) {
+            self.apologise(&job).instrument(span).await;
+        }
         (Arc::unwrap_or_clone(job), ended)
+    }
+
+    /// The job will not be run again: whoever waits for its answer is told so, once. If that fails as well, it is left at that.
+    async fn apologise(&self, job: &Claimed) {
+        let Ok(Some(Loaded { bot, out, .. })) = self.bot(job.bot).await else {
+            return;
+        };
+        let (Event::Text(incoming) | Event::Unsupported(incoming)) = event(&bot, &job.update, job.received_at) else {
+            return;
+        };
+        // Where the chat was found closed there is nobody to tell.
+        let chats = self.0.services.chats();
+        let open = chats.reopen(bot.id, incoming.chat_external_id, incoming.received_at);
+        if !open.await.unwrap_or(false) {
+            return;
+        }
+        let lang = Lang::from_tag(incoming.language.as_deref());
+        let body = texts::rich(texts::failed(lang, ErrorCode::Internal));
+        let address = Address {
+            urgency: Urgency::Command,
+            ..address(&incoming)
+        };
+        if let Err(error) = out.mention(&address, &body).await {
+            warn!(error = %error, "It could not be said that a message will not be answered");
+        }
     }
 
     async fn run(&self, job: &Arc<Claimed>, cancel: CancellationToken) -> Handled {
@@ -94,22 +159,44 @@ impl Runtime {
                 error: "the bot is gone".to_owned(),
             });
         };
-        let event = event(&bot, &job.update, job.received_at);
+        if let Some(lane) = stop_pressed(job) {
+            // The answer says itself that it was stopped.
+            self.0.services.queue().cancel_lane(&lane).await?;
+            return Ok(Ended::Done);
+        }
+        let others = if job.parts > 1 {
+            self.0.services.chats().other_parts(job.id).await?
+        } else {
+            Vec::new()
+        };
+        let updates: Vec<_> = std::iter::once(&job.update).chain(&others).collect();
+        let event = gathered(&bot, &updates, job.received_at);
         let incoming = match &event {
             Event::Ignored => return Ok(Ended::Done),
             Event::Membership { chat_id, closed } => {
                 self.0.services.chats().set_closed(bot.id, *chat_id, *closed).await?;
                 return Ok(Ended::Done);
             }
-            Event::Text(incoming) | Event::Unsupported(incoming) => Arc::new(incoming.clone()),
+            Event::Moved { from, to } => {
+                self.0.services.chats().moved(bot.id, *from, *to).await?;
+                return Ok(Ended::Done);
+            }
+            Event::Text(incoming) | Event::Unsupported(incoming) | Event::Edited(incoming) => incoming,
         };
-        let known = Arc::new(self.0.services.chats().meet(&incoming).await?);
+        let known = Arc::new(self.0.services.chats().meet(incoming).await?);
+        let incoming = Arc::new(Incoming {
+            chat_external_id: known.chat_external_id,
+            ..incoming.clone()
+        });
         if known.chat_closed {
-            self.0
-                .services
-                .chats()
-                .set_closed(bot.id, incoming.chat_external_id, false)
-                .await?;
+            let chats = self.0.services.chats();
+            if !chats
+                .reopen(bot.id, incoming.chat_external_id, incoming.received_at)
+                .await?
+            {
+                // Written before the bot was blocked: nobody wants the answer any more, and nobody shall pay for it.
+                return Ok(Ended::Done);
+            }
         }
         let lang = Lang::from_tag(incoming.language.as_deref());
         let services = self.0.services.clone();
@@ -121,13 +208,17 @@ impl Runtime {
             incoming,
             known,
             lang,
+            late_after: match self.0.late_after.load(Ordering::Relaxed) {
+                0 => None,
+                millis => Some(Duration::from_millis(millis)),
+            },
             cancel,
         };
         if tried_before(job) {
             // An earlier attempt got as far as storing its answer: what is left is to send it.
             let parts = context.services.chats().parts(job.id).await?;
             if parts.iter().any(|part| part.body.is_some()) {
-                return deliver(&context, parts, true).await;
+                return deliver(&context, parts, None, true).await;
             }
         }
         match self.0.schema.dispatch(dptree::deps![context, event]).await {
@@ -158,7 +249,12 @@ impl Runtime {
         };
         let out: Arc<dyn ChatOut> = match (&held, &bot.token) {
             (Some(held), _) if same_token(&held.bot) => held.out.clone(),
-            (_, Some(token)) => Arc::new(Sender::new(self.client(token), Arc::new(Pacer::default()))),
+            (_, Some(token)) => {
+                let services = self.0.services.clone();
+                let pacer = Pacer::shared(services.pace().clone(), id).on_pause(move || services.bots().flood_wait(id));
+                let sender = Sender::new(self.client(token), Arc::new(pacer));
+                Arc::new(sender.with_drafts(self.0.drafts.load(Ordering::Relaxed)))
+            }
             (_, None) => Arc::new(BrowserOut::new(self.0.services.clone(), id)),
         };
         let loaded = Loaded {
@@ -173,6 +269,13 @@ impl Runtime {
             .insert(id, loaded.clone());
         Ok(Some(loaded))
     }
+}
+
+/// The conversation in whose draft somebody has pressed the stop button (Bot API 10.0, `MessageGenerationStopped`).
+fn stop_pressed(job: &Claimed) -> Option<String> {
+    let stopped = job.update.get("stopped_message_generation")?;
+    let thread = stopped["message_thread_id"].as_i64().unwrap_or(0);
+    Some(services::lane(job.bot, stopped["chat"]["id"].as_i64()?, thread))
 }
 
 /// An error with everything behind it, for staff.

@@ -237,6 +237,16 @@ pub fn only_text(lang: Lang) -> String {
     say(lang, "only-text")
 }
 
+/// To texts that came while nobody was listening, and that are not answered any more.
+pub fn late(lang: Lang, messages: usize) -> String {
+    let count = i64::try_from(messages).unwrap_or(i64::MAX);
+    say_with(
+        lang,
+        "late",
+        [("count", FluentValue::from(count)), ("shown", word(count.to_string()))],
+    )
+}
+
 /// A text of ours as a message: codes such as `BD-LIMIT-DAY` are marked, so that one tap copies them.
 pub fn rich(text: impl Into<String>) -> RichText {
     let text = text.into();
@@ -414,6 +424,8 @@ mod tests {
             blocked(lang),
             too_long(lang),
             only_text(lang),
+            late(lang, 1),
+            late(lang, 22),
         ];
         texts.extend(commands(lang).into_iter().map(|(_, description)| description));
         texts.extend(ErrorCode::ALL.iter().map(|code| failed(lang, *code)));

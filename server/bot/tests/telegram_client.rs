@@ -16,7 +16,8 @@ use bot::{
 use domain::{Lang, views::RichText};
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use test_support::fake_telegram::{FakeTelegram, Fault, User};
+use services::Urgency;
+use test_support::fake_telegram::{Drafts, FakeTelegram, Fault, User};
 
 const TOKEN: &str = "123456:secret-TOKEN_part";
 const ANNA: i64 = 7;
@@ -51,6 +52,8 @@ async fn scene() -> Scene {
         thread_id: None,
         reply_to: None,
         private: true,
+        urgency: Urgency::Answer,
+        ours_until: None,
     };
     Scene { telegram, sender, anna }
 }
@@ -200,10 +203,7 @@ async fn who_blocks_the_bot_is_told_apart() {
     assert_eq!(scene.sender.typing(&scene.anna).await, Err(OutError::Blocked));
     let mut nobody = scene.anna;
     nobody.chat_id = 1234;
-    assert!(matches!(
-        scene.sender.send(&nobody, &plain("a")).await,
-        Err(OutError::Gone(_))
-    ));
+    assert_eq!(scene.sender.send(&nobody, &plain("a")).await, Err(OutError::NoChat));
     scene.telegram.unblock(TOKEN, ANNA);
     scene.telegram.fail_next("sendMessage", 1, Fault::MigrateTo(-100_123));
     assert_eq!(
@@ -386,4 +386,221 @@ async fn profile_menu_and_buttons() {
     assert_eq!(answer.text.as_deref(), Some("Stopped"));
     scene.sender.typing(&scene.anna).await.unwrap();
     assert_eq!(scene.telegram.chat_actions(TOKEN, ANNA), ["typing"]);
+}
+
+#[tokio::test]
+async fn every_refusal_has_an_answer_of_its_own() {
+    let scene = scene().await;
+    let send = |description: &'static str, code: u16| {
+        let scene = &scene;
+        async move {
+            let before = scene.said().len();
+            scene
+                .telegram
+                .fail_next("sendMessage", 1, Fault::Status(code, description.to_owned()));
+            let mut to = scene.anna;
+            (to.reply_to, to.thread_id) = (Some(1), Some(9));
+            let sent = scene.sender.send(&to, &render("**a**")[0]).await;
+            (
+                sent,
+                scene.said().len() - before,
+                scene.telegram.calls_of("sendMessage").pop().unwrap().params,
+            )
+        }
+    };
+    // Sent without what is gone.
+    for gone in [
+        "message to be replied not found",
+        "replied message not found",
+        "REPLY_MESSAGE_ID_INVALID",
+    ] {
+        let (sent, messages, call) = send(gone, 400).await;
+        assert!(sent.is_ok() && messages == 1, "{gone}: {sent:?}");
+        assert_eq!(
+            (call.get("reply_parameters"), &call["message_thread_id"]),
+            (None, &json!(9)),
+            "{gone}"
+        );
+    }
+    for gone in ["message thread not found", "TOPIC_DELETED"] {
+        let (sent, messages, call) = send(gone, 400).await;
+        assert!(sent.is_ok() && messages == 1, "{gone}: {sent:?}");
+        assert_eq!(
+            (call.get("message_thread_id"), call["reply_parameters"].is_object()),
+            (None, true),
+            "{gone}"
+        );
+    }
+    for looks in ["can't parse entities: unsupported start tag", "ENTITY_BOUNDS_INVALID"] {
+        let (sent, messages, call) = send(looks, 400).await;
+        assert!(
+            sent.is_ok() && messages == 1 && call.get("entities").is_none(),
+            "{looks}: {sent:?}"
+        );
+    }
+    // Not sent, and not tried again.
+    let gone = |why: &str| Err(OutError::Gone(format!("Telegram refuses the request: {why}")));
+    for (description, code, expected) in [
+        ("Forbidden: bot was blocked by the user", 403, Err(OutError::Blocked)),
+        ("Forbidden: user is deactivated", 403, Err(OutError::Blocked)),
+        (
+            "Bad Request: not enough rights to send text messages to the chat",
+            400,
+            Err(OutError::Blocked),
+        ),
+        ("Bad Request: CHAT_WRITE_FORBIDDEN", 400, Err(OutError::Blocked)),
+        ("Bad Request: chat not found", 400, Err(OutError::NoChat)),
+        (
+            "Bad Request: message is too long",
+            400,
+            gone("Bad Request: message is too long"),
+        ),
+        (
+            "Bad Request: BUTTON_DATA_INVALID",
+            400,
+            gone("Bad Request: BUTTON_DATA_INVALID"),
+        ),
+        // The token's fault: staff have to act, so the job waits long.
+        ("Unauthorized", 401, Err(OutError::Retry(Duration::from_secs(300)))),
+        ("Not Found", 404, Err(OutError::Retry(Duration::from_secs(300)))),
+    ] {
+        let calls = scene.telegram.calls_of("sendMessage").len();
+        let (sent, messages, _) = send(description, code).await;
+        assert_eq!((sent, messages), (expected, 0), "{description}");
+        assert_eq!(scene.telegram.calls_of("sendMessage").len(), calls + 1, "{description}");
+    }
+}
+
+#[tokio::test]
+async fn a_method_that_is_not_known_says_nothing_of_the_token() {
+    let scene = scene().await;
+    let client = scene.sender.client();
+    let draft = client.send_message_draft(ANNA, None, 1, &plain("a")).await;
+    assert_eq!(draft, Err(TelegramError::NoMethod));
+    // What is no token at all is not found either, and means the token.
+    let nonsense = self::client(&scene.telegram.url(), "nonsense");
+    assert_eq!(nonsense.get_me().await.unwrap_err(), TelegramError::Unauthorized);
+}
+
+#[tokio::test]
+async fn drafts_are_tried_until_they_are_refused() {
+    let scene = scene().await;
+    scene.telegram.drafts_are(Drafts::Taken);
+    let draft = |text: &'static str| {
+        let scene = &scene;
+        async move { scene.sender.draft(&scene.anna, 5, &render(text)[0]).await }
+    };
+    assert!(scene.sender.drafts(&scene.anna));
+    let group = Address {
+        private: false,
+        ..scene.anna
+    };
+    assert!(!scene.sender.drafts(&group));
+    assert_eq!(draft("**one**").await, Ok(true));
+    let shown = scene.telegram.drafts(TOKEN, ANNA).remove(0);
+    assert_eq!(
+        (shown.text.as_str(), shown.entities.len(), shown.can_stop),
+        ("one", 1, true)
+    );
+    // What passes, or is about this text only, changes nothing.
+    for fault in [
+        Fault::Status(502, "Bad Gateway".into()),
+        Fault::DropBeforeHandling,
+        Fault::Html(404),
+        Fault::Status(400, "Bad Request: can't parse entities".into()),
+    ] {
+        scene.telegram.fail_next("sendMessageDraft", 1, fault.clone());
+        assert_eq!(draft("**two**").await, Ok(true), "{fault:?}");
+        assert!(scene.sender.drafts(&scene.anna), "{fault:?}");
+    }
+    scene.telegram.fail_next("sendMessageDraft", 1, Fault::RetryAfter(1));
+    assert_eq!(draft("three").await, Ok(true));
+    assert!(
+        !scene.sender.may_preview(&scene.anna).await,
+        "the pause counts for all calls"
+    );
+    scene.telegram.block(TOKEN, ANNA);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(draft("four").await, Err(OutError::Blocked));
+    scene.telegram.unblock(TOKEN, ANNA);
+    assert!(scene.sender.drafts(&scene.anna));
+    scene.telegram.drafts_are(Drafts::Refused);
+    assert_eq!(draft("five").await, Ok(false));
+    assert!(!scene.sender.drafts(&scene.anna));
+    assert!(!scene.sender.clone().drafts(&scene.anna), "clones know it too");
+    assert!(!scene.sender.clone().with_drafts(false).drafts(&scene.anna));
+}
+
+#[tokio::test]
+async fn a_call_that_takes_too_long_may_have_been_carried_out() {
+    let scene = scene().await;
+    let hasty = scene.sender.client().clone().with_timeout(Duration::from_millis(300));
+    let sender = Sender::new(hasty, Arc::new(Pacer::default()));
+    scene.telegram.fail_next("sendMessage", 1, Fault::Late(600));
+    let body = plain("late");
+    assert_eq!(sender.send(&scene.anna, &body).await, Err(OutError::Undecided));
+    let arrived = scene
+        .telegram
+        .wait_message(TOKEN, ANNA, Duration::from_secs(5), |m| m.from_bot);
+    let id = arrived.await.unwrap().id;
+    let found = scene.sender.find_lost(&scene.anna, 1, &HashSet::new(), &body, 5).await;
+    assert_eq!(found, Ok(Some(id)));
+    assert_eq!(scene.said(), ["late"]);
+    // An edit is simply made again.
+    scene.telegram.fail_next("editMessageText", 1, Fault::Late(600));
+    sender.edit(&scene.anna, id, &plain("changed"), true).await.unwrap();
+    assert_eq!(scene.said(), ["changed"]);
+    // A connection that never came about has carried nothing. (An address that is set aside for documentation.)
+    let nowhere = client("http://192.0.2.1:9", TOKEN).with_timeout(Duration::from_secs(5));
+    let error = nowhere.send_message(ANNA, &body, None, None, None).await.unwrap_err();
+    assert!(error.is_passing() && !error.sent_maybe(), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_page_instead_of_json_is_judged_by_its_status() {
+    let scene = scene().await;
+    for (status, sent_maybe) in [(200, true), (502, true), (503, false), (403, false), (404, false)] {
+        scene.telegram.fail_next("sendMessage", 1, Fault::Html(status));
+        let sent = scene
+            .sender
+            .client()
+            .send_message(ANNA, &plain("a"), None, None, None)
+            .await;
+        let error = sent.unwrap_err();
+        assert!(error.is_passing(), "{status}: {error:?}");
+        assert_eq!(error.sent_maybe(), sent_maybe, "{status}");
+        assert!(!error.to_string().contains("nginx"), "{error}");
+    }
+    scene.telegram.fail_next("sendMessage", 1, Fault::Html(429));
+    let error = scene
+        .sender
+        .client()
+        .send_message(ANNA, &plain("a"), None, None, None)
+        .await;
+    assert!(matches!(error, Err(TelegramError::RetryAfter(_))), "{error:?}");
+}
+
+#[tokio::test]
+async fn who_was_stopped_for_too_long_sends_nothing_more() {
+    let scene = scene().await;
+    let soon = |wait| Address {
+        ours_until: Some(tokio::time::Instant::now() + Duration::from_millis(wait)),
+        ..scene.anna
+    };
+    scene.sender.send(&soon(5000), &plain("in time")).await.unwrap();
+    let late = soon(0);
+    assert_eq!(scene.sender.send(&late, &plain("late")).await, Err(OutError::Stale));
+    assert_eq!(scene.sender.begin(&late, &plain("late")).await, Ok(None));
+    assert_eq!(scene.telegram.calls_of("sendMessage").len(), 1);
+    // Not after a pause that outlasts it either; and with a new proof it goes on.
+    scene.telegram.fail_next("sendMessage", 1, Fault::RetryAfter(1));
+    let until = soon(500);
+    assert_eq!(scene.sender.send(&until, &plain("b")).await, Err(OutError::Stale));
+    assert_eq!(scene.telegram.calls_of("sendMessage").len(), 2);
+    scene.sender.send(&soon(5000), &plain("b")).await.unwrap();
+    assert_eq!(scene.said(), ["in time", "b"]);
+    // A preview of before must not take the place of the answer that stands there now.
+    tokio::time::sleep(Duration::from_millis(1050)).await;
+    assert_eq!(scene.sender.preview_edit(&late, 2, &plain("half")).await, Ok(false));
+    assert_eq!(scene.said(), ["in time", "b"]);
 }

@@ -6,5 +6,5 @@
 mod runner;
 mod scheduler;
 
-pub use runner::{RunnerSettings, run};
+pub use runner::{GRACE, RunnerSettings, run};
 pub use scheduler::schedule;

@@ -7,8 +7,12 @@ use std::{
 };
 
 use bot::Runtime;
+use domain::BotId;
 use services::{Claimed, Ended, LEASE, Services};
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::{
+    sync::Semaphore,
+    task::{AbortHandle, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 use uuid::Uuid;
@@ -18,8 +22,8 @@ use uuid::Uuid;
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// `/stop` is to be felt within a second.
 const LOOK_FOR_STOPS: Duration = Duration::from_millis(250);
-/// What is running gets this long to end when the process is asked to stop.
-const GRACE: Duration = Duration::from_secs(20);
+/// Longer than most answers take, shorter than the patience of whoever stops processes (Kubernetes: 30 s).
+pub const GRACE: Duration = Duration::from_secs(20);
 /// Jobs of workers that went away are looked for this often.
 const RECOVER_EVERY: Duration = Duration::from_secs(2);
 
@@ -30,10 +34,22 @@ pub struct RunnerSettings {
     pub worker: String,
     /// Jobs at once.
     pub concurrency: usize,
+    /// Jobs of one bot at once: one whose provider hangs leaves hands for the others.
+    pub per_bot: usize,
+    /// What is running gets this long to end when the process is asked to stop; [`GRACE`] but in tests.
+    pub grace: Duration,
 }
 
-/// The jobs in hand, by lease token, with what stops each.
-type InHand = Arc<Mutex<HashMap<Uuid, CancellationToken>>>;
+/// The jobs in hand, by lease token.
+type InHand = Arc<Mutex<HashMap<Uuid, Held>>>;
+
+struct Held {
+    bot: BotId,
+    /// Stops it in good order.
+    cancel: CancellationToken,
+    /// Stops it where it is.
+    abort: Option<AbortHandle>,
+}
 
 /// Works until `stop`, then lets what is running end for up to 20 seconds and gives the rest back.
 pub async fn run(runtime: Runtime, settings: RunnerSettings, stop: CancellationToken) {
@@ -58,7 +74,7 @@ pub async fn run(runtime: Runtime, settings: RunnerSettings, stop: CancellationT
             let limit = i64::try_from(free.min(32)).unwrap_or(32);
             services
                 .queue()
-                .claim(&settings.worker, limit)
+                .claim(&settings.worker, limit, &full_bots(&in_hand, settings.per_bot))
                 .await
                 .unwrap_or_else(|error| {
                     error!(error = %error, "Jobs could not be taken");
@@ -67,12 +83,24 @@ pub async fn run(runtime: Runtime, settings: RunnerSettings, stop: CancellationT
         };
         let idle = claimed.is_empty();
         for job in claimed {
+            // More of one bot than asked for may come in one go; what is too much waits in the queue, not here.
+            if full_bots(&in_hand, settings.per_bot).contains(&job.bot) {
+                give_back(&services, &job).await;
+                continue;
+            }
             let Ok(permit) = hands.clone().acquire_owned().await else {
                 break;
             };
             let (runtime, services, in_hand) = (runtime.clone(), services.clone(), in_hand.clone());
+            let cancel = CancellationToken::new();
+            let held = Held {
+                bot: job.bot,
+                cancel: cancel.clone(),
+                abort: None,
+            };
+            lock(&in_hand).insert(job.token, held);
             running.spawn(async move {
-                work(&runtime, &services, &in_hand, job).await;
+                work(&runtime, &services, &in_hand, job, cancel).await;
                 drop(permit);
             });
         }
@@ -85,22 +113,23 @@ pub async fn run(runtime: Runtime, settings: RunnerSettings, stop: CancellationT
         }
         metrics::gauge!("botdeck_jobs_running").set(lossy(running.len()));
     }
-    finish(running, &in_hand).await;
+    finish(running, settings.grace, &services, &in_hand).await;
     keepers.cancel();
     while keeping.join_next().await.is_some() {}
     info!(worker = %settings.worker, "Worker {} has stopped", settings.worker);
 }
 
 /// Works one job off. A panic in it is that job's failure and nobody else's.
-async fn work(runtime: &Runtime, services: &Services, in_hand: &InHand, job: Claimed) {
-    let cancel = CancellationToken::new();
+async fn work(runtime: &Runtime, services: &Services, in_hand: &InHand, job: Claimed, cancel: CancellationToken) {
     let token = job.token;
-    lock(in_hand).insert(token, cancel.clone());
     let started = std::time::Instant::now();
     let handled = tokio::spawn({
         let (runtime, job) = (runtime.clone(), job.clone());
         async move { runtime.handle(job, cancel).await.1 }
     });
+    if let Some(held) = lock(in_hand).get_mut(&token) {
+        held.abort = Some(handled.abort_handle());
+    }
     let ended = handled.await.unwrap_or_else(|panic| {
         error!(job.id = %job.id, "A job panicked");
         Ended::Retry {
@@ -146,8 +175,8 @@ async fn keep_leases(services: Services, in_hand: InHand, stop: CancellationToke
             Ok(kept) => {
                 let held = lock(&in_hand);
                 for token in tokens.iter().filter(|token| !kept.contains(token)) {
-                    if let Some(cancel) = held.get(token) {
-                        cancel.cancel();
+                    if let Some(held) = held.get(token) {
+                        held.cancel.cancel();
                     }
                 }
             }
@@ -161,7 +190,7 @@ async fn watch_stops(services: Services, in_hand: InHand, stop: CancellationToke
     while sleep_or_stop(LOOK_FOR_STOPS, &stop).await {
         let tokens: Vec<Uuid> = lock(&in_hand)
             .iter()
-            .filter(|(_, cancel)| !cancel.is_cancelled())
+            .filter(|(_, held)| !held.cancel.is_cancelled())
             .map(|(token, _)| *token)
             .collect();
         if tokens.is_empty() {
@@ -173,7 +202,7 @@ async fn watch_stops(services: Services, in_hand: InHand, stop: CancellationToke
                 wanted
                     .iter()
                     .filter_map(|token| held.get(token))
-                    .for_each(CancellationToken::cancel);
+                    .for_each(|held| held.cancel.cancel());
             }
             Err(error) => warn!(error = %error, "It could not be seen which jobs are to stop"),
         }
@@ -191,8 +220,8 @@ async fn recover(services: Services, stop: CancellationToken) {
     }
 }
 
-/// What does not end in time stays leased and comes back by itself: the reservation and what was shown are kept.
-async fn finish(mut running: JoinSet<()>, in_hand: &InHand) {
+/// What does not end in time goes back to the queue at once, for another worker; the reservation and what was shown are kept.
+async fn finish(mut running: JoinSet<()>, grace: Duration, services: &Services, in_hand: &InHand) {
     if running.is_empty() {
         return;
     }
@@ -200,15 +229,45 @@ async fn finish(mut running: JoinSet<()>, in_hand: &InHand) {
         jobs = running.len(),
         "{} running jobs get {} s to end",
         running.len(),
-        GRACE.as_secs()
+        grace.as_secs()
     );
     let all = async { while running.join_next().await.is_some() {} };
-    if tokio::time::timeout(GRACE, all).await.is_err() {
-        let left = lock(in_hand).len();
-        warn!(
-            jobs = left,
-            "{left} jobs did not end in time; they will be run again elsewhere"
-        );
+    if tokio::time::timeout(grace, all).await.is_ok() {
+        return;
+    }
+    // Nothing of them may go on while another worker has them.
+    let left: Vec<(Uuid, Held)> = lock(in_hand).drain().collect();
+    left.iter()
+        .filter_map(|(_, held)| held.abort.as_ref())
+        .for_each(AbortHandle::abort);
+    running.shutdown().await;
+    let left: Vec<Uuid> = left.into_iter().map(|(token, _)| token).collect();
+    warn!(
+        jobs = left.len(),
+        "{} jobs did not end in time; others go on with them",
+        left.len()
+    );
+    if let Err(error) = services.queue().hand_over(&left).await {
+        warn!(error = %error, "They could not be handed over; others take them when their leases run out");
+    }
+}
+
+/// The bots that have as many jobs in hand as they may.
+fn full_bots(in_hand: &InHand, per_bot: usize) -> Vec<BotId> {
+    let mut counts: HashMap<BotId, usize> = HashMap::new();
+    for held in lock(in_hand).values() {
+        *counts.entry(held.bot).or_default() += 1;
+    }
+    counts
+        .into_iter()
+        .filter(|(_, count)| *count >= per_bot)
+        .map(|(bot, _)| bot)
+        .collect()
+}
+
+async fn give_back(services: &Services, job: &Claimed) {
+    if let Err(error) = services.queue().end(job, Ended::Returned).await {
+        warn!(job.id = %job.id, error = %error, "A job could not be given back; it comes back when its lease runs out");
     }
 }
 
@@ -219,7 +278,7 @@ async fn sleep_or_stop(time: Duration, stop: &CancellationToken) -> bool {
     }
 }
 
-fn lock(in_hand: &InHand) -> std::sync::MutexGuard<'_, HashMap<Uuid, CancellationToken>> {
+fn lock(in_hand: &InHand) -> std::sync::MutexGuard<'_, HashMap<Uuid, Held>> {
     in_hand.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -39,4 +39,20 @@ async fn measure_once(services: &Services) {
         }
         Err(error) => error!(error = %error, "The queue could not be measured"),
     }
+    match services.jobs_board().retrying().await {
+        Ok(retrying) => metrics::gauge!("botdeck_queue_retrying").set(retrying as f64),
+        Err(error) => error!(error = %error, "The retries could not be counted"),
+    }
+    // One row for each bot that staff have added: the number of labels stays small.
+    match services.bots().lags().await {
+        Ok(lags) => {
+            for (bot, lag_ms, pending) in lags {
+                metrics::gauge!("botdeck_bot_lag_seconds", "bot" => bot.to_string()).set(lag_ms as f64 / 1000.0);
+                if let Some(pending) = pending {
+                    metrics::gauge!("botdeck_bot_pending_updates", "bot" => bot.to_string()).set(pending as f64);
+                }
+            }
+        }
+        Err(error) => error!(error = %error, "The bots could not be measured"),
+    }
 }

@@ -23,6 +23,8 @@ pub struct Bot {
     pub token_key_id: Option<String>,
     pub persona: String,
     pub model: Option<String>,
+    /// Intake that was started under another number is to start anew.
+    pub restarts: i32,
 }
 
 struct Row {
@@ -37,13 +39,21 @@ struct Row {
     token_key_id: Option<String>,
     persona: String,
     model: Option<String>,
+    restarts: i32,
 }
 
-fn transport(text: &str) -> Result<BotTransport> {
+pub(crate) fn transport(text: &str) -> Result<BotTransport> {
     match text {
         "telegram" => Ok(BotTransport::Telegram),
         "browser" => Ok(BotTransport::Browser),
         _ => Err(Error::Stored("bots.transport")),
+    }
+}
+
+pub(crate) fn transport_name(transport: BotTransport) -> &'static str {
+    match transport {
+        BotTransport::Telegram => "telegram",
+        BotTransport::Browser => "browser",
     }
 }
 
@@ -55,7 +65,7 @@ fn mode(text: &str) -> Result<IntakeMode> {
     }
 }
 
-fn mode_name(mode: IntakeMode) -> &'static str {
+pub(crate) fn mode_name(mode: IntakeMode) -> &'static str {
     match mode {
         IntakeMode::Polling => "polling",
         IntakeMode::Webhook => "webhook",
@@ -77,6 +87,7 @@ impl TryFrom<Row> for Bot {
             token_key_id: row.token_key_id,
             persona: row.persona,
             model: row.model,
+            restarts: row.restarts,
         })
     }
 }
@@ -84,7 +95,7 @@ impl TryFrom<Row> for Bot {
 pub async fn all(db: &mut PgConnection) -> Result<Vec<Bot>> {
     sqlx::query_as!(
         Row,
-        "SELECT id, transport, name, username, telegram_id, mode, enabled, token_cipher, token_key_id, persona, model
+        "SELECT id, transport, name, username, telegram_id, mode, enabled, token_cipher, token_key_id, persona, model, restarts
          FROM bots ORDER BY created_at, id"
     )
     .fetch_all(db)
@@ -97,7 +108,7 @@ pub async fn all(db: &mut PgConnection) -> Result<Vec<Bot>> {
 pub async fn get(db: &mut PgConnection, id: BotId) -> Result<Option<Bot>> {
     sqlx::query_as!(
         Row,
-        "SELECT id, transport, name, username, telegram_id, mode, enabled, token_cipher, token_key_id, persona, model
+        "SELECT id, transport, name, username, telegram_id, mode, enabled, token_cipher, token_key_id, persona, model, restarts
          FROM bots WHERE id = $1",
         id.0
     )

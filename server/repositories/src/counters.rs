@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use domain::{JobId, Measure, Period, UserId};
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::Result;
 
@@ -84,13 +85,30 @@ pub async fn insert_reservation(db: &mut PgConnection, reservation: &Reservation
     Ok(())
 }
 
-/// The tokens a job has set aside, if it has.
-pub async fn reservation(db: &mut PgConnection, job: JobId) -> Result<Option<i64>> {
-    Ok(
-        sqlx::query_scalar!("SELECT tokens FROM reservations WHERE job_id = $1", job.0)
-            .fetch_optional(db)
-            .await?,
+/// What a job has set aside before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetAside {
+    Nothing,
+    Tokens(i64),
+    /// The job is another worker's now, or over: nothing may be set aside for it any more, since nobody would settle it.
+    LeaseLost,
+}
+
+/// Looks at the reservation of a job and locks the job for the rest of the transaction.
+pub async fn reservation(db: &mut PgConnection, job: JobId, token: Uuid) -> Result<SetAside> {
+    let row = sqlx::query!(
+        r#"SELECT r.tokens AS "tokens?" FROM jobs j LEFT JOIN reservations r ON r.job_id = j.id
+           WHERE j.id = $1 AND j.lease_token = $2 FOR UPDATE OF j"#,
+        job.0,
+        token
     )
+    .fetch_optional(db)
+    .await?;
+    Ok(match row.map(|row| row.tokens) {
+        None => SetAside::LeaseLost,
+        Some(None) => SetAside::Nothing,
+        Some(Some(tokens)) => SetAside::Tokens(tokens),
+    })
 }
 
 /// Turns the reservation of a job into its real use. The reservation is deleted by the same statement, so a second call

@@ -8,7 +8,7 @@ use crate::Result;
 /// One message of an answer.
 #[derive(Clone, Debug)]
 pub struct Part {
-    /// `None` while only a preview stands there.
+    /// `None` while only a preview stands there, and for a message of which the answer has no use any more.
     pub body: Option<RichText>,
     pub message_id: Option<i64>,
 }
@@ -117,4 +117,16 @@ pub async fn known_ids(db: &mut PgConnection, bot: BotId, chat: &str, after: i64
         }
     }
     Ok(known)
+}
+
+/// The messages of one job's answer become those of another's, which is to replace it.
+pub async fn take_over(db: &mut PgConnection, from: JobId, to: JobId) -> Result<()> {
+    sqlx::query!(
+        "UPDATE deliveries SET job_id = $2, body = NULL WHERE job_id = $1",
+        from.0,
+        to.0
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }

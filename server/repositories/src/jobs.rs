@@ -23,7 +23,43 @@ pub struct NewUpdate {
     pub message_id: Option<i64>,
     pub payload: Value,
     pub work: Option<Work>,
+    /// How it goes together with others of its lane; `None`: not at all.
+    pub gather: Option<Gather>,
 }
+
+/// Updates of one lane with the same key become one job, as long as more may come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gather {
+    pub key: String,
+    pub role: Role,
+    /// When it was sent, in seconds by Telegram's clock: what lies far apart does not belong together.
+    pub sent_at: i64,
+}
+
+/// What an update does to a gathering job of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Begins one, or joins it and keeps it open.
+    Opens,
+    /// Joins it as its last part; begins none.
+    Closes,
+    /// Ends it without joining.
+    Breaks,
+}
+
+impl Role {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Opens => "opens",
+            Self::Closes => "closes",
+            Self::Breaks => "breaks",
+        }
+    }
+}
+
+/// How long a gathering job waits for its next part, and for all of them; also how far apart parts may have been sent. In seconds.
+const NEXT_PART: f64 = 1.5;
+const ALL_PARTS: f64 = 10.0;
 
 /// Where in the queue an update goes.
 #[derive(Clone, Debug)]
@@ -42,6 +78,8 @@ pub struct Claimed {
     pub lane: Option<String>,
     pub attempt: i32,
     pub max_attempts: i32,
+    /// How many updates the job stands for; those beside `update` are read by [`crate::updates::parts`].
+    pub parts: i32,
     pub bot: BotId,
     pub update: Value,
     pub received_at: DateTime<Utc>,
@@ -57,6 +95,12 @@ pub async fn accept(db: &mut PgConnection, bot: BotId, updates: &[NewUpdate], no
             _ => None,
         })
         .collect();
+    // Only what has a place in a lane can go together with others.
+    let gathers: Vec<Option<&Gather>> = updates
+        .iter()
+        .zip(&lanes)
+        .map(|(update, lane)| update.gather.as_ref().filter(|_| lane.is_some()))
+        .collect();
     // In one order for all, so that two batches cannot wait for each other.
     sqlx::query!(
         r#"SELECT pg_advisory_xact_lock(hash) AS "locked: ()" FROM (
@@ -66,26 +110,66 @@ pub async fn accept(db: &mut PgConnection, bot: BotId, updates: &[NewUpdate], no
     )
     .fetch_all(&mut *db)
     .await?;
+    // The lanes are locked, so what is not among `updates` now is not about to be either, and a job that gathers stays open
+    // unless a worker takes it: `open` waits for that, and such a job is no longer joined.
     let new = sqlx::query_scalar!(
         r#"WITH input AS (
-               SELECT * FROM unnest($2::uuid[], $3::bigint[], $4::text[], $5::jsonb[], $6::text[], $7::boolean[], $9::bigint[])
-                   WITH ORDINALITY AS t (id, update_id, kind, payload, lane, works, message_id, place)
+               SELECT * FROM unnest($2::uuid[], $3::bigint[], $4::text[], $5::jsonb[], $6::text[], $7::boolean[], $9::bigint[],
+                                    $10::text[], $11::text[], $12::bigint[])
+                   WITH ORDINALITY AS t (id, update_id, kind, payload, lane, works, message_id, gather, role, sent_at, place)
+           ), news AS (
+               SELECT * FROM (SELECT DISTINCT ON (update_id) * FROM input ORDER BY update_id, place) AS i
+               WHERE NOT EXISTS (SELECT FROM updates u WHERE u.bot_id = $1 AND u.update_id = i.update_id)
+           ), marked AS (
+               SELECT id, lane, gather, role, sent_at, place,
+                      role = 'breaks' OR lag(role) OVER w <> 'opens' OR sent_at - lag(sent_at) OVER w > $14::float8 AS begins
+               FROM news WHERE gather IS NOT NULL WINDOW w AS (PARTITION BY lane, gather ORDER BY place)
+           ), stretched AS (
+               -- Stretch 0 goes on with what is in the queue.
+               SELECT *, count(*) FILTER (WHERE begins) OVER (PARTITION BY lane, gather ORDER BY place) AS stretch FROM marked
+           ), open AS (
+               SELECT id, seq, lane, gather, (payload->>'sent_at')::bigint AS sent_at FROM jobs
+               WHERE lane = ANY($6) AND gather = ANY($10) AND state IN ('waiting', 'ready') AND attempts = 0
+               FOR UPDATE
+           ), led AS (
+               SELECT s.id, s.lane, s.gather, s.role, coalesce(o.id, first_value(s.id) OVER w) AS leader,
+                      count(*) OVER (PARTITION BY s.lane, s.gather, s.stretch) AS size,
+                      bool_and(s.role = 'opens') OVER (PARTITION BY s.lane, s.gather, s.stretch) AS stays_open
+               FROM (SELECT *, first_value(sent_at) OVER (PARTITION BY lane, gather, stretch ORDER BY place) AS begun FROM stretched) AS s
+               LEFT JOIN LATERAL (
+                   SELECT o.id FROM open o
+                   WHERE s.stretch = 0 AND o.lane = s.lane AND o.gather = s.gather AND abs(s.begun - o.sent_at) <= $14::float8
+                   ORDER BY o.seq DESC LIMIT 1
+               ) AS o ON true
+               WINDOW w AS (PARTITION BY s.lane, s.gather, s.stretch ORDER BY s.place)
            ), fresh AS (
-               INSERT INTO updates (id, bot_id, update_id, kind, message_id, payload, received_at)
-               SELECT id, $1, update_id, kind, message_id, payload, $8 FROM input ORDER BY place
+               INSERT INTO updates (id, bot_id, update_id, kind, message_id, payload, received_at, job_id)
+               SELECT n.id, $1, n.update_id, n.kind, n.message_id, n.payload, $8, nullif(l.leader, n.id)
+               FROM news n LEFT JOIN led l USING (id) ORDER BY n.place
                ON CONFLICT (bot_id, update_id) DO NOTHING
-               RETURNING id
+               RETURNING id, job_id
            ), queued AS (
-               INSERT INTO jobs (id, kind, lane, payload, priority, state)
-               SELECT i.id, 'update', i.lane, jsonb_build_object('update', i.id),
-                      CASE WHEN i.lane IS NULL THEN 1 ELSE 5 END,
-                      CASE WHEN i.lane IS NULL THEN 'ready'
-                           WHEN row_number() OVER (PARTITION BY i.lane ORDER BY i.place) = 1 AND NOT EXISTS (
-                               SELECT FROM jobs j WHERE j.lane = i.lane AND j.state IN ('waiting', 'ready', 'running')
+               INSERT INTO jobs (id, kind, lane, payload, priority, state, gather, parts, run_at)
+               SELECT n.id, 'update', n.lane, jsonb_strip_nulls(jsonb_build_object('update', n.id, 'sent_at', CASE WHEN l.stays_open THEN n.sent_at END)),
+                      CASE WHEN n.lane IS NULL THEN 1 ELSE 5 END,
+                      CASE WHEN n.lane IS NULL THEN 'ready'
+                           WHEN row_number() OVER (PARTITION BY n.lane ORDER BY n.place) = 1 AND NOT EXISTS (
+                               SELECT FROM jobs j WHERE j.lane = n.lane AND j.state IN ('waiting', 'ready', 'running')
                            ) THEN 'ready'
-                           ELSE 'waiting' END
-               FROM input i JOIN fresh f USING (id)
-               WHERE i.works ORDER BY i.place
+                           ELSE 'waiting' END,
+                      CASE WHEN l.stays_open THEN n.gather END, coalesce(l.size, 1),
+                      CASE WHEN l.stays_open THEN now() + make_interval(secs => $13) ELSE now() END
+               FROM news n JOIN fresh f USING (id) LEFT JOIN led l USING (id)
+               WHERE n.works AND f.job_id IS NULL ORDER BY n.place
+           ), grown AS (
+               UPDATE jobs j SET parts = j.parts + g.joined, gather = CASE WHEN g.stays_open THEN j.gather END,
+                                 run_at = CASE WHEN g.stays_open THEN least(now() + make_interval(secs => $13), j.created_at + make_interval(secs => $14))
+                                               ELSE now() END
+               FROM (
+                   SELECT o.id, count(*) FILTER (WHERE l.leader = o.id) AS joined, bool_and(l.leader = o.id AND l.role = 'opens') AS stays_open
+                   FROM open o JOIN led l USING (lane, gather) JOIN fresh f ON f.id = l.id GROUP BY o.id
+               ) AS g
+               WHERE j.id = g.id
            ), seen AS (
                UPDATE bots SET last_update_at = $8
                -- Not each time: all intake of a bot would wait for this one row.
@@ -100,7 +184,12 @@ pub async fn accept(db: &mut PgConnection, bot: BotId, updates: &[NewUpdate], no
         &lanes as &[Option<String>],
         &updates.iter().map(|update| update.work.is_some()).collect::<Vec<_>>(),
         now,
-        &updates.iter().map(|update| update.message_id).collect::<Vec<_>>() as &[Option<i64>]
+        &updates.iter().map(|update| update.message_id).collect::<Vec<_>>() as &[Option<i64>],
+        &gathers.iter().map(|gather| gather.map(|gather| gather.key.clone())).collect::<Vec<_>>() as &[Option<String>],
+        &gathers.iter().map(|gather| gather.map(|gather| gather.role.name().to_owned())).collect::<Vec<_>>() as &[Option<String>],
+        &gathers.iter().map(|gather| gather.map(|gather| gather.sent_at)).collect::<Vec<_>>() as &[Option<i64>],
+        NEXT_PART,
+        ALL_PARTS
     )
     .fetch_one(db)
     .await?;
@@ -108,22 +197,32 @@ pub async fn accept(db: &mut PgConnection, bot: BotId, updates: &[NewUpdate], no
 }
 
 /// Takes up to `limit` jobs that may run now, for `lease_seconds`.
-pub async fn claim(db: &mut PgConnection, worker: &str, limit: i64, lease_seconds: f64) -> Result<Vec<Claimed>> {
+/// Those of the bots in `except` are left.
+pub async fn claim(
+    db: &mut PgConnection,
+    worker: &str,
+    limit: i64,
+    lease_seconds: f64,
+    except: &[BotId],
+) -> Result<Vec<Claimed>> {
     let rows = sqlx::query!(
         r#"WITH claimed AS (
-               UPDATE jobs SET state = 'running', lease_token = gen_random_uuid(), worker = $1, attempts = attempts + 1,
+               UPDATE jobs SET state = 'running', lease_token = gen_random_uuid(), worker = $1, attempts = attempts + 1, claimed_at = now(),
                                lease_until = now() + make_interval(secs => $3)
                WHERE id IN (
                    SELECT id FROM jobs WHERE state = 'ready' AND run_at <= now()
+                   AND (cardinality($4::uuid[]) = 0
+                        OR NOT EXISTS (SELECT FROM updates u WHERE u.id = jobs.id AND u.bot_id = ANY($4)))
                    ORDER BY priority, run_at, seq LIMIT $2 FOR UPDATE SKIP LOCKED
                )
-               RETURNING id, seq, lease_token, lane, attempts, max_attempts, priority
+               RETURNING id, seq, lease_token, lane, attempts, max_attempts, parts, priority
            )
-           SELECT c.id, c.lease_token AS "token!", c.lane, c.attempts, c.max_attempts, u.bot_id, u.payload, u.received_at
+           SELECT c.id, c.lease_token AS "token!", c.lane, c.attempts, c.max_attempts, c.parts, u.bot_id, u.payload, u.received_at
            FROM claimed c JOIN updates u ON u.id = c.id ORDER BY c.priority, c.seq"#,
         worker,
         limit,
-        lease_seconds
+        lease_seconds,
+        &except.iter().map(|bot| bot.0).collect::<Vec<_>>()
     )
     .fetch_all(db)
     .await?;
@@ -135,6 +234,7 @@ pub async fn claim(db: &mut PgConnection, worker: &str, limit: i64, lease_second
             lane: row.lane,
             attempt: row.attempts,
             max_attempts: row.max_attempts,
+            parts: row.parts,
             bot: row.bot_id.into(),
             update: row.payload,
             received_at: row.received_at,
@@ -189,7 +289,7 @@ pub async fn end(db: &mut PgConnection, id: JobId, token: Uuid, lane: Option<&st
              WHERE id = $1 AND lease_token = $2
              RETURNING lane
          ), next AS (
-             UPDATE jobs SET state = 'ready', run_at = now()
+             UPDATE jobs SET state = 'ready', run_at = greatest(run_at, now())
              WHERE $3 <> 'ready' AND id = (
                  SELECT j.id FROM jobs j WHERE j.lane = (SELECT lane FROM ended) AND j.state = 'waiting' ORDER BY j.seq LIMIT 1
              )
@@ -207,7 +307,8 @@ pub async fn end(db: &mut PgConnection, id: JobId, token: Uuid, lane: Option<&st
     Ok(ended.is_some())
 }
 
-async fn lock_lane(db: &mut PgConnection, lane: Option<&str>) -> Result<()> {
+/// Nobody else adds to the lane or takes from it until the transaction ends. Take it before locking any of its jobs.
+pub async fn lock_lane(db: &mut PgConnection, lane: Option<&str>) -> Result<()> {
     if let Some(lane) = lane {
         sqlx::query!(
             r#"SELECT pg_advisory_xact_lock(hashtextextended($1, 0)) AS "locked: ()""#,
@@ -217,6 +318,18 @@ async fn lock_lane(db: &mut PgConnection, lane: Option<&str>) -> Result<()> {
         .await?;
     }
     Ok(())
+}
+
+/// Makes jobs of a worker that stops ready for others at once. They count as tried: something may have been sent.
+pub async fn hand_over(db: &mut PgConnection, tokens: &[Uuid]) -> Result<u64> {
+    let handed = sqlx::query!(
+        "UPDATE jobs SET state = 'ready', lease_token = NULL, lease_until = NULL, run_at = now(), last_error = 'the worker stopped'
+         WHERE state = 'running' AND lease_token = ANY($1)",
+        tokens
+    )
+    .execute(db)
+    .await?;
+    Ok(handed.rows_affected())
 }
 
 /// Prolongs the leases of the jobs in hand; those not returned have been lost.

@@ -3,10 +3,12 @@
 //! change). Not found is `Ok(None)`. No rules live here: what may happen is decided in `services`, or said by a constraint.
 
 pub mod audit;
+pub mod bot_pages;
 pub mod bots;
 pub mod browser;
 pub mod counters;
 pub mod deliveries;
+pub mod job_pages;
 pub mod jobs;
 pub mod ledger;
 pub mod messages;
@@ -14,6 +16,7 @@ pub mod people;
 pub mod plans;
 pub mod sessions;
 pub mod staff;
+pub mod updates;
 pub mod users;
 
 use std::time::Duration;
@@ -84,8 +87,13 @@ impl Database {
         Ok(())
     }
 
+    /// Opens a transaction, in a task of its own: callers go away in the middle (a browser or Telegram closes its connection),
+    /// and sqlx 0.9 gives a connection whose BEGIN is under way back as if it were in none. Whatever others did on it
+    /// afterwards without a transaction would never be committed.
     pub async fn begin(&self) -> Result<Transaction> {
-        Ok(self.0.begin().await?)
+        let pool = self.0.clone();
+        let begun = tokio::spawn(async move { pool.begin().await });
+        Ok(begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))?)
     }
 
     pub async fn acquire(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>> {

@@ -38,7 +38,8 @@ fn author(text: &str) -> Result<Author> {
     }
 }
 
-/// Keeps the messages and marks the conversation as used.
+/// Keeps the messages and marks the conversation as used. They are given in order; all of them move behind what the
+/// conversation holds already when this process' clock is behind that of the one that wrote it.
 pub async fn insert(
     db: &mut PgConnection,
     conversation: ConversationId,
@@ -46,11 +47,18 @@ pub async fn insert(
     messages: &[NewMessage<'_>],
 ) -> Result<()> {
     sqlx::query!(
-        "WITH touched AS (
-             UPDATE conversations SET last_at = greatest(last_at, (SELECT max(t.at) FROM unnest($4::timestamptz[]) AS t (at))) WHERE id = $1
+        "WITH held AS MATERIALIZED (
+             SELECT last_at FROM conversations WHERE id = $1 FOR UPDATE
+         ), moved AS MATERIALIZED (
+             SELECT greatest(h.last_at + interval '1 microsecond' - min(t.at), interval '0') AS by, max(t.at) AS last
+             FROM held h, unnest($4::timestamptz[]) AS t (at) GROUP BY h.last_at
+         ), touched AS (
+             UPDATE conversations SET last_at = m.last + m.by FROM moved m WHERE id = $1
          )
          INSERT INTO messages (conversation_id, job_id, id, created_at, author, text, tokens, in_context, error_code, error_cause)
-         SELECT $1, $2, * FROM unnest($3::uuid[], $4::timestamptz[], $5::text[], $6::text[], $7::int[], $8::boolean[], $9::text[], $10::text[])",
+         SELECT $1, $2, t.id, t.at + m.by, t.author, t.text, t.tokens, t.in_context, t.code, t.cause
+         FROM moved m, unnest($3::uuid[], $4::timestamptz[], $5::text[], $6::text[], $7::int[], $8::boolean[], $9::text[], $10::text[])
+             AS t (id, at, author, text, tokens, in_context, code, cause)",
         conversation.0,
         job.0,
         &messages.iter().map(|message| message.id.0).collect::<Vec<_>>(),
@@ -76,26 +84,28 @@ pub struct Remembered {
 }
 
 /// The latest messages that the model may see, oldest first: at most `limit`, and at most `tokens` of them in all, with
-/// `per_message` added to each.
+/// `per_message` added to each. `without`: the exchange that is about to be replaced.
 pub async fn history(
     db: &mut PgConnection,
     conversation: ConversationId,
     tokens: i64,
     per_message: i64,
     limit: i64,
+    without: Option<JobId>,
 ) -> Result<Vec<Remembered>> {
     let rows = sqlx::query!(
         r#"SELECT author, text, tokens FROM (
                SELECT author, text, tokens, created_at, id, sum(tokens + $4::bigint) OVER (ORDER BY created_at DESC, id DESC) AS sum FROM (
                    SELECT author, text, tokens, created_at, id FROM messages
-                   WHERE conversation_id = $1 AND in_context ORDER BY created_at DESC, id DESC LIMIT $3
+                   WHERE conversation_id = $1 AND in_context AND job_id IS DISTINCT FROM $5 ORDER BY created_at DESC, id DESC LIMIT $3
                ) AS latest
            ) AS summed
            WHERE sum <= $2::bigint ORDER BY created_at, id"#,
         conversation.0,
         tokens,
         limit,
-        per_message
+        per_message,
+        without.map(|job| job.0)
     )
     .fetch_all(db)
     .await?;
@@ -108,6 +118,19 @@ pub async fn history(
             })
         })
         .collect()
+}
+
+/// The model no longer sees a question and its answer.
+pub async fn forget(db: &mut PgConnection, job: JobId) -> Result<()> {
+    sqlx::query!(
+        "UPDATE messages SET in_context = false
+         WHERE job_id = $1 AND in_context AND conversation_id = (SELECT conversation_id FROM usage WHERE job_id = $1)
+           AND created_at >= (SELECT min(created_at) FROM messages WHERE id = $1)",
+        job.0
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 pub async fn conversations_of(db: &mut PgConnection, user: UserId, limit: i64) -> Result<Vec<ConversationRow>> {

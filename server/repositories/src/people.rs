@@ -35,6 +35,8 @@ pub struct Known {
     pub plan_name: String,
     pub blocked: bool,
     pub chat: ChatId,
+    /// Where it is now: not the id asked for, once a group has become a supergroup.
+    pub chat_external_id: i64,
     pub chat_closed: bool,
     pub conversation: ConversationId,
     /// The model this conversation was switched to.
@@ -60,8 +62,13 @@ pub async fn meet(db: &mut PgConnection, sender: &Sender<'_>, place: &Place<'_>,
         }
         return Ok(known);
     }
-    create(db, sender, place, now).await?;
-    find(db, sender, place, now)
+    let mut place = place.clone();
+    if let Some(id) = moved_to(db, &place).await? {
+        place.chat_external_id = id;
+        place.kind = "supergroup";
+    }
+    create(db, sender, &place, now).await?;
+    find(db, sender, &place, now)
         .await?
         .ok_or(crate::Error::Stored("conversation vanished"))
 }
@@ -103,6 +110,7 @@ async fn find(
         plan_name: row.plan_name,
         blocked: row.blocked,
         chat: row.chat_id.into(),
+        chat_external_id: place.chat_external_id,
         chat_closed: row.chat_closed,
         conversation: row.conversation_id.into(),
         model: row.model,
@@ -120,6 +128,76 @@ async fn find(
             })
             .collect(),
     }))
+}
+
+/// The present id of a chat that had this one before.
+async fn moved_to(db: &mut PgConnection, place: &Place<'_>) -> Result<Option<i64>> {
+    Ok(sqlx::query_scalar!(
+        "SELECT external_id FROM chats WHERE bot_id = $1 AND former_id = $2",
+        place.bot.0,
+        place.chat_external_id
+    )
+    .fetch_optional(db)
+    .await?)
+}
+
+/// A group has become a supergroup: its chat goes on under the new id. When there is a chat under that id already, it takes over
+/// the conversations; of two current ones of a topic the older goes on, with what was said in the other. Done again, it changes
+/// nothing. Call inside a transaction.
+pub async fn move_chat(db: &mut PgConnection, bot: BotId, from: i64, to: i64, now: DateTime<Utc>) -> Result<()> {
+    let chats = sqlx::query!(
+        "SELECT id, external_id FROM chats WHERE bot_id = $1 AND external_id IN ($2, $3) ORDER BY id FOR UPDATE",
+        bot.0,
+        from,
+        to
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    let with = |external: i64| {
+        chats
+            .iter()
+            .find(|chat| chat.external_id == external)
+            .map(|chat| chat.id)
+    };
+    let chat = match (with(from), with(to)) {
+        (Some(old), Some(new)) if old != new => {
+            merge(db, old, new, now).await?;
+            new
+        }
+        (Some(id), _) | (None, Some(id)) => id,
+        (None, None) => return Ok(()),
+    };
+    sqlx::query!(
+        "UPDATE chats SET external_id = $3, former_id = $2, kind = 'supergroup' WHERE id = $1",
+        chat,
+        from,
+        to
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+async fn merge(db: &mut PgConnection, old: uuid::Uuid, new: uuid::Uuid, now: DateTime<Utc>) -> Result<()> {
+    sqlx::query!(
+        "WITH pairs AS (
+             SELECT o.id AS old, n.id AS new FROM conversations o JOIN conversations n USING (thread_id)
+             WHERE o.chat_id = $1 AND n.chat_id = $2 AND o.ended_at IS NULL AND n.ended_at IS NULL
+         ), ended AS (
+             UPDATE conversations SET ended_at = $3 FROM pairs WHERE conversations.id = pairs.new
+         )
+         UPDATE messages SET conversation_id = pairs.old FROM pairs WHERE messages.conversation_id = pairs.new",
+        old,
+        new,
+        now
+    )
+    .execute(&mut *db)
+    .await?;
+    sqlx::query!("UPDATE conversations SET chat_id = $2 WHERE chat_id = $1", old, new)
+        .execute(&mut *db)
+        .await?;
+    sqlx::query!("DELETE FROM chats WHERE id = $1", old).execute(db).await?;
+    Ok(())
 }
 
 async fn refresh(db: &mut PgConnection, user: UserId, sender: &Sender<'_>, now: DateTime<Utc>) -> Result<()> {
@@ -229,6 +307,26 @@ pub async fn set_chat_closed(
     .execute(db)
     .await?;
     Ok(())
+}
+
+/// Somebody has written: a chat that was closed before that is open again. False when it was closed since, so that the message
+/// stems from before.
+pub async fn reopen_chat(
+    db: &mut PgConnection,
+    bot: BotId,
+    chat_external_id: i64,
+    written_at: DateTime<Utc>,
+) -> Result<bool> {
+    let opened = sqlx::query!(
+        "UPDATE chats SET closed_at = NULL
+         WHERE bot_id = $1 AND external_id = $2 AND (closed_at IS NULL OR closed_at < $3)",
+        bot.0,
+        chat_external_id,
+        written_at
+    )
+    .execute(db)
+    .await?;
+    Ok(opened.rows_affected() > 0)
 }
 
 /// The playground user that stands for a member of staff; made when missing.

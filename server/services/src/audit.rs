@@ -22,10 +22,15 @@ pub(crate) struct Target<'a> {
 /// Every action there is, for the filter.
 const ACTIONS: &[&str] = &[
     "bot.add",
+    "bot.edit",
+    "bot.mode",
     "bot.replace_token",
+    "bot.restart",
     "bot.start",
     "bot.stop",
     "conversation.read",
+    "job.discard",
+    "job.retry",
     "plan.create",
     "plan.limits",
     "staff.create",

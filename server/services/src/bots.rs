@@ -47,6 +47,8 @@ pub struct BotRecord {
     pub token: Option<SecretString>,
     pub persona: String,
     pub model: Option<String>,
+    /// How often staff had its intake started anew.
+    pub restarts: i32,
 }
 
 /// The bots of this deployment.
@@ -208,6 +210,7 @@ impl Bots {
             token,
             persona: bot.persona,
             model: bot.model,
+            restarts: bot.restarts,
         })
     }
 
@@ -264,7 +267,7 @@ const BELIEVED: Duration = Duration::from_secs(2);
 const EXPECTED_TOKEN: &str = "a bot token from @BotFather, such as 123456789:AAF…";
 
 /// `123456789:` and at least a few characters of `A-Za-z0-9_-`.
-fn well_formed(token: &SecretString) -> Result<SecretString, Error> {
+pub(crate) fn well_formed(token: &SecretString) -> Result<SecretString, Error> {
     let text = token.expose_secret().trim();
     let parts = text.split_once(':').filter(|(id, secret)| {
         !id.is_empty()

@@ -13,13 +13,15 @@ use gateway::{
 };
 use repositories::{
     PgConnection,
-    counters::{self, Claim, Reservation},
+    counters::{self, Claim, Reservation, SetAside},
     deliveries::{self, KnownIds, Part},
     jobs, ledger,
     messages::{self, Remembered},
     people,
     people::Known,
+    updates::{self, Asked},
 };
+use serde_json::Value;
 
 use crate::{Claimed, Error, Services, Verdict, plans::amount};
 
@@ -30,6 +32,9 @@ const SHORTEST_ANSWER: u32 = 64;
 /// The most of the past that a model is shown, in tokens and in messages: more costs the user without helping.
 const HISTORY_TOKENS: u32 = 16_000;
 const HISTORY_MESSAGES: i64 = 200;
+
+/// The most that one summary of late messages stands for.
+const MOST_WAITING: i64 = 10_000;
 
 const DEFAULT_PERSONA: &str = "You are a helpful assistant in a chat. Answer in the language of the user, briefly and to the point. Markdown is shown.";
 
@@ -50,6 +55,8 @@ pub struct Incoming {
     pub message_id: i64,
     pub text: String,
     pub received_at: DateTime<Utc>,
+    /// An edited message is asked anew: the job whose answer is to be replaced.
+    pub replaces: Option<JobId>,
 }
 
 impl Incoming {
@@ -69,6 +76,8 @@ impl Incoming {
 pub enum Begin {
     Ask(Box<Question>),
     Refused(Refusal),
+    /// The job is another worker's now.
+    LeaseLost,
 }
 
 /// A question with its budget set aside.
@@ -95,6 +104,8 @@ pub enum Change {
     Renew,
     /// `/model`
     Model(String),
+    /// Requests that wait in the same lane and are answered by this reply as well, with their texts.
+    Absorb(Vec<(JobId, String)>),
 }
 
 /// A reply that no model made.
@@ -179,6 +190,7 @@ impl Chats {
             i64::from(room.min(HISTORY_TOKENS)),
             i64::from(TOKENS_PER_MESSAGE),
             HISTORY_MESSAGES,
+            incoming.replaces,
         )
         .await?;
         // Stored counts, not new ones: counting the whole past again would cost more than the rest of this.
@@ -189,12 +201,13 @@ impl Chats {
         // A tenth more than counted: providers count a little differently, and a reservation must not be too small.
         let prompt = alone.saturating_add(remembered).saturating_mul(11) / 10;
         let turns = turns(persona, history, &incoming.text);
-        let reserved = match counters::reservation(&mut tx, job.id).await? {
-            Some(tokens) => Ok(u32::try_from(tokens - i64::from(prompt))
+        let reserved = match counters::reservation(&mut tx, job.id, job.token).await? {
+            SetAside::LeaseLost => return Ok(Begin::LeaseLost),
+            SetAside::Tokens(tokens) => Ok(u32::try_from(tokens - i64::from(prompt))
                 .unwrap_or(0)
                 .max(SHORTEST_ANSWER)
                 .min(most)),
-            None => reserve(&mut tx, job.id, known, model, prompt, most, now).await?,
+            SetAside::Nothing => reserve(&mut tx, job.id, known, model, prompt, most, now).await?,
         };
         let max_tokens = match reserved {
             Ok(max_tokens) => max_tokens,
@@ -285,6 +298,10 @@ impl Chats {
         if let Some(code) = code_text {
             self.fail(&mut tx, job, incoming, known, code, cause.as_deref()).await?;
         }
+        if let Some(replaced) = incoming.replaces {
+            messages::forget(&mut tx, replaced).await?;
+            deliveries::take_over(&mut tx, replaced, job.id).await?;
+        }
         deliveries::store(&mut tx, job.id, &incoming.chat_key(), parts).await?;
         tx.commit().await.map_err(repositories::Error::from)?;
         metrics::counter!("botdeck_answers_total", "outcome" => finish).increment(1);
@@ -303,6 +320,9 @@ impl Chats {
     ) -> Result<bool, Error> {
         let now = self.0.now();
         let mut tx = self.0.db.begin().await?;
+        if let Change::Absorb(_) = reply.change {
+            jobs::lock_lane(&mut tx, job.lane.as_deref()).await?;
+        }
         if !jobs::hold(&mut tx, job.id, job.token).await? {
             return Ok(false);
         }
@@ -324,7 +344,12 @@ impl Chats {
         let mut answered = note(uuid::Uuid::now_v7(), Author::Bot, reply.text);
         let code = reply.code.map(ErrorCode::as_str);
         answered.error_code = code;
-        messages::insert(&mut tx, known.conversation, job.id, &[asked, answered]).await?;
+        let mut notes = vec![asked];
+        if let Change::Absorb(waiting) = &reply.change {
+            notes.extend(waiting.iter().map(|(id, text)| note(id.0, Author::User, text)));
+        }
+        notes.push(answered);
+        messages::insert(&mut tx, known.conversation, job.id, &notes).await?;
         if let Some(code) = code {
             self.fail(&mut tx, job, incoming, known, code, None).await?;
         }
@@ -332,6 +357,10 @@ impl Chats {
             Change::None => {}
             Change::Renew => people::renew(&mut tx, known.conversation, now).await?,
             Change::Model(model) => people::set_model(&mut tx, known.conversation, model).await?,
+            Change::Absorb(waiting) => {
+                let ids: Vec<JobId> = waiting.iter().map(|(id, _)| *id).collect();
+                updates::absorb(&mut tx, job.id, &ids).await?;
+            }
         }
         deliveries::store(&mut tx, job.id, &incoming.chat_key(), reply.parts).await?;
         tx.commit().await.map_err(repositories::Error::from)?;
@@ -387,6 +416,41 @@ impl Chats {
     pub async fn set_closed(&self, bot: BotId, chat_external_id: i64, closed: bool) -> Result<(), Error> {
         let at = closed.then(|| self.0.now());
         Ok(people::set_chat_closed(&mut *self.0.db.acquire().await?, bot, chat_external_id, at).await?)
+    }
+
+    /// The updates that a job stands for beside its own.
+    pub async fn other_parts(&self, job: JobId) -> Result<Vec<Value>, Error> {
+        Ok(updates::parts(&mut *self.0.db.acquire().await?, job).await?)
+    }
+
+    /// What a model was asked by a message that has now been edited, and the request as it is now, one update for each of its
+    /// messages. `None` when no model was asked.
+    pub async fn edited(&self, incoming: &Incoming) -> Result<Option<(Asked, Vec<Value>)>, Error> {
+        let mut db = self.0.db.acquire().await?;
+        let (bot, chat, message) = (incoming.bot, incoming.chat_external_id, incoming.message_id);
+        let Some(asked) = updates::asked(&mut db, bot, chat, message).await? else {
+            return Ok(None);
+        };
+        Ok(Some((asked, updates::newest(&mut db, bot, chat, message).await?)))
+    }
+
+    /// The messages that wait behind the running one.
+    pub async fn waiting(&self, lane: &str) -> Result<Vec<(JobId, Value)>, Error> {
+        Ok(updates::waiting(&mut *self.0.db.acquire().await?, lane, MOST_WAITING).await?)
+    }
+
+    /// A group has become a supergroup: it goes on under the new id.
+    pub async fn moved(&self, bot: BotId, from: i64, to: i64) -> Result<(), Error> {
+        let mut tx = self.0.db.begin().await?;
+        people::move_chat(&mut tx, bot, from, to, self.0.now()).await?;
+        tx.commit().await.map_err(repositories::Error::from)?;
+        tracing::info!(bot.id = %bot, "A group of bot {bot} has become a supergroup");
+        Ok(())
+    }
+
+    /// Somebody wrote at `written_at` in a chat that was closed: it is open again, unless it was closed after that (false).
+    pub async fn reopen(&self, bot: BotId, chat_external_id: i64, written_at: DateTime<Utc>) -> Result<bool, Error> {
+        Ok(people::reopen_chat(&mut *self.0.db.acquire().await?, bot, chat_external_id, written_at).await?)
     }
 
     /// The user's limits with what is used of them.

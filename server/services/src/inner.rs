@@ -11,7 +11,7 @@ use gateway::Gateway;
 use repositories::Database;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::{Clock, KeyRing, RateLimiter, TelegramDirectory};
+use crate::{Clock, KeyRing, RateLimiter, SharedPace, TelegramDirectory};
 
 /// The state behind [`crate::Services`]; seen only inside this crate.
 pub struct Inner {
@@ -19,6 +19,7 @@ pub struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) keys: KeyRing,
     pub(crate) rate: RateLimiter,
+    pub(crate) pace: Arc<SharedPace>,
     pub(crate) gateway: Gateway,
     pub(crate) telegram: Arc<dyn TelegramDirectory>,
     pub(crate) webhooks: bool,
@@ -29,4 +30,5 @@ pub struct Inner {
     pub(crate) running: Mutex<HashMap<BotId, (bool, Instant)>>,
     /// Woken when the set of bots has changed.
     pub(crate) bots_changed: Notify,
+    pub(crate) flood_waits: crate::floods::FloodWaits,
 }

@@ -1,14 +1,20 @@
 //! The way in: an update and its job are committed before anybody is told that it was taken.
 
 use domain::BotId;
-use repositories::jobs::{self, NewUpdate, Work};
+use repositories::jobs::{self, Gather, NewUpdate, Role, Work};
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{Error, Services};
 
 /// The kinds of update that have a handler. The others are kept, and nothing else happens.
-const HANDLED: &[&str] = &["message", "callback_query", "my_chat_member"];
+const HANDLED: &[&str] = &[
+    "message",
+    "edited_message",
+    "callback_query",
+    "my_chat_member",
+    "stopped_message_generation",
+];
 
 /// Accepting updates.
 pub struct Intake(pub(crate) Services);
@@ -26,7 +32,9 @@ impl Intake {
                     Some((chat, thread)) if !peek.overtakes => Work::InLane(lane(bot, chat, thread)),
                     _ => Work::Overtakes,
                 });
+                let gather = gather(&payload, &peek);
                 Ok(NewUpdate {
+                    gather,
                     id: Uuid::now_v7(),
                     update_id: peek.update_id,
                     kind: peek.kind,
@@ -80,8 +88,8 @@ pub fn peek(update: &Value) -> Option<Peek> {
         body
     };
     let chat = message["chat"]["id"].as_i64().map(|chat| (chat, thread(message)));
-    let overtakes =
-        kind == "callback_query" || (kind == "message" && (is_stop(body) || body.get("successful_payment").is_some()));
+    let overtakes = matches!(kind, "callback_query" | "stopped_message_generation")
+        || (kind == "message" && (is_stop(body) || body.get("successful_payment").is_some()));
     let message_id = (kind != "callback_query")
         .then(|| body["message_id"].as_i64())
         .flatten();
@@ -91,6 +99,49 @@ pub fn peek(update: &Value) -> Option<Peek> {
         chat,
         message_id,
         overtakes,
+    })
+}
+
+/// A text this long, in UTF-16 units, may be the beginning of one that the sender's app has cut: apps cut at 4096 or at a good place
+/// shortly before.
+const CUT_TEXT: std::ops::RangeInclusive<usize> = 4000..=4096;
+
+/// What may come in several messages: an album, and a text that is longer than a message can be.
+fn gather(update: &Value, peek: &Peek) -> Option<Gather> {
+    if peek.kind != "message" || peek.overtakes {
+        return None;
+    }
+    let message = &update["message"];
+    let sent_at = message["date"].as_i64().unwrap_or(0);
+    if let Some(album) = message["media_group_id"].as_str() {
+        return Some(Gather {
+            key: format!("album:{album}"),
+            role: Role::Opens,
+            sent_at,
+        });
+    }
+    let text = message["text"].as_str()?;
+    let sender = message["from"]["id"].as_i64()?;
+    let role = match text {
+        text if is_command(text) => Role::Breaks,
+        text if CUT_TEXT.contains(&text.encode_utf16().count()) => Role::Opens,
+        _ => Role::Closes,
+    };
+    Some(Gather {
+        key: format!("paste:{sender}"),
+        role,
+        sent_at,
+    })
+}
+
+/// `/word` or `/word@bot` at the beginning, not a path and not a comment.
+pub fn is_command(text: &str) -> bool {
+    let first = text.split_whitespace().next().unwrap_or_default();
+    first.strip_prefix('/').is_some_and(|name| {
+        (1..=64).contains(&name.len())
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'@'))
     })
 }
 
@@ -150,6 +201,32 @@ mod tests {
         assert!(!peek(&text("/stopwatch")).unwrap().overtakes);
         let button = json!({"update_id": 8, "callback_query": {"id": "1", "message": {"chat": {"id": 5}}}});
         assert!(peek(&button).unwrap().overtakes);
+    }
+
+    #[test]
+    fn albums_and_long_texts_gather_and_a_command_does_not() {
+        let role = |message: Value| {
+            let mut update = json!({"update_id": 7, "message": {"date": 9, "chat": {"id": 5}, "from": {"id": 3}}});
+            for (name, value) in message.as_object().unwrap() {
+                update["message"][name] = value.clone();
+            }
+            gather(&update, &peek(&update).unwrap()).map(|gather| (gather.key, gather.role))
+        };
+        let paste = |role| Some(("paste:3".to_owned(), role));
+        // In UTF-16 units, as Telegram counts: a smile is two.
+        assert_eq!(role(json!({"text": "😀".repeat(2000)})), paste(Role::Opens));
+        assert_eq!(role(json!({"text": "😀".repeat(1999) + "a"})), paste(Role::Closes));
+        assert_eq!(role(json!({"text": "/new"})), paste(Role::Breaks));
+        assert_eq!(role(json!({"text": "/usr/bin is a path"})), paste(Role::Closes));
+        assert_eq!(role(json!({"text": "/stop"})), None);
+        assert_eq!(role(json!({"sticker": {}})), None);
+        assert_eq!(
+            role(json!({"photo": [], "media_group_id": "12", "caption": "x"})),
+            Some(("album:12".to_owned(), Role::Opens))
+        );
+        let edited =
+            json!({"update_id": 7, "edited_message": {"chat": {"id": 5}, "from": {"id": 3}, "text": "a".repeat(4096)}});
+        assert_eq!(gather(&edited, &peek(&edited).unwrap()), None);
     }
 
     #[test]

@@ -6,15 +6,19 @@
 mod actor;
 mod audit;
 mod auth;
+mod bot_board;
 mod bots;
 mod chats;
 mod clock;
 mod conversations;
 mod error;
+mod floods;
 mod inner;
 mod intake;
+mod jobs_board;
 mod keys;
 mod overview;
+mod pace;
 mod plans;
 mod playground;
 mod queue;
@@ -33,9 +37,11 @@ pub use conversations::Conversations;
 pub use error::Error;
 pub use gateway::Gateway;
 use inner::Inner;
-pub use intake::{Intake, Peek, lane, peek};
+pub use intake::{Intake, Peek, is_command, lane, peek};
+pub use jobs_board::JobsService;
 pub use keys::{EXPECTED_KEY, KeyRing};
 pub use overview::OverviewService;
+pub use pace::{Ask, Held, RECOVERY, SharedPace, Urgency};
 pub use plans::Plans;
 pub use playground::PlaygroundService;
 pub use queue::{Claimed, Ended, LEASE, Queue};
@@ -44,6 +50,7 @@ pub use repositories::{
     Database,
     deliveries::{KnownIds, Part},
     people::Known,
+    updates::Asked,
 };
 use tokio::sync::Notify;
 pub use users::Users;
@@ -77,6 +84,7 @@ impl Services {
             db: parts.db,
             clock: parts.clock,
             keys: parts.keys,
+            pace: SharedPace::beside(&parts.rate),
             rate: parts.rate,
             gateway: parts.gateway,
             telegram: parts.telegram,
@@ -86,6 +94,7 @@ impl Services {
             work: Notify::new(),
             running: std::sync::Mutex::default(),
             bots_changed: Notify::new(),
+            flood_waits: floods::FloodWaits::default(),
         }))
     }
 
@@ -115,6 +124,10 @@ impl Services {
 
     pub fn bots(&self) -> Bots {
         Bots(self.clone())
+    }
+
+    pub fn jobs_board(&self) -> JobsService {
+        JobsService(self.clone())
     }
 
     pub fn playground(&self) -> PlaygroundService {
@@ -151,6 +164,11 @@ impl Services {
 
     pub fn rate(&self) -> &RateLimiter {
         &self.0.rate
+    }
+
+    /// When a bot may call Telegram, for all replicas together.
+    pub fn pace(&self) -> &Arc<SharedPace> {
+        &self.0.pace
     }
 
     /// The current time, as the services see it.

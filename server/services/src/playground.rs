@@ -105,6 +105,7 @@ impl PlaygroundService {
             message_id: peek.message_id,
             payload: update,
             work: Some(work),
+            gather: None,
         };
         repositories::jobs::accept(&mut tx, id, &[update], now).await?;
         tx.commit().await.map_err(repositories::Error::from)?;

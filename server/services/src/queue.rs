@@ -35,8 +35,21 @@ pub enum Ended {
 pub struct Queue(pub(crate) Services);
 
 impl Queue {
-    pub async fn claim(&self, worker: &str, limit: i64) -> Result<Vec<Claimed>, Error> {
-        Ok(jobs::claim(&mut *self.0.db.acquire().await?, worker, limit, LEASE.as_secs_f64()).await?)
+    /// Takes what may run now, but nothing of the bots in `except`.
+    pub async fn claim(&self, worker: &str, limit: i64, except: &[BotId]) -> Result<Vec<Claimed>, Error> {
+        Ok(jobs::claim(
+            &mut *self.0.db.acquire().await?,
+            worker,
+            limit,
+            LEASE.as_secs_f64(),
+            except,
+        )
+        .await?)
+    }
+
+    /// Leaves jobs in hand to other workers, without waiting for their leases to run out.
+    pub async fn hand_over(&self, tokens: &[Uuid]) -> Result<u64, Error> {
+        Ok(jobs::hand_over(&mut *self.0.db.acquire().await?, tokens).await?)
     }
 
     /// Returns when this process has accepted work; a hint, not a promise.
@@ -82,6 +95,7 @@ impl Queue {
 
     /// What a dead letter leaves behind: its budget goes back, and staff can find the failure.
     async fn bury(&self, tx: &mut PgConnection, job: JobId, bot: Option<BotId>, error: &str) -> Result<(), Error> {
+        metrics::counter!("botdeck_dead_letters_total").increment(1);
         counters::settle(tx, job, 0, 0, 0).await?;
         let failure = ledger::Failure {
             at: self.0.now(),
@@ -150,6 +164,8 @@ impl Queue {
         self.0.db.ensure_partitions().await?;
         let mut db = self.0.db.acquire().await?;
         while jobs::prune(&mut db, 24).await? > 0 {}
+        while repositories::job_pages::prune_discarded(&mut db, 30).await? > 0 {}
+        repositories::bot_pages::prune_flood_waits(&mut db).await?;
         repositories::sessions::delete_expired(&mut db).await?;
         repositories::staff::tidy_failures(&mut db).await?;
         for job in counters::orphans(&mut db).await? {

@@ -170,6 +170,11 @@ impl RateLimiter {
         }
     }
 
+    /// For others who count in the same Redis.
+    pub(crate) fn connection(&self) -> Option<ConnectionManager> {
+        self.shared.clone()
+    }
+
     /// As of the last call.
     pub fn shared_is_up(&self) -> bool {
         self.up.load(Ordering::Relaxed)

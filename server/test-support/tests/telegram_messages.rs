@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use test_support::FakeTelegram;
-use test_support::fake_telegram::{Fault, User};
+use test_support::fake_telegram::{Drafts, Fault, User};
 
 const TOKEN: &str = "123456:TEST";
 const ANNA: i64 = 7;
@@ -367,6 +367,9 @@ async fn faults_meet_the_next_calls_only() {
 async fn drafts_are_for_private_chats() {
     let (fake, bot) = fake().await;
     let draft = |chat: i64, id: i64| json!({"chat_id": chat, "draft_id": id, "text": "Well"});
+    assert_eq!(bot.refused("sendMessageDraft", draft(ANNA, 5)).await.0, 404);
+    fake.drafts_are(Drafts::Taken);
+    assert!(!fake.press_stop(TOKEN, ANNA), "there is no draft");
     bot.ok("sendMessageDraft", draft(ANNA, 5)).await;
     assert_eq!(bot.refused("sendMessageDraft", draft(ANNA, 0)).await.0, 400);
     let group = json!({"id": -100, "type": "supergroup", "title": "Club"});
@@ -382,7 +385,8 @@ async fn drafts_are_for_private_chats() {
         bot.ok("sendMessage", json!({"chat_id": -100, "text": "yo"})).await["message_id"],
         41
     );
-    fake.refuse_drafts(true);
+    assert!(!fake.press_stop(TOKEN, ANNA), "the draft has no button");
+    fake.drafts_are(Drafts::Refused);
     assert_eq!(bot.refused("sendMessageDraft", draft(ANNA, 5)).await.0, 400);
     assert_eq!(fake.drafts(TOKEN, ANNA).len(), 1);
 }

@@ -4,17 +4,23 @@
 //! and wait only for what can be seen.
 #![expect(clippy::unwrap_used, reason = "a helper of a test may fail like the test itself")]
 
+mod albums;
+mod backlog;
 mod commands;
 mod configuration;
 mod crash;
+mod drafts;
+mod edits;
 mod failures;
 mod files;
+mod groups;
 mod hostile;
 mod intake;
 mod limits;
 mod logs;
 mod ordering;
 mod processes;
+mod revoked;
 mod sessions;
 mod stopped;
 mod streaming;

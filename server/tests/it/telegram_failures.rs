@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use test_support::{
-    app::{PATIENCE, TOKEN},
+    app::{PATIENCE, TOKEN, eventually},
     fake_telegram::Fault,
 };
 
-use crate::{anna, app};
+use crate::{anna, app, boris};
 
 /// A long text that is streamed for about two seconds.
 const STREAMED: &str = "a b c d e f g h i j k l m n o p q r s t[[chunks=20,120ms]]";
@@ -53,6 +53,12 @@ async fn a_failed_send_arrives_exactly_once() {
         Fault::DropBeforeHandling,
         Fault::DropAfterHandling,
         Fault::Delay(500),
+        // Something in between has answered for Telegram.
+        Fault::Html(502),
+        Fault::Html(503),
+        Fault::Html(200),
+        Fault::Html(403),
+        Fault::Html(429),
     ]
     .into_iter()
     .enumerate()
@@ -64,8 +70,8 @@ async fn a_failed_send_arrives_exactly_once() {
         app.idle().await;
         assert_eq!(app.said_by_bot(anna.id), expected, "{fault:?}");
     }
-    assert_eq!(app.provider.totals().requests, 5, "the model was asked again");
-    assert_eq!(app.count("SELECT count(*) AS n FROM usage").await, 5);
+    assert_eq!(app.provider.totals().requests, 10, "the model was asked again");
+    assert_eq!(app.count("SELECT count(*) AS n FROM usage").await, 10);
     app.finish().await;
 }
 
@@ -105,7 +111,30 @@ async fn a_lost_preview_is_found_again() {
         streamed_despite("sendMessage", 1, Fault::DropAfterHandling),
         streamed_despite("sendMessage", 1, Fault::DropBeforeHandling),
         streamed_despite("sendMessage", 1, Fault::Status(502, "Bad Gateway".into())),
+        streamed_despite("sendMessage", 1, Fault::RetryAfter(1)),
+        streamed_despite("sendMessage", 1, Fault::Html(502)),
     );
+}
+
+#[tokio::test]
+async fn failing_chat_actions_do_not_cost_the_answer() {
+    for fault in [
+        Fault::RetryAfter(1),
+        Fault::Status(502, "Bad Gateway".into()),
+        Fault::Status(400, "Bad Request: message thread not found".into()),
+        Fault::DropBeforeHandling,
+        Fault::Html(200),
+    ] {
+        let app = app().start().await;
+        let anna = anna();
+        app.telegram.fail_next("sendChatAction", 1, fault.clone());
+        app.say(&anna, "hm[[delay=700]]");
+        app.answer(anna.id, "Echo: hm").await;
+        app.idle().await;
+        assert_eq!(app.said_by_bot(anna.id), ["Echo: hm"], "{fault:?}");
+        assert_eq!(app.telegram.calls_of("sendChatAction").len(), 1, "{fault:?}");
+        app.finish().await;
+    }
 }
 
 #[tokio::test]
@@ -115,6 +144,7 @@ async fn failed_edits_do_not_cost_the_answer() {
         streamed_despite("editMessageText", 2, Fault::DropBeforeHandling),
         streamed_despite("editMessageText", 2, Fault::Status(502, "Bad Gateway".into())),
         streamed_despite("editMessageText", 2, Fault::RetryAfter(1)),
+        streamed_despite("editMessageText", 2, Fault::Html(502)),
     );
 }
 
@@ -217,5 +247,170 @@ async fn a_revoked_token_is_shown_to_staff_and_the_rest_goes_on() {
     .await;
     assert!(app.cli(&["bot", "list"]).await.ok().stdout.contains("token"));
     assert_eq!(app.visitor().get("/readyz").await.status, 200);
+    app.finish().await;
+}
+
+/// A refusal for which there is no remedy.
+fn weird() -> Fault {
+    Fault::Status(400, "Bad Request: MESSAGE_IS_WEIRD".into())
+}
+
+const SORRY: &str = "Something went wrong on my side. It has been noted. Ask again; if it happens again, send the code to the \
+    people who run this bot.\nBD-INTERNAL";
+
+#[tokio::test]
+async fn whose_message_became_a_dead_letter_is_told_once() {
+    let app = app().start().await;
+    let (anna, boris) = (anna(), boris());
+    app.telegram.fail_next("sendMessage", 1, weird());
+    app.say(&anna, "Hello");
+    app.answer(anna.id, SORRY).await;
+    app.idle().await;
+    let job = app.sql_one("SELECT id, state, last_error FROM jobs").await;
+    assert_eq!(job["state"], "dead");
+    assert!(job["last_error"].as_str().unwrap().contains("WEIRD"), "{job}");
+    // The code leads staff to the cause.
+    let error = app.sql_one("SELECT code, cause, job_id FROM errors").await;
+    assert_eq!((&error["code"], &error["job_id"]), (&"BD-INTERNAL".into(), &job["id"]));
+    // In the language of the reader; and the conversation goes on.
+    app.telegram.fail_next("sendMessage", 1, weird());
+    app.say(&boris, "привет");
+    let told = app.answer_with(boris.id, "BD-INTERNAL").await;
+    assert!(told.text.contains("пошло не так"), "{}", told.text);
+    app.say(&anna, "again");
+    app.answer(anna.id, "Echo: again").await;
+    app.idle().await;
+    assert_eq!(app.said_by_bot(anna.id), [SORRY, "Echo: again"]);
+    assert_eq!(app.said_by_bot(boris.id).len(), 1);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn that_a_message_is_given_up_is_said_with_a_single_call() {
+    let app = app().start().await;
+    let anna = anna();
+    // The reply to a command has no looks to do without: it is tried once, and its failing is told once, which fails as well.
+    app.telegram.fail_next("sendMessage", 100, weird());
+    app.say(&anna, "/new");
+    app.idle().await;
+    assert_eq!(app.telegram.calls_of("sendMessage").len(), 2);
+    assert_eq!(app.said_by_bot(anna.id), [""; 0]);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn whose_message_was_tried_too_often_is_told_once() {
+    let app = app().start().await;
+    let anna = anna();
+    let bad_gateway = || Fault::Status(502, "Bad Gateway".into());
+    app.telegram.fail_next("sendMessage", 4, bad_gateway());
+    app.say(&anna, "Hello");
+    eventually(PATIENCE, "the job is put off", || async {
+        let jobs = app
+            .sql("SELECT state FROM jobs WHERE state = 'ready' AND attempts = 1")
+            .await;
+        jobs.first().map(drop).ok_or_else(|| "not yet".to_owned())
+    })
+    .await;
+    app.telegram.fail_next("sendMessage", 4, bad_gateway());
+    app.sql_execute("UPDATE jobs SET attempts = max_attempts - 1, run_at = now()")
+        .await;
+    app.answer(anna.id, SORRY).await;
+    app.idle().await;
+    assert_eq!(app.said_by_bot(anna.id), [SORRY]);
+    assert_eq!(app.sql_one("SELECT state FROM jobs").await["state"], "dead");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_chat_that_does_not_exist_is_closed_and_left_alone() {
+    for refusal in ["Bad Request: chat not found", "Bad Request: PEER_ID_INVALID"] {
+        let app = app().start().await;
+        let anna = anna();
+        app.telegram
+            .fail_next("sendMessage", 100, Fault::Status(400, refusal.into()));
+        app.say(&anna, "Hello");
+        app.idle().await;
+        assert_eq!(app.telegram.calls_of("sendMessage").len(), 1, "{refusal}");
+        let chat = app
+            .sql_one("SELECT closed_at FROM chats WHERE external_id = 7001")
+            .await;
+        assert!(!chat["closed_at"].is_null(), "{refusal}");
+        assert_eq!(
+            app.sql_one("SELECT state FROM jobs").await["state"],
+            "dead",
+            "{refusal}"
+        );
+        app.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_written_before_the_bot_was_blocked_is_neither_answered_nor_billed() {
+    let app = app().start().await;
+    let anna = anna();
+    app.say(&anna, STREAMED);
+    app.answer_with(anna.id, "Echo: a").await;
+    for number in 0..3 {
+        app.say(&anna, &format!("more {number}"));
+    }
+    eventually(PATIENCE, "all are taken", || async {
+        match app.count("SELECT count(*) AS n FROM jobs").await {
+            4 => Ok(()),
+            few => Err(few.to_string()),
+        }
+    })
+    .await;
+    app.telegram.block(TOKEN, anna.id);
+    app.idle().await;
+    assert_eq!(
+        app.provider.totals().requests,
+        1,
+        "the model was asked for somebody who is gone"
+    );
+    assert_eq!(app.count("SELECT count(*) AS n FROM usage").await, 1);
+    let refused = app.telegram.counters().refused.get(&403).copied().unwrap_or_default();
+    assert!((1..=3).contains(&refused), "{refused} calls to a closed chat");
+    assert_eq!(
+        app.count("SELECT count(*) AS n FROM jobs WHERE state <> 'done'").await,
+        0
+    );
+    // The next message opens the chat, even when Telegram never told that the bot was let in again.
+    app.telegram.unblock(TOKEN, anna.id);
+    app.say(&anna, "here again");
+    app.answer(anna.id, "Echo: here again").await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn the_counts_of_what_is_undecidable_are_there_from_the_beginning() {
+    let app = app().start().await;
+    let anna = anna();
+    let metric = |page: &str, name: &str| {
+        page.lines()
+            .find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok())
+    };
+    app.say(&anna, "Hello");
+    app.answer(anna.id, "Echo: Hello").await;
+    app.idle().await;
+    let page = app.visitor().get("/metrics").await.body;
+    for name in [
+        "botdeck_sends_undecided_total ",
+        "botdeck_lost_sends_total{found=\"yes\"} ",
+        "botdeck_lost_sends_total{found=\"no\"} ",
+    ] {
+        assert_eq!(metric(&page, name), Some(0), "{name}");
+    }
+    for (fault, found) in [(Fault::DropAfterHandling, "yes"), (Fault::DropBeforeHandling, "no")] {
+        app.telegram.fail_next("sendMessage", 1, fault);
+        app.say(&anna, found);
+        app.answer(anna.id, &format!("Echo: {found}")).await;
+        app.idle().await;
+        let page = app.visitor().get("/metrics").await.body;
+        let name = format!("botdeck_lost_sends_total{{found=\"{found}\"}} ");
+        assert_eq!(metric(&page, &name), Some(1), "{found}");
+    }
+    let page = app.visitor().get("/metrics").await.body;
+    assert_eq!(metric(&page, "botdeck_sends_undecided_total "), Some(2));
     app.finish().await;
 }

@@ -347,6 +347,11 @@ const FIELDS: &[(&str, &str)] = &[
     ("enabled", "true"),
     ("text", "hello"),
     ("name", "A plan"),
+    ("list", "dead"),
+    ("words", ""),
+    ("action", "retry"),
+    ("persona", ""),
+    ("model", ""),
     ("messages_per_minute", ""),
     ("messages_per_day", ""),
     ("tokens_per_day", ""),
@@ -415,7 +420,7 @@ async fn every_server_function_asks_for_its_permission() {
 }
 
 /// The pages, as the router knows them, and what one must be allowed to do there.
-const PAGES: [(&str, Option<Permission>); 10] = [
+const PAGES: [(&str, Option<Permission>); 11] = [
     ("/", Some(Permission::ReadOverview)),
     ("/users", Some(Permission::ReadUsers)),
     ("/users/{id}", Some(Permission::ReadUsers)),
@@ -423,6 +428,7 @@ const PAGES: [(&str, Option<Permission>); 10] = [
     ("/plans", Some(Permission::ReadLimits)),
     ("/bots", Some(Permission::ReadBots)),
     ("/bots/{id}/playground", Some(Permission::UsePlayground)),
+    ("/jobs", Some(Permission::ReadJobs)),
     ("/audit", Some(Permission::ReadAudit)),
     ("/sign-in", None),
     ("/setup", None),

@@ -2,7 +2,7 @@
 
 use domain::{
     BotId, Permission,
-    views::{BotRow, IntakeMode},
+    views::{BotRow, IntakeMode, bots::BotBoard},
 };
 use leptos::{
     prelude::*,
@@ -15,13 +15,17 @@ pub const FUNCTIONS: &[Function] = &[
     (ListBots::PATH, Some(Permission::ReadBots)),
     (AddBot::PATH, Some(Permission::WriteSecrets)),
     (SetBotEnabled::PATH, Some(Permission::WriteBots)),
+    (RestartBot::PATH, Some(Permission::WriteBots)),
+    (EditBot::PATH, Some(Permission::WriteBots)),
+    (SetBotMode::PATH, Some(Permission::WriteBots)),
+    (ReplaceBotToken::PATH, Some(Permission::WriteSecrets)),
 ];
 
 #[server(prefix = "/api/fn", endpoint = "bots/list", input = GetUrl)]
-pub async fn list_bots() -> Answer<Vec<BotRow>> {
+pub async fn list_bots() -> Answer<BotBoard> {
     use crate::ssr;
     let actor = ssr::require(Permission::ReadBots).await?;
-    Ok(ssr::services()?.bots().list(&actor).await?)
+    Ok(ssr::services()?.bots().board(&actor).await?)
 }
 
 #[server(prefix = "/api/fn", endpoint = "bots/add")]
@@ -39,4 +43,38 @@ pub async fn set_bot_enabled(id: BotId, enabled: bool) -> Answer<()> {
     use crate::ssr;
     let actor = ssr::require(Permission::WriteBots).await?;
     Ok(ssr::services()?.bots().set_enabled(&actor, id, enabled).await?)
+}
+
+#[server(prefix = "/api/fn", endpoint = "bots/restart")]
+pub async fn restart_bot(id: BotId) -> Answer<()> {
+    use crate::ssr;
+    let actor = ssr::require(Permission::WriteBots).await?;
+    Ok(ssr::services()?.bots().restart(&actor, id).await?)
+}
+
+/// An empty `model` is the default one. The answer says which bot was saved.
+#[server(prefix = "/api/fn", endpoint = "bots/edit")]
+pub async fn edit_bot(id: BotId, persona: String, model: String) -> Answer<BotId> {
+    use crate::ssr;
+    let actor = ssr::require(Permission::WriteBots).await?;
+    let bots = ssr::services()?.bots();
+    bots.set_manner(&actor, id, persona.parse()?, Some(model)).await?;
+    Ok(id)
+}
+
+#[server(prefix = "/api/fn", endpoint = "bots/mode")]
+pub async fn set_bot_mode(id: BotId, mode: IntakeMode) -> Answer<BotId> {
+    use crate::ssr;
+    let actor = ssr::require(Permission::WriteBots).await?;
+    ssr::services()?.bots().set_mode(&actor, id, mode).await?;
+    Ok(id)
+}
+
+#[server(prefix = "/api/fn", endpoint = "bots/token")]
+pub async fn replace_bot_token(id: BotId, token: String) -> Answer<BotId> {
+    use crate::ssr;
+    let actor = ssr::require(Permission::WriteSecrets).await?;
+    let bots = ssr::services()?.bots();
+    bots.replace_token(&actor, id, token.trim().to_owned().into()).await?;
+    Ok(id)
 }

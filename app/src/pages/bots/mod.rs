@@ -1,46 +1,80 @@
 //! The bots: what they do, what stands in their way, and how to add one.
 
 pub mod api;
+mod settings;
 
+use chrono::{DateTime, Utc};
 use domain::{
     Permission,
-    views::{BotRow, BotTransport, IntakeMode},
+    views::{BotRow, BotTransport, IntakeMode, bots::BotCard},
 };
 use leptos::prelude::*;
 
-use self::api::{AddBot, SetBotEnabled, list_bots};
+use self::{
+    api::{AddBot, EditBot, ReplaceBotToken, RestartBot, SetBotEnabled, SetBotMode, list_bots},
+    settings::{Failures, Offer, Settings},
+};
 use crate::{
     components::{
-        Badge, Button, Card, Confirm, Empty, FormFailure, Glyph, Icon, Look, Notice, PageHead, Saved, SecretField,
-        Skeleton, Time, Tone, page,
+        Ago, Badge, Button, Card, Confirm, Empty, FormFailure, Glyph, Icon, Look, Notice, PageHead, Saved, SecretField,
+        Skeleton, Tone, page,
     },
-    i18n::{fill, group, use_texts},
+    i18n::{duration, fill, group, use_texts},
     state::{May, failure, successes, use_session},
 };
+
+/// The forms of the cards; they outlive the content, so that what they said stays when it is fetched anew.
+#[derive(Clone, Copy)]
+struct Forms {
+    switch: ServerAction<SetBotEnabled>,
+    restart: ServerAction<RestartBot>,
+    edit: ServerAction<EditBot>,
+    mode: ServerAction<SetBotMode>,
+    token: ServerAction<ReplaceBotToken>,
+}
+
+/// A bot that is this far behind has something in its way.
+const LATE_MS: i64 = 60_000;
 
 #[component]
 pub fn BotsPage() -> impl IntoView {
     let t = use_texts();
     let session = use_session();
     let add = ServerAction::<AddBot>::new();
-    let switch = ServerAction::<SetBotEnabled>::new();
-    let saves = (successes(add), successes(switch));
-    let bots = Resource::new(move || (saves.0.get(), saves.1.get()), |_| list_bots());
+    let forms = Forms {
+        switch: ServerAction::new(),
+        restart: ServerAction::new(),
+        edit: ServerAction::new(),
+        mode: ServerAction::new(),
+        token: ServerAction::new(),
+    };
+    let saves = [
+        successes(add),
+        successes(forms.switch),
+        successes(forms.restart),
+        successes(forms.edit),
+        successes(forms.mode),
+        successes(forms.token),
+    ];
+    let bots = Resource::new(move || saves.map(|saved| saved.get()), |_| list_bots());
     view! {
         <Transition fallback=|| view! { <Skeleton rows=6 /> }>
             {move || Suspend::new(async move {
                 let may = session.may().await;
                 page(
                     bots.await,
-                    move |bots| {
+                    move |board| {
                         let adds = may.permits(Permission::WriteSecrets);
-                        let cards = bots
+                        let offer = Offer { models: board.models, webhooks: board.webhooks };
+                        let now = board.now;
+                        let cards = board
+                            .bots
                             .into_iter()
-                            .map(|bot| view! { <Bot bot may=may.clone() switch /> })
+                            .map(|bot| view! { <Bot bot offer=offer.clone() now may=may.clone() forms /> })
                             .collect::<Vec<_>>();
                         view! {
                             <PageHead title=t.nav_bots lead=t.bots_lead />
-                            <FormFailure error=failure(switch) />
+                            <Failures forms />
                             {if cards.is_empty() {
                                 view! { <Empty glyph=Glyph::Bots title=t.bots_empty hint=t.bots_empty_hint /> }.into_any()
                             } else {
@@ -70,8 +104,12 @@ pub fn BotState(bot: BotRow) -> impl IntoView {
 }
 
 #[component]
-fn Bot(bot: BotRow, may: May, switch: ServerAction<SetBotEnabled>) -> impl IntoView {
+fn Bot(bot: BotCard, offer: Offer, now: DateTime<Utc>, may: May, forms: Forms) -> impl IntoView {
     let t = use_texts();
+    let card = bot.clone();
+    let health = view! { <Health bot=bot.clone() now /> };
+    let bot = bot.row;
+    let switch = forms.switch;
     let heading = format!("bot-{}", bot.id);
     let way = match (bot.transport, bot.mode) {
         (BotTransport::Browser, _) => t.bot_browser,
@@ -146,6 +184,8 @@ fn Bot(bot: BotRow, may: May, switch: ServerAction<SetBotEnabled>) -> impl IntoV
                         <Notice tone=Tone::Bad glyph=Glyph::Warning>
                             <p>{fault}</p>
                         </Notice>
+                        {(switches && bot.enabled && bot.transport == BotTransport::Telegram)
+                            .then(|| view! { <Again bot=bot.clone() forms /> })}
                     }
                 })}
             <dl class="facts">
@@ -161,15 +201,7 @@ fn Bot(bot: BotRow, may: May, switch: ServerAction<SetBotEnabled>) -> impl IntoV
                     <dt>{t.bot_today}</dt>
                     <dd>{group(bot.messages_today)}</dd>
                 </div>
-                <div>
-                    <dt>{t.bot_last_update}</dt>
-                    <dd>
-                        {match bot.last_update {
-                            Some(at) => view! { <Time at /> }.into_any(),
-                            None => "—".into_any(),
-                        }}
-                    </dd>
-                </div>
+                {health}
             </dl>
             <div class="card-actions">
                 {talks
@@ -186,7 +218,57 @@ fn Bot(bot: BotRow, may: May, switch: ServerAction<SetBotEnabled>) -> impl IntoV
                         }
                     })} {controls}
             </div>
+            <Settings bot=card offer may forms />
         </section>
+    }
+}
+
+/// Starts the intake of a faulty bot at once, instead of at its next attempt.
+#[component]
+fn Again(bot: BotRow, forms: Forms) -> impl IntoView {
+    let t = use_texts();
+    view! {
+        <ActionForm action=forms.restart>
+            <input type="hidden" name="id" value=bot.id.to_string() />
+            <Button glyph=Glyph::Play pending=forms.restart.pending() label=fill(t.bot_again_label, &[&bot.name])>
+                {t.bot_again}
+            </Button>
+        </ActionForm>
+    }
+}
+
+/// How the bot is doing: who runs it, when something came last, how far it is behind.
+#[component]
+fn Health(bot: BotCard, now: DateTime<Utc>) -> impl IntoView {
+    let t = use_texts();
+    let is_telegram = bot.row.transport == BotTransport::Telegram;
+    let fact = |name: &'static str, alarm: bool, value: AnyView| {
+        view! {
+            <div class:alarm=alarm>
+                <dt>{name}</dt>
+                <dd>{value}</dd>
+            </div>
+        }
+    };
+    let last = match bot.row.last_update {
+        Some(at) => view! { <Ago at now /> }.into_any(),
+        None => "—".into_any(),
+    };
+    let lag = bot.lag_ms.map_or_else(|| t.bot_no_lag.to_owned(), |ms| duration(t, ms));
+    let holder = match bot.lease_holder {
+        Some(holder) => view! { <code>{holder}</code> }.into_any(),
+        None => "—".into_any(),
+    };
+    let pending = match bot.pending {
+        Some((count, at)) => view! { {group(count)} <span class="muted">" · "<Ago at now /></span> }.into_any(),
+        None => view! { <span class="muted">{t.bot_pending_unknown}</span> }.into_any(),
+    };
+    view! {
+        {is_telegram.then(|| fact(t.bot_lease, false, holder))}
+        {fact(t.bot_last_update, false, last)}
+        {fact(t.bot_lag, bot.lag_ms.is_some_and(|ms| ms > LATE_MS), lag.into_any())}
+        {is_telegram.then(|| fact(t.bot_pending, false, pending))}
+        {is_telegram.then(|| fact(t.bot_floods, bot.flood_waits > 0, group(bot.flood_waits).into_any()))}
     }
 }
 

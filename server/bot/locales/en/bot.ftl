@@ -98,3 +98,8 @@ failed-internal = Something went wrong on my side. It has been noted. Ask again;
 failed-other = That did not work. Try again; if it happens again, send the code to the people who run this bot.
 
 only-text = I can read only text so far. Write to me what it is about.
+
+late = { $count ->
+    [one] I was away for a while, and your message came in the meantime. If it still matters, please ask me again.
+   *[other] I was away for a while, and { $shown } messages came in the meantime. Please ask me again what still matters.
+}

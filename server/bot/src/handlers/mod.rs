@@ -1,17 +1,20 @@
 //! What the bot does with a message: the dptree schema, and one handler per topic, each as short as a controller.
 
 mod commands;
+mod edits;
+mod late;
 mod text;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use domain::{ErrorCode, Lang};
 use services::{BotRecord, Change, Claimed, Ended, Incoming, Known, Part, Reply, Services};
 use teloxide::{dptree, utils::command::BotCommands};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    delivery::{deliver, tried_before},
+    delivery::{deliver_reply, tried_before},
     incoming::Event,
     telegram::ChatOut,
     texts,
@@ -27,6 +30,8 @@ pub struct Context {
     pub incoming: Arc<Incoming>,
     pub known: Arc<Known>,
     pub lang: Lang,
+    /// Texts older than this are not answered one by one.
+    pub late_after: Option<Duration>,
     /// Fires when the user has sent `/stop`, or the lease is lost.
     pub cancel: CancellationToken,
 }
@@ -59,6 +64,7 @@ pub(crate) enum Command {
 pub(crate) fn schema() -> dptree::Handler<'static, Handled> {
     use dptree::case;
     dptree::entry()
+        .branch(dptree::filter(|event: Event| matches!(event, Event::Edited(_))).endpoint(edits::answer))
         .branch(dptree::filter(|context: Context| context.known.blocked).endpoint(commands::blocked))
         .branch(dptree::filter(|event: Event| matches!(event, Event::Unsupported(_))).endpoint(commands::unsupported))
         .branch(
@@ -70,7 +76,11 @@ pub(crate) fn schema() -> dptree::Handler<'static, Handled> {
                 .branch(case![Command::Usage].endpoint(commands::usage))
                 .branch(case![Command::Stop].endpoint(commands::stop)),
         )
-        .branch(dptree::filter(unknown_command).endpoint(commands::help))
+        .branch(
+            dptree::filter(|context: Context| asks_nothing(&context) || unknown_command(context))
+                .endpoint(commands::help),
+        )
+        .branch(dptree::filter(late::is_late).endpoint(late::summary))
         .endpoint(text::answer)
 }
 
@@ -81,6 +91,11 @@ fn command(context: Context) -> Option<Command> {
     // People write /Help and /START; teloxide compares exactly.
     let text = format!("{} {}", head.to_lowercase(), rest.trim());
     Command::parse(text.trim(), &username.to_lowercase()).ok()
+}
+
+/// Only called by its name.
+fn asks_nothing(context: &Context) -> bool {
+    context.incoming.text.trim().is_empty()
 }
 
 /// `/something` that is no command of ours, but not a path or a formula.
@@ -105,6 +120,7 @@ impl Context {
             code,
             change,
         };
+        let seen = Instant::now();
         if !self
             .services
             .chats()
@@ -120,7 +136,7 @@ impl Context {
                 message_id: None,
             })
             .collect();
-        deliver(self, parts, tried_before(&self.job)).await
+        deliver_reply(self, parts, seen, tried_before(&self.job)).await
     }
 
     pub(crate) async fn say(&self, text: String) -> Handled {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use domain::views::BotTransport;
 use gateway::{Answer, Finish};
 use services::{Begin, Change, Question, Refusal};
+use tokio::time::Instant;
 
 use super::{Context, Failure, Handled};
 use crate::{
@@ -25,6 +26,7 @@ pub(crate) async fn answer(context: Context) -> Handled {
     {
         Begin::Refused(refusal) => refuse(&context, refusal).await,
         Begin::Ask(question) => ask(&context, &question).await,
+        Begin::LeaseLost => Err(Failure::LeaseLost),
     }
 }
 
@@ -39,11 +41,17 @@ async fn refuse(context: &Context, refusal: Refusal) -> Handled {
 }
 
 async fn ask(context: &Context, question: &Question) -> Handled {
+    // The old answer stands until the new one is complete.
+    let in_place = context.incoming.replaces.is_some();
     let preview = Preview::start(context, pause(context.bot.transport), shown_before(context).await?);
     let answer = context
         .services
         .gateway()
-        .answer(&question.request, &context.cancel, |text| preview.show(text))
+        .answer(&question.request, &context.cancel, |text| {
+            if !in_place {
+                preview.show(text);
+            }
+        })
         .await;
     let shown = preview.finish().await;
     let bodies = match note(context, &answer) {
@@ -52,6 +60,7 @@ async fn ask(context: &Context, question: &Question) -> Handled {
         Some(note) => render_with_note(&answer.text, &note),
     };
     let chats = context.services.chats();
+    let seen = Instant::now();
     if !chats
         .settle(
             &context.job,
@@ -65,8 +74,14 @@ async fn ask(context: &Context, question: &Question) -> Handled {
     {
         return Err(Failure::LeaseLost);
     }
-    let suspect = shown.unsure || tried_before(&context.job);
-    deliver(context, shown.join(bodies), suspect).await
+    // An earlier attempt that left no trace of a message here has sent none: each is noted before it is sent.
+    let suspect = shown.unsure;
+    let parts = if in_place {
+        chats.parts(context.job.id).await?
+    } else {
+        shown.join(bodies)
+    };
+    deliver(context, parts, Some(seen), suspect).await
 }
 
 /// What an earlier attempt, cut short before its answer was complete, left standing in the chat.

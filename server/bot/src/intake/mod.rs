@@ -9,4 +9,10 @@ mod supervisor;
 pub use supervisor::{IntakeSettings, supervise};
 
 /// The kinds of update asked for. Left unset, Telegram would keep whatever was asked for last.
-pub const ALLOWED_UPDATES: &[&str] = &["message", "edited_message", "callback_query", "my_chat_member"];
+pub const ALLOWED_UPDATES: &[&str] = &[
+    "message",
+    "edited_message",
+    "callback_query",
+    "my_chat_member",
+    "stopped_message_generation",
+];

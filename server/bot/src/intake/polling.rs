@@ -58,7 +58,9 @@ pub(super) async fn poll(services: Services, bot: BotRecord, client: TelegramCli
                     return Ended::Stopped;
                 }
                 match error {
-                    TelegramError::Conflict(why) if why.to_lowercase().contains("webhook is active") => return Ended::WebhookSet,
+                    TelegramError::Conflict(why) if why.to_lowercase().contains("webhook is active") => {
+                        return Ended::WebhookSet;
+                    }
                     TelegramError::RetryAfter(wait) => wait,
                     _ => longer(pause),
                 }
@@ -79,7 +81,15 @@ fn longer(pause: Duration) -> Duration {
 async fn report(services: &Services, bot: &BotRecord, error: &TelegramError) -> bool {
     warn!(bot.id = %bot.id, error = %error, "getUpdates failed");
     metrics::counter!("botdeck_poll_failures_total").increment(1);
-    let fault = match error {
+    if let Some(fault) = fault(error) {
+        let _ = services.bots().set_fault(bot.id, Some(fault)).await;
+    }
+    !matches!(error, TelegramError::Unauthorized)
+}
+
+/// What staff is told, when there is something for them to do.
+pub(super) fn fault(error: &TelegramError) -> Option<&'static str> {
+    match error {
         TelegramError::Unauthorized => {
             Some("Telegram refuses the token: it was revoked or mistyped. Add the bot again with a new one.")
         }
@@ -87,11 +97,7 @@ async fn report(services: &Services, bot: &BotRecord, error: &TelegramError) -> 
             Some("Somebody else is receiving this bot's messages (409). Stop the other program.")
         }
         _ => None,
-    };
-    if let Some(fault) = fault {
-        let _ = services.bots().set_fault(bot.id, Some(fault)).await;
     }
-    !matches!(error, TelegramError::Unauthorized)
 }
 
 async fn clear_fault(services: &Services, bot: &BotRecord) {

@@ -1,6 +1,6 @@
 //! Keeps one listener running for each enabled bot whose lease this replica holds.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, convert::Infallible, time::Duration};
 
 use domain::{
     BotId, Lang,
@@ -23,6 +23,8 @@ use crate::{
 const LEASE: Duration = Duration::from_secs(9);
 const ROUND: Duration = Duration::from_secs(3);
 const WEBHOOK_CONNECTIONS: u32 = 40;
+/// How often Telegram is asked how much it holds back.
+const ASK_WHAT_WAITS: Duration = Duration::from_secs(30);
 
 /// What intake needs to know of the deployment.
 #[derive(Clone, Debug)]
@@ -138,8 +140,9 @@ async fn leave_with_telegram(runtime: &Runtime, bot: &BotRecord) {
 /// Whatever makes it necessary to listen anew. Holds the token, so it is never shown.
 fn fingerprint(bot: &BotRecord) -> String {
     format!(
-        "{:?} {}",
+        "{:?} {} {}",
         bot.mode,
+        bot.restarts,
         bot.token.as_ref().map(ExposeSecret::expose_secret).unwrap_or_default()
     )
 }
@@ -151,17 +154,26 @@ async fn listen(runtime: Runtime, settings: IntakeSettings, mut bot: BotRecord, 
         if !prepared(&runtime, &settings, &mut bot, &client, &stop).await {
             return;
         }
-        match bot.mode {
-            IntakeMode::Polling => {
-                let ended = polling::poll(runtime.services().clone(), bot.clone(), client.clone(), stop.clone()).await;
-                if ended == polling::Ended::Stopped {
-                    return;
+        let intake = async {
+            match bot.mode {
+                IntakeMode::Polling => {
+                    polling::poll(runtime.services().clone(), bot.clone(), client.clone(), stop.clone()).await
                 }
-                warn!(bot.id = %bot.id, "Somebody has set a webhook for bot {}; it is taken back", bot.id);
+                // The webhook route does the rest; this task only keeps the place.
+                IntakeMode::Webhook => {
+                    stop.cancelled().await;
+                    polling::Ended::Stopped
+                }
             }
-            // The webhook route does the rest; this task only keeps the place.
-            IntakeMode::Webhook => return stop.cancelled().await,
+        };
+        let ended = tokio::select! {
+            ended = intake => ended,
+            never = ask_what_waits(&runtime, bot.id, &client) => match never {},
+        };
+        if ended == polling::Ended::Stopped {
+            return;
         }
+        warn!(bot.id = %bot.id, "Somebody has set a webhook for bot {}; it is taken back", bot.id);
     }
 }
 
@@ -185,10 +197,29 @@ async fn prepared(
             return true;
         };
         warn!(bot.id = %bot.id, error = %error, "Bot {} cannot start yet", bot.id);
-        let _ = bots.set_fault(bot.id, Some(&error.to_string())).await;
+        let fault = polling::fault(&error).map_or_else(|| error.to_string(), str::to_owned);
+        let _ = bots.set_fault(bot.id, Some(&fault)).await;
         tokio::select! {
             () = stop.cancelled() => return false,
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(60)),
+        }
+    }
+}
+
+/// Keeps asking Telegram how much it holds back, for staff to see.
+async fn ask_what_waits(runtime: &Runtime, id: BotId, client: &TelegramClient) -> Infallible {
+    loop {
+        tokio::time::sleep(ASK_WHAT_WAITS).await;
+        let stored = match client.get_webhook_info().await {
+            Ok(info) => {
+                let pending = i64::try_from(info.pending_update_count).unwrap_or(i64::MAX);
+                runtime.services().bots().set_pending(id, pending).await
+            }
+            // Intake itself says what is wrong with Telegram.
+            Err(_) => continue,
+        };
+        if let Err(error) = stored {
+            warn!(bot.id = %id, error = %error, "What Telegram holds back could not be noted");
         }
     }
 }

@@ -16,6 +16,8 @@ use super::error::TelegramError;
 pub const DEFAULT_API_URL: &str = "https://api.telegram.org";
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// A draft that comes late is of no use, and the answer waits for it.
+const DRAFT_TIMEOUT: Duration = Duration::from_secs(2);
 
 type Result<T> = std::result::Result<T, TelegramError>;
 
@@ -25,6 +27,7 @@ pub struct TelegramClient {
     http: reqwest::Client,
     api_url: Arc<str>,
     token: Arc<SecretString>,
+    timeout: Duration,
 }
 
 impl fmt::Debug for TelegramClient {
@@ -92,11 +95,22 @@ impl TelegramClient {
             http,
             api_url: api_url.trim_end_matches('/').into(),
             token: Arc::new(token),
+            timeout: CALL_TIMEOUT,
         }
     }
 
+    /// With another time than ten seconds for a call to be answered; `getUpdates` and drafts keep theirs.
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// This method exists everywhere: where it is not found, what stands for the token is none.
     pub async fn get_me(&self) -> Result<BotProfile> {
-        self.call("getMe", json!({})).await
+        match self.call("getMe", json!({})).await {
+            Err(TelegramError::NoMethod) => Err(TelegramError::Unauthorized),
+            other => other,
+        }
     }
 
     /// Waits up to `timeout` for updates and returns them raw, so that kinds not known yet are kept. Asking for an
@@ -157,6 +171,34 @@ impl TelegramClient {
         Ok(sent.message_id)
     }
 
+    /// Shows in a private chat for 30 seconds, or until the next message, what an answer says so far. `draft_id` is not zero;
+    /// calls with the same one change the same draft. Its reader gets a button, and pressing it makes an update
+    /// `stopped_message_generation` (Bot API 10; refused by older servers).
+    pub async fn send_message_draft(
+        &self,
+        chat_id: i64,
+        thread: Option<i64>,
+        draft_id: i64,
+        body: &RichText,
+    ) -> Result<()> {
+        let mut params = json!({
+            "chat_id": chat_id,
+            "draft_id": draft_id,
+            "text": body.text,
+            "can_stop": true,
+            // It stands until the answer, as far as it came, takes its place.
+            "keep_on_stop": true,
+        });
+        if !body.entities.is_empty() {
+            params["entities"] = json!(body.entities);
+        }
+        if let Some(id) = thread {
+            params["message_thread_id"] = json!(id);
+        }
+        let sent = self.call_within("sendMessageDraft", params, DRAFT_TIMEOUT.min(self.timeout));
+        sent.await.map(|_: Value| ())
+    }
+
     pub async fn edit_message_text(
         &self,
         chat_id: i64,
@@ -167,6 +209,11 @@ impl TelegramClient {
         let mut params = message(chat_id, body, markup);
         params["message_id"] = json!(message_id);
         self.call("editMessageText", params).await.map(|_: Value| ())
+    }
+
+    pub async fn delete_message(&self, chat_id: i64, message_id: i64) -> Result<()> {
+        let params = json!({"chat_id": chat_id, "message_id": message_id});
+        self.call("deleteMessage", params).await.map(|_: Value| ())
     }
 
     /// Shows for at most five seconds that the bot does something, such as `typing`.
@@ -201,7 +248,7 @@ impl TelegramClient {
     }
 
     async fn call<T: DeserializeOwned>(&self, method: &str, params: Value) -> Result<T> {
-        self.call_within(method, params, CALL_TIMEOUT).await
+        self.call_within(method, params, self.timeout).await
     }
 
     async fn call_within<T: DeserializeOwned>(&self, method: &str, params: Value, timeout: Duration) -> Result<T> {

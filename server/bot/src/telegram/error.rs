@@ -2,6 +2,24 @@
 
 use std::time::Duration;
 
+// Words of Telegram's servers, in lower case. Sources: the server's own `Client.cpp` (github.com/tdlib/telegram-bot-api) and the
+// lists of errors that come from behind it (core.telegram.org/api/errors).
+const REPLY_GONE: [&str; 3] = [
+    "message to be replied not found",
+    "replied message not found",
+    "reply_message_id_invalid",
+];
+const THREAD_GONE: [&str; 3] = ["message thread not found", "topic_deleted", "thread_id_invalid"];
+/// Told as 400, though it means the same as a 403: the bot may not write there any more.
+const CLOSED: [&str; 6] = [
+    "have no rights to send a message",
+    "not enough rights to send text messages",
+    "need administrator rights in the channel chat",
+    "chat_write_forbidden",
+    "chat_restricted",
+    "group chat was deactivated",
+];
+
 /// A call that failed, told apart by what is to be done about it. Never holds the bot's token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TelegramError {
@@ -17,6 +35,18 @@ pub enum TelegramError {
     Blocked(String),
     #[error("no such chat")]
     ChatNotFound,
+    /// The message that is answered was deleted.
+    #[error("the message to reply to is gone")]
+    ReplyGone,
+    /// The topic of the forum was deleted.
+    #[error("the topic is gone")]
+    ThreadGone,
+    /// Not Telegram's words: the call was not made, see `Address::ours_until`.
+    #[error("somebody else may be sending this")]
+    Stale,
+    /// This server does not know the method: it is older than we are. Also what a text that is no token is answered.
+    #[error("the Bot API server does not know the method")]
+    NoMethod,
     /// The message already looks like that: as good as a success.
     #[error("the message is not modified")]
     NotModified,
@@ -66,7 +96,8 @@ impl TelegramError {
                     .unwrap_or(1)
                     .max(1),
             )),
-            401 | 404 => Self::Unauthorized,
+            401 => Self::Unauthorized,
+            404 => Self::NoMethod,
             403 => Self::Blocked(description),
             409 => Self::Conflict(description),
             // A gateway that lost patience does not know what became of the request; the others say that it failed.
@@ -74,10 +105,14 @@ impl TelegramError {
                 status,
                 sent_maybe: status == 504,
             },
+            // Before the message to edit: some of the words are the same.
+            _ if REPLY_GONE.iter().any(|part| says(part)) => Self::ReplyGone,
+            _ if THREAD_GONE.iter().any(|part| says(part)) => Self::ThreadGone,
             _ if says("message is not modified") => Self::NotModified,
             _ if says("message to edit not found") || says("message_id_invalid") => Self::MessageToEditNotFound,
             _ if says("message can't be edited") || says("no text in the message to edit") => Self::CantEdit,
             _ if says("chat not found") || says("peer_id_invalid") => Self::ChatNotFound,
+            _ if CLOSED.iter().any(|part| says(part)) => Self::Blocked(description),
             _ => Self::BadRequest(description),
         }
     }

@@ -4,6 +4,8 @@ use std::{collections::HashSet, time::Duration};
 
 use async_trait::async_trait;
 use domain::views::RichText;
+use services::Urgency;
+use tokio::time::Instant;
 
 /// Where something is to be said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +17,18 @@ pub struct Address {
     pub reply_to: Option<i64>,
     /// One person's chat with the bot: faster previews.
     pub private: bool,
+    /// Of messages and their last edits.
+    pub urgency: Urgency,
+    /// Until then it is certain that no other worker sends the same; after it nothing new is sent before that has been proven
+    /// anew. `None`: nobody else could.
+    pub ours_until: Option<Instant>,
+}
+
+impl Address {
+    /// The process may have been stopped for so long that somebody else has taken over.
+    pub fn is_stale(&self) -> bool {
+        self.ours_until.is_some_and(|until| Instant::now() >= until)
+    }
 }
 
 /// Why something did not arrive, by what is to be done about it.
@@ -23,6 +37,9 @@ pub enum OutError {
     /// The person or group does not want to hear the bot: stop sending there.
     #[error("the chat is closed to the bot")]
     Blocked,
+    /// There is no such chat, or this bot was never in it: nothing can be sent there.
+    #[error("no such chat")]
+    NoChat,
     /// Refused for good; trying again changes nothing.
     #[error("refused: {0}")]
     Gone(String),
@@ -35,6 +52,9 @@ pub enum OutError {
     /// Nothing was sent; try the job again after this time.
     #[error("not possible now, again in {} s", .0.as_secs())]
     Retry(Duration),
+    /// Nothing was sent, since the address is stale.
+    #[error("somebody else may be sending this")]
+    Stale,
     /// The message may or may not have been sent: look with `find_lost` before sending again.
     #[error("unknown whether it was sent")]
     Undecided,
@@ -46,16 +66,42 @@ pub trait ChatOut: Send + Sync {
     /// Sends a message and returns its id.
     async fn send(&self, chat: &Address, body: &RichText) -> Result<i64, OutError>;
 
-    /// Sends the beginning of a message that will grow.
-    async fn begin(&self, chat: &Address, body: &RichText) -> Result<i64, OutError> {
-        self.send(chat, body).await
+    /// Sends a message if that is possible soon, without insisting.
+    async fn mention(&self, chat: &Address, body: &RichText) -> Result<(), OutError> {
+        self.send(chat, body).await.map(drop)
+    }
+
+    /// Takes the right to one `begin` or `draft` now; `false`: skip it, the next one will say more.
+    async fn may_preview(&self, _chat: &Address) -> bool {
+        true
+    }
+
+    /// Sends the beginning of a message that will grow, after `may_preview`. `None`: not sent, and it may be tried again.
+    async fn begin(&self, chat: &Address, body: &RichText) -> Result<Option<i64>, OutError> {
+        self.send(chat, body).await.map(Some)
     }
 
     /// Changes a message for sure; `complete` when it is the last change.
     async fn edit(&self, chat: &Address, message_id: i64, body: &RichText, complete: bool) -> Result<(), OutError>;
 
+    /// Takes a message away. That it is gone already, or cannot be taken away any more, is a success.
+    async fn delete(&self, _chat: &Address, _message_id: i64) -> Result<(), OutError> {
+        Ok(())
+    }
+
     /// Changes a message if the pace allows it just now; `false` when it was skipped.
     async fn preview_edit(&self, chat: &Address, message_id: i64, body: &RichText) -> Result<bool, OutError>;
+
+    /// Whether an answer may be shown by `draft` there while it is made.
+    fn drafts(&self, _chat: &Address) -> bool {
+        false
+    }
+
+    /// After `may_preview`: shows an answer that is being made, beside the messages of the chat. It vanishes by itself, at the
+    /// latest with the next message. Calls with the same id (not zero) change the same draft. `false`: not possible in this chat.
+    async fn draft(&self, _chat: &Address, _id: i64, _body: &RichText) -> Result<bool, OutError> {
+        Ok(false)
+    }
 
     /// Shows that an answer is being made; may be skipped.
     async fn typing(&self, chat: &Address) -> Result<(), OutError>;

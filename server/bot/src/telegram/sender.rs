@@ -1,13 +1,18 @@
 //! Sending that obeys the pace, survives short failures and never sends twice.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use domain::views::RichText;
 use rand::Rng;
 use serde_json::Value;
+use services::Urgency;
 use tokio::time::{Instant, sleep};
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::{
     client::TelegramClient,
@@ -30,41 +35,117 @@ const TRY_MUCH_LATER: Duration = Duration::from_secs(300);
 /// Candidates that `find_lost` looks at.
 pub const MAX_PROBES: usize = 20;
 
-/// One bot's way out; clones share the pace.
+/// After a refusal drafts are not tried again for this long: servers and bots do not change every minute.
+const DRAFTS_AGAIN_AFTER: Duration = Duration::from_secs(3600);
+/// What nobody waits for waits for a pause no longer than this.
+const MENTION_PATIENCE: Duration = Duration::from_secs(5);
+
+/// One bot's way out; clones share the pace and what was learnt about drafts.
 #[derive(Clone, Debug)]
 pub struct Sender {
     client: TelegramClient,
     pacer: Arc<Pacer>,
+    drafts: bool,
+    drafts_refused: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Sender {
     pub fn new(client: TelegramClient, pacer: Arc<Pacer>) -> Self {
-        Self { client, pacer }
+        // So that they can be seen before the first one happens.
+        for (name, label) in [
+            ("botdeck_sends_undecided_total", None),
+            ("botdeck_lost_sends_total", Some("yes")),
+            ("botdeck_lost_sends_total", Some("no")),
+        ] {
+            match label {
+                None => metrics::counter!(name).increment(0),
+                Some(found) => metrics::counter!(name, "found" => found).increment(0),
+            }
+        }
+        Self {
+            client,
+            pacer,
+            drafts: true,
+            drafts_refused: Arc::default(),
+        }
+    }
+
+    /// Whether answers in private chats are shown by drafts where Telegram takes them (the default), or only by messages that
+    /// are sent and edited.
+    pub fn with_drafts(mut self, on: bool) -> Self {
+        self.drafts = on;
+        self
     }
 
     pub fn client(&self) -> &TelegramClient {
         &self.client
     }
 
-    /// Sends a message that has to arrive, once, and returns its id.
+    /// Sends a message that has to arrive, once, and returns its id. Without its looks, its reply or its topic, should these be
+    /// what Telegram refuses.
     pub async fn send_final(&self, to: &Address, body: &RichText, markup: Option<Value>) -> Result<i64, OutError> {
-        let send = |body: RichText| {
-            let markup = markup.clone();
-            async move {
-                self.client
-                    .send_message(to.chat_id, &body, to.reply_to, to.thread_id, markup)
-                    .await
+        let (mut to, mut body) = (*to, body.clone());
+        loop {
+            let sent = self
+                .insist(&to, Repeat::OnlyIfUnsent, || self.send_once(&to, &body, markup.clone()))
+                .await;
+            match sent {
+                Ok(id) => return Ok(id),
+                Err(Failure::Telegram(error)) if lighten(&error, &mut to, &mut body) => {}
+                Err(failure) => return Err(failure.into_out()),
             }
-        };
-        let sent = self.insist(to, Repeat::OnlyIfUnsent, || send(body.clone())).await;
-        match sent {
-            Err(Failure::Telegram(error)) if blames_entities(&error, body) => {
-                let plain = without_entities(body);
-                self.insist(to, Repeat::OnlyIfUnsent, || send(plain.clone())).await
-            }
-            other => other,
         }
-        .map_err(Failure::into_out)
+    }
+
+    async fn send_once(&self, to: &Address, body: &RichText, markup: Option<Value>) -> Result<i64, TelegramError> {
+        // As late as possible: whatever came before this may have taken long.
+        if to.is_stale() {
+            return Err(TelegramError::Stale);
+        }
+        self.client
+            .send_message(to.chat_id, body, to.reply_to, to.thread_id, markup)
+            .await
+    }
+
+    /// Sends a message if the pace allows it within five seconds, with a single call: for what nobody has asked for.
+    pub async fn mention(&self, to: &Address, body: &RichText) -> Result<(), OutError> {
+        let wait = self.pacer.take(to.chat_id, to.private, to.urgency).await;
+        if !wait.is_zero() {
+            if wait > MENTION_PATIENCE {
+                return Err(OutError::Retry(wait));
+            }
+            sleep(wait).await;
+            let wait = self.pacer.take(to.chat_id, to.private, to.urgency).await;
+            if !wait.is_zero() {
+                return Err(OutError::Retry(wait));
+            }
+        }
+        match self.send_once(to, body, None).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                if let TelegramError::RetryAfter(pause) = error {
+                    self.pacer.limited(to.chat_id, pause).await;
+                }
+                Err(Failure::Telegram(error).into_out())
+            }
+        }
+    }
+
+    /// Sends a message that will grow, once; the pace was asked by `may_preview`. `None`: not now, and nothing was sent.
+    pub async fn begin(&self, to: &Address, body: &RichText) -> Result<Option<i64>, OutError> {
+        let (mut to, mut body) = (*to, body.clone());
+        loop {
+            match self.send_once(&to, &body, None).await {
+                Ok(id) => return Ok(Some(id)),
+                Err(error) if error.sent_maybe() => {
+                    undecided(&error);
+                    return Err(OutError::Undecided);
+                }
+                Err(error) if lighten(&error, &mut to, &mut body) => {}
+                Err(TelegramError::Stale) => return Ok(None),
+                Err(error) => return self.let_go(&to, error).await.map(|()| None),
+            }
+        }
     }
 
     /// Changes a message, for sure. That it looks so already is a success.
@@ -103,23 +184,59 @@ impl Sender {
 
     /// Changes a message if that is possible right now; `false` when it was skipped or did not get through.
     pub async fn preview(&self, to: &Address, message_id: i64, body: &RichText) -> Result<bool, OutError> {
-        if !self.pacer.take_preview(to.chat_id, to.private, Instant::now()) {
+        if !self.pacer.take_preview(to.chat_id, to.private).await || to.is_stale() {
             return Ok(false);
         }
         match self.client.edit_message_text(to.chat_id, message_id, body, None).await {
             Ok(()) | Err(TelegramError::NotModified) => Ok(true),
-            Err(error) => self.let_go(to, error).map(|()| false),
+            // The next state may have other entities; the last one goes without, if need be.
+            Err(error) if blames_entities(&error, body) => Ok(false),
+            Err(error) => self.let_go(to, error).await.map(|()| false),
         }
     }
 
-    /// Shows "typing…" for five seconds, unless the chat is under a pause.
+    /// Whether a draft is worth trying in this chat.
+    pub fn drafts(&self, to: &Address) -> bool {
+        let refused = *self.drafts_refused.lock().unwrap_or_else(PoisonError::into_inner);
+        self.drafts && to.private && refused.is_none_or(|at| at.elapsed() >= DRAFTS_AGAIN_AFTER)
+    }
+
+    /// Shows a draft, as far as that is possible right now; the pace was asked by `may_preview`. `false`: refused, and not to be
+    /// tried again soon.
+    pub async fn draft(&self, to: &Address, id: i64, body: &RichText) -> Result<bool, OutError> {
+        let shown = self.client.send_message_draft(to.chat_id, to.thread_id, id, body).await;
+        let error = match shown {
+            Ok(()) | Err(TelegramError::NotModified) => return Ok(true),
+            Err(error) => error,
+        };
+        match error {
+            // The next state of the text may have others.
+            error if error.is_passing() || is_about_entities(&error) => {
+                debug!(error = %error, "A draft did not get through");
+                Ok(true)
+            }
+            TelegramError::RetryAfter(_) | TelegramError::ChatNotFound | TelegramError::Unauthorized => {
+                self.let_go(to, error).await.map(|()| true)
+            }
+            TelegramError::Blocked(ref why) if is_about_the_chat(why) => Err(Failure::Telegram(error).into_out()),
+            error => {
+                info!(error = %error, "Drafts are refused; for an hour answers are shown as messages that are edited");
+                metrics::counter!("botdeck_drafts_refused_total").increment(1);
+                *self.drafts_refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                Ok(false)
+            }
+        }
+    }
+
+    /// Shows "typing…" for five seconds, unless something stands in the way.
     pub async fn typing(&self, to: &Address) -> Result<(), OutError> {
-        if !self.pacer.take(to.chat_id, to.private, Instant::now()).is_zero() {
+        let wait = self.pacer.take(to.chat_id, to.private, Urgency::Preview).await;
+        if !wait.is_zero() {
             return Ok(());
         }
         match self.client.send_chat_action(to.chat_id, to.thread_id, "typing").await {
-            Ok(()) => Ok(()),
-            Err(error) => self.let_go(to, error),
+            Ok(()) | Err(TelegramError::ThreadGone) => Ok(()),
+            Err(error) => self.let_go(to, error).await,
         }
     }
 
@@ -148,10 +265,10 @@ impl Sender {
     }
 
     /// Something that may be skipped has failed: heeds a pause, reports a closed chat, forgets the rest.
-    fn let_go(&self, to: &Address, error: TelegramError) -> Result<(), OutError> {
+    async fn let_go(&self, to: &Address, error: TelegramError) -> Result<(), OutError> {
         match error {
             TelegramError::RetryAfter(pause) => {
-                self.pacer.limited(to.chat_id, pause, Instant::now());
+                self.pacer.limited(to.chat_id, pause).await;
                 Ok(())
             }
             error if error.is_passing() => {
@@ -170,7 +287,7 @@ impl Sender {
         let deadline = Instant::now() + PATIENCE;
         let mut pauses = BACKOFF.iter();
         loop {
-            let wait = self.pacer.take(to.chat_id, to.private, Instant::now());
+            let wait = self.pacer.take(to.chat_id, to.private, to.urgency).await;
             if !wait.is_zero() {
                 if Instant::now() + wait > deadline {
                     return Err(Failure::Later(wait));
@@ -183,10 +300,10 @@ impl Sender {
                 Err(error) => error,
             };
             match &error {
-                TelegramError::RetryAfter(pause) => self.pacer.limited(to.chat_id, *pause, Instant::now()),
+                TelegramError::RetryAfter(pause) => self.pacer.limited(to.chat_id, *pause).await,
                 error if error.is_passing() => {
                     if error.sent_maybe() && repeat == Repeat::OnlyIfUnsent {
-                        debug!(error = %error, "A message may or may not have been sent");
+                        undecided(error);
                         return Err(Failure::Undecided);
                     }
                     let Some(pause) = pauses.next() else {
@@ -221,15 +338,23 @@ impl Failure {
             Self::Undecided => OutError::Undecided,
             Self::Telegram(error) => match error {
                 TelegramError::Blocked(_) => OutError::Blocked,
+                TelegramError::ChatNotFound => OutError::NoChat,
+                TelegramError::Stale => OutError::Stale,
                 TelegramError::MigrateTo(chat) => OutError::Moved(chat),
                 TelegramError::MessageToEditNotFound | TelegramError::CantEdit => OutError::NoMessage,
                 TelegramError::RetryAfter(wait) => OutError::Retry(wait),
-                TelegramError::Unauthorized => OutError::Retry(TRY_MUCH_LATER),
+                TelegramError::Unauthorized | TelegramError::NoMethod => OutError::Retry(TRY_MUCH_LATER),
                 error if error.is_passing() => OutError::Retry(TRY_LATER),
                 error => OutError::Gone(error.to_string()),
             },
         }
     }
+}
+
+/// Somebody will have to look for the message.
+fn undecided(error: &TelegramError) {
+    debug!(error = %error, "A message may or may not have been sent");
+    metrics::counter!("botdeck_sends_undecided_total").increment(1);
 }
 
 /// A quarter more or less, so that those who failed together do not come back together.
@@ -239,7 +364,32 @@ fn jittered(pause: Duration) -> Duration {
 
 /// Better without its looks than not at all, should Telegram refuse an entity.
 fn blames_entities(error: &TelegramError, body: &RichText) -> bool {
-    matches!(error, TelegramError::BadRequest(why) if why.to_lowercase().contains("entit")) && !body.entities.is_empty()
+    is_about_entities(error) && !body.entities.is_empty()
+}
+
+fn is_about_entities(error: &TelegramError) -> bool {
+    matches!(error, TelegramError::BadRequest(why) if why.to_lowercase().contains("entit"))
+}
+
+/// Takes away what Telegram does not like about a message; `false` when that is nothing one could do without.
+fn lighten(error: &TelegramError, to: &mut Address, body: &mut RichText) -> bool {
+    match error {
+        TelegramError::ReplyGone => to.reply_to.take().is_some(),
+        TelegramError::ThreadGone => to.thread_id.take().is_some(),
+        error if blames_entities(error, body) => {
+            body.entities.clear();
+            true
+        }
+        _ => false,
+    }
+}
+
+/// A 403 that says that the person or the group is gone, not that the bot may not do this one thing.
+fn is_about_the_chat(why: &str) -> bool {
+    let why = why.to_lowercase();
+    ["blocked", "deactivated", "kicked", "initiate", "not a member"]
+        .iter()
+        .any(|part| why.contains(part))
 }
 
 fn without_entities(body: &RichText) -> RichText {
@@ -255,8 +405,40 @@ impl ChatOut for Sender {
         self.send_final(chat, body, None).await
     }
 
+    async fn mention(&self, chat: &Address, body: &RichText) -> Result<(), OutError> {
+        Self::mention(self, chat, body).await
+    }
+
+    async fn may_preview(&self, chat: &Address) -> bool {
+        self.pacer.take_preview(chat.chat_id, chat.private).await
+    }
+
+    async fn begin(&self, chat: &Address, body: &RichText) -> Result<Option<i64>, OutError> {
+        Self::begin(self, chat, body).await
+    }
+
+    fn drafts(&self, chat: &Address) -> bool {
+        Self::drafts(self, chat)
+    }
+
+    async fn draft(&self, chat: &Address, id: i64, body: &RichText) -> Result<bool, OutError> {
+        Self::draft(self, chat, id, body).await
+    }
+
     async fn edit(&self, chat: &Address, message_id: i64, body: &RichText, _complete: bool) -> Result<(), OutError> {
         self.edit_final(chat, message_id, body, None).await
+    }
+
+    async fn delete(&self, chat: &Address, message_id: i64) -> Result<(), OutError> {
+        let delete = || self.client.delete_message(chat.chat_id, message_id);
+        match self.insist(chat, Repeat::Freely, delete).await {
+            // Deleted by somebody else, or two days old: there is nothing more to be done.
+            Ok(())
+            | Err(Failure::Telegram(
+                TelegramError::BadRequest(_) | TelegramError::MessageToEditNotFound | TelegramError::CantEdit,
+            )) => Ok(()),
+            Err(failure) => Err(failure.into_out()),
+        }
     }
 
     async fn preview_edit(&self, chat: &Address, message_id: i64, body: &RichText) -> Result<bool, OutError> {

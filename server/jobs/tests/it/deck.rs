@@ -112,16 +112,23 @@ impl Deck {
 
     /// A worker as another process has it: nothing but the database is shared.
     pub fn worker(&self, name: &str) -> Worker {
+        self.worker_with(name, |_| {})
+    }
+
+    pub fn worker_with(&self, name: &str, change: impl FnOnce(&mut RunnerSettings)) -> Worker {
         let runtime = Runtime::new(
             services(&self.test, &self.script),
             self.http.clone(),
             "http://127.0.0.1:9",
         );
         let stop = CancellationToken::new();
-        let settings = RunnerSettings {
+        let mut settings = RunnerSettings {
             worker: name.to_owned(),
             concurrency: 3,
+            per_bot: 3,
+            grace: jobs::GRACE,
         };
+        change(&mut settings);
         let task = tokio::spawn(jobs::run(runtime, settings, stop.clone()));
         Worker { stop, task }
     }

@@ -125,7 +125,10 @@ async fn a_panic_in_a_job_is_that_jobs_failure_and_nobody_elses() {
         .await;
     deck.until("jobs WHERE state = 'dead'", 1).await;
     deck.until("jobs WHERE state = 'done'", 2).await;
-    assert_eq!(deck.texts(&anna).await, ["Echo: hello"]);
+    // And whoever waited for the first answer was told that there will be none.
+    let texts = deck.texts(&anna).await;
+    assert!(texts[0].contains("BD-INTERNAL"), "{texts:?}");
+    assert_eq!(texts[1..], ["Echo: hello"]);
     assert_eq!(deck.test.count("reservations").await, 0);
     worker.end().await;
 }
@@ -146,4 +149,38 @@ async fn a_worker_that_is_asked_to_stop_finishes_what_runs_and_takes_nothing_mor
     assert_eq!(deck.test.count("jobs WHERE state = 'done'").await, 1);
     assert_eq!(deck.test.count("jobs WHERE state = 'ready' AND attempts = 0").await, 1);
     deck.worker("next").end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_does_not_end_in_time_goes_to_others_at_once() {
+    let deck = Deck::new().await;
+    let anna = deck.person("anna").await;
+    let worker = deck.worker_with("one", |settings| settings.grace = Duration::from_millis(100));
+    deck.say(&anna, "wait for me").await;
+    deck.until_asked(1).await;
+    worker.stop.cancel();
+    worker.task.await.unwrap();
+    // Not leased any more, and known as tried.
+    assert_eq!(deck.test.count("jobs WHERE state = 'ready' AND attempts = 1").await, 1);
+    let next = deck.worker("two");
+    deck.until("jobs WHERE state = 'done'", 1).await;
+    assert_eq!(deck.texts(&anna).await, ["Echo: wait for me"]);
+    assert_eq!(deck.test.count("usage").await, 1);
+    next.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn one_bot_does_not_get_all_hands() {
+    let deck = Deck::new().await;
+    let (anna, bob) = (deck.person("anna").await, deck.person("bob").await);
+    deck.say(&anna, "wait for me").await;
+    deck.say(&bob, "and me").await;
+    // Both come in one go, and only one may run.
+    let worker = deck.worker_with("one", |settings| settings.per_bot = 1);
+    deck.until_asked(1).await;
+    deck.until("jobs WHERE state = 'ready' AND attempts = 0", 1).await;
+    assert_eq!(deck.test.count("jobs WHERE state = 'running'").await, 1);
+    deck.script.go_on();
+    deck.until("jobs WHERE state = 'done'", 2).await;
+    worker.end().await;
 }

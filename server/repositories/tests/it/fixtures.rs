@@ -21,6 +21,7 @@ pub fn update(update_id: i64, work: Option<Work>) -> NewUpdate {
         message_id: Some(update_id),
         payload: json!({ "update_id": update_id }),
         work,
+        gather: None,
     }
 }
 
@@ -39,7 +40,7 @@ pub async fn accept(db: &Database, updates: &[NewUpdate]) -> u64 {
 
 pub async fn claim(db: &Database, limit: i64) -> Vec<Claimed> {
     let mut connection = db.acquire().await.unwrap();
-    jobs::claim(&mut connection, "worker", limit, 60.0).await.unwrap()
+    jobs::claim(&mut connection, "worker", limit, 60.0, &[]).await.unwrap()
 }
 
 /// Ends as the queue does, in a transaction of its own.

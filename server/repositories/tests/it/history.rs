@@ -46,7 +46,7 @@ impl Talk {
 
     async fn seen(&self, tokens: i64, limit: i64) -> Vec<String> {
         let mut db = self.test.acquire().await.unwrap();
-        let history = messages::history(&mut db, self.conversation, tokens, 0, limit)
+        let history = messages::history(&mut db, self.conversation, tokens, 0, limit, None)
             .await
             .unwrap();
         history.into_iter().map(|message| message.text).collect()
@@ -56,8 +56,7 @@ impl Talk {
 #[tokio::test]
 async fn the_model_sees_the_newest_that_fit_oldest_first() {
     let talk = Talk::new().await;
-    // Kept in another order than they were said.
-    for second in [3, 1, 4, 2, 5] {
+    for second in 1..=5 {
         talk.keep(second, Author::User, &format!("message {second}"), 10, true)
             .await;
     }
@@ -72,6 +71,24 @@ async fn the_model_sees_the_newest_that_fit_oldest_first() {
     talk.keep(6, Author::Bot, "long", 35, true).await;
     talk.keep(7, Author::User, "last", 1, true).await;
     assert_eq!(talk.seen(30, 100).await, ["last"]);
+}
+
+/// The clocks of replicas differ; what was said later must not be shown earlier.
+#[tokio::test]
+async fn messages_stay_in_the_order_in_which_they_were_kept() {
+    let talk = Talk::new().await;
+    let clocks = [30, 1, 2, 33, 3];
+    for (number, second) in clocks.into_iter().enumerate() {
+        talk.keep(second, Author::User, &format!("message {number}"), 10, true)
+            .await;
+    }
+    let all = talk.seen(1000, 100).await;
+    assert_eq!(all, ["message 0", "message 1", "message 2", "message 3", "message 4"]);
+    assert_eq!(talk.seen(1000, 2).await, ["message 3", "message 4"]);
+    // No further than needed: as soon as a clock is ahead of all that was kept, it is believed.
+    let ahead =
+        "messages WHERE created_at > (SELECT started_at FROM conversations) + interval '33 seconds 1 millisecond'";
+    assert_eq!(talk.test.count(ahead).await, 0);
 }
 
 #[tokio::test]
@@ -116,7 +133,7 @@ async fn a_renewed_conversation_is_empty_and_keeps_the_model() {
     assert_ne!(now.conversation, talk.conversation);
     assert_eq!(now.model.as_deref(), Some("gpt-x"));
     assert!(
-        messages::history(&mut db, now.conversation, 1000, 0, 100)
+        messages::history(&mut db, now.conversation, 1000, 0, 100, None)
             .await
             .unwrap()
             .is_empty()

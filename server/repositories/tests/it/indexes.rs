@@ -161,17 +161,17 @@ async fn no_query_of_the_hot_way_or_of_a_list_reads_a_large_table_from_end_to_en
     assert_eq!(bad, [format!("users ({} rows)", ROWS * 8)]);
 
     check!(&test,
-        "claim" => async |db| { assert_eq!(jobs::claim(db, "w", 4, 9.0).await.unwrap().len(), 4); },
+        "claim" => async |db| { assert_eq!(jobs::claim(db, "w", 4, 9.0, &[]).await.unwrap().len(), 4); },
         "claim nothing" => async |db| {
             sqlx::query("UPDATE jobs SET run_at = now() + interval '1 hour' WHERE state = 'ready'").execute(&mut *db).await.unwrap();
-            assert!(jobs::claim(db, "w", 32, 9.0).await.unwrap().is_empty());
+            assert!(jobs::claim(db, "w", 32, 9.0, &[]).await.unwrap().is_empty());
         },
         "accept" => async |db| {
             let updates: Vec<_> = (0..5).map(|n| crate::fixtures::in_lane(1_000_000 + n, "lane 25")).collect();
             jobs::accept(db, BOT, &updates, now).await.unwrap();
         },
         "hold, end" => async |db| {
-            for job in jobs::claim(db, "w", 2, 9.0).await.unwrap() {
+            for job in jobs::claim(db, "w", 2, 9.0, &[]).await.unwrap() {
                 assert!(jobs::hold(db, job.id, job.token).await.unwrap());
                 assert!(jobs::end(db, job.id, job.token, job.lane.as_deref(), jobs::End::Done).await.unwrap());
             }
@@ -185,7 +185,7 @@ async fn no_query_of_the_hot_way_or_of_a_list_reads_a_large_table_from_end_to_en
         "lost" => async |db| { jobs::lost(db, 100).await.unwrap(); },
         "prune" => async |db| { assert_eq!(jobs::prune(db, 24).await.unwrap(), 0); },
         "meet" => async |db| { people::meet(db, &sender, &place, now).await.unwrap(); },
-        "history" => async |db| { assert_eq!(messages::history(db, conversation, 300, 0, 200).await.unwrap().len(), 30); },
+        "history" => async |db| { assert_eq!(messages::history(db, conversation, 300, 0, 200, None).await.unwrap().len(), 30); },
         "transcript" => async |db| {
             let page = messages::transcript(db, conversation, None, 20).await.unwrap().unwrap();
             let first = &page.0.messages[0];
@@ -193,7 +193,7 @@ async fn no_query_of_the_hot_way_or_of_a_list_reads_a_large_table_from_end_to_en
         },
         "reserve, settle" => async |db| {
             assert_eq!(counters::reserve(db, user, &claims).await.unwrap().len(), 3);
-            counters::reservation(db, job).await.unwrap();
+            counters::reservation(db, job, uuid::Uuid::nil()).await.unwrap();
             counters::settle(db, job, 1, 1, 1).await.unwrap();
             counters::of_user(db, user, day, month).await.unwrap();
         },
@@ -249,5 +249,47 @@ async fn the_queue_is_measured_and_the_day_is_summed_up_without_reading_what_is_
         "queue state, every five seconds" => async |db| { assert!(jobs::queue_state(db).await.unwrap().waiting > 0); },
         "failures by code" => async |db| { ledger::failures_by_code(db, hour).await.unwrap(); },
         "hours" => async |db| { ledger::hours(db, now).await.unwrap(); },
+    );
+}
+
+#[tokio::test]
+async fn the_pages_of_jobs_and_bots_do_not_read_what_is_past() {
+    use domain::views::jobs::JobList;
+    use repositories::{bot_pages, job_pages};
+
+    let test = TestDatabase::new().await;
+    fill(&test).await;
+    // As busy a day as there was: everything was finished long enough ago not to be of this hour, and some of it never was.
+    test.run("UPDATE jobs SET finished_at = now() - interval '5 hours' WHERE state = 'done'")
+        .await;
+    test.run("UPDATE jobs SET state = CASE WHEN seq % 3 = 0 THEN 'discarded' ELSE 'dead' END, last_error = 'broke', discarded_at = now() WHERE seq % 400 = 2")
+        .await;
+    test.run("UPDATE jobs SET attempts = 3 WHERE state = 'ready' AND seq % 3 = 0")
+        .await;
+    test.run("VACUUM ANALYZE jobs").await;
+    let now = test.now().await.unwrap();
+    let page = async |db: &mut PgConnection, list: JobList, after: bool| {
+        let filter = job_pages::Filter {
+            list,
+            bot: None,
+            words: if after { "bro" } else { "" },
+            after: after.then(|| (now, uuid::Uuid::nil())),
+        };
+        let ids = job_pages::ids(db, &filter, 51).await.unwrap();
+        job_pages::get(db, &ids).await.unwrap();
+        ids.len()
+    };
+    check!(&test,
+        "depth" => async |db| { assert!(job_pages::depth(db).await.unwrap().dead > 10); },
+        "the last minute" => async |db| { job_pages::last_minute(db).await.unwrap(); },
+        "minutes" => async |db| { assert_eq!(job_pages::minutes(db).await.unwrap().len(), 60); },
+        "dead" => async |db| { assert!(page(db, JobList::Dead, false).await > 10); },
+        "dead, by words" => async |db| { assert!(page(db, JobList::Dead, true).await > 10); },
+        "discarded" => async |db| { assert!(page(db, JobList::Discarded, false).await > 5); },
+        "retrying" => async |db| { assert!(page(db, JobList::Retrying, false).await > 10); },
+        "running" => async |db| { page(db, JobList::Running, false).await; },
+        "waiting" => async |db| { assert_eq!(page(db, JobList::Waiting, false).await, 51); },
+        "prune" => async |db| { job_pages::prune_discarded(db, 30).await.unwrap(); },
+        "bots" => async |db| { bot_pages::health(db).await.unwrap(); },
     );
 }

@@ -9,9 +9,11 @@
 mod constraints;
 mod database;
 mod fixtures;
+mod gathering;
 mod history;
 mod indexes;
 mod intake;
 mod migrations;
 mod people;
 mod queue;
+mod transactions;

@@ -145,6 +145,7 @@ impl App {
             message_id: 1,
             text: text.to_owned(),
             received_at: self.now(),
+            replaces: None,
         }
     }
 
@@ -163,7 +164,7 @@ impl App {
             .accept(self.bot, vec![self.update(user, chat, text)])
             .await
             .unwrap();
-        let mut jobs = self.queue().claim("worker", 9).await.unwrap();
+        let mut jobs = self.queue().claim("worker", 9, &[]).await.unwrap();
         assert_eq!(jobs.len(), 1, "something else was ready as well");
         (jobs.remove(0), self.incoming(user, chat, text))
     }
@@ -172,7 +173,7 @@ impl App {
     pub async fn jobs(&self, user: i64, count: i64, text: &str) -> Vec<(Claimed, Incoming)> {
         let updates = (0..count).map(|n| self.update(user, 1000 + n, text)).collect();
         self.intake().accept(self.bot, updates).await.unwrap();
-        let jobs = self.queue().claim("worker", count).await.unwrap();
+        let jobs = self.queue().claim("worker", count, &[]).await.unwrap();
         assert_eq!(jobs.len(), usize::try_from(count).unwrap());
         jobs.into_iter()
             .map(|job| {
@@ -194,13 +195,14 @@ impl App {
         match begin {
             Begin::Ask(question) => (known, *question),
             Begin::Refused(refusal) => panic!("refused: {refusal:?}"),
+            Begin::LeaseLost => panic!("the lease was lost"),
         }
     }
 
     pub async fn refused(&self, job: &Claimed, incoming: &Incoming) -> Refusal {
         match self.begin(job, incoming).await.1 {
             Begin::Refused(refusal) => refusal,
-            Begin::Ask(_) => panic!("it was not refused"),
+            Begin::Ask(_) | Begin::LeaseLost => panic!("it was not refused"),
         }
     }
 

@@ -58,7 +58,7 @@ async fn nul_is_left_out_of_texts_and_names_and_the_rest_is_kept() {
     let mut update = app.update(7, 7, "a\0b");
     update["message"]["from"]["first_name"] = json!(["\0", { "\0key": "An\0na" }]);
     assert_eq!(app.intake().accept(app.bot, vec![update]).await.unwrap(), 1);
-    let job = app.queue().claim("worker", 9).await.unwrap().remove(0);
+    let job = app.queue().claim("worker", 9, &[]).await.unwrap().remove(0);
     assert_eq!(job.update["message"]["text"], "ab");
     assert_eq!(
         job.update["message"]["from"]["first_name"],
@@ -79,7 +79,7 @@ async fn stop_overtakes_what_waits_in_its_conversation() {
     let texts = ["first", "second", "/stop"];
     let updates = texts.map(|text| app.update(7, 7, text)).to_vec();
     app.intake().accept(app.bot, updates).await.unwrap();
-    let claimed = app.queue().claim("worker", 9).await.unwrap();
+    let claimed = app.queue().claim("worker", 9, &[]).await.unwrap();
     let order: Vec<&str> = claimed
         .iter()
         .map(|job| job.update["message"]["text"].as_str().unwrap())
@@ -90,7 +90,7 @@ async fn stop_overtakes_what_waits_in_its_conversation() {
     let tokens: Vec<_> = claimed.iter().map(|job| job.token).collect();
     assert_eq!(app.queue().cancelled(&tokens).await.unwrap(), [claimed[1].token]);
     assert!(app.queue().end(&claimed[1], Ended::Done).await.unwrap());
-    let next = app.queue().claim("worker", 9).await.unwrap();
+    let next = app.queue().claim("worker", 9, &[]).await.unwrap();
     assert_eq!(next[0].update["message"]["text"], "second");
     assert!(app.queue().cancelled(&[next[0].token]).await.unwrap().is_empty());
 }
@@ -108,7 +108,7 @@ async fn topics_and_chats_have_lanes_of_their_own() {
         app.update(7, 7, "alone"),
     ];
     app.intake().accept(app.bot, updates).await.unwrap();
-    let claimed = app.queue().claim("worker", 9).await.unwrap();
+    let claimed = app.queue().claim("worker", 9, &[]).await.unwrap();
     let texts: Vec<&str> = claimed
         .iter()
         .map(|job| job.update["message"]["text"].as_str().unwrap())
@@ -124,7 +124,7 @@ async fn a_playground_message_takes_the_same_way() {
         .send(&owner, crate::app::PLAYGROUND, " hello\0 there ".to_owned())
         .await
         .unwrap();
-    let job = app.queue().claim("worker", 9).await.unwrap().remove(0);
+    let job = app.queue().claim("worker", 9, &[]).await.unwrap().remove(0);
     assert_eq!(job.update["message"]["text"], "hello there");
     let chat = job.update["message"]["chat"]["id"].as_i64().unwrap();
     assert_eq!(job.lane, Some(services::lane(crate::app::PLAYGROUND, chat, 0)));

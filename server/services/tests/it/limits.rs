@@ -215,6 +215,33 @@ async fn a_job_that_is_run_again_finds_its_reservation() {
     assert_eq!((app.counter("messages").await, app.counter("tokens").await), before);
 }
 
+/// A worker that was frozen before it set anything aside wakes when its job is another's, or done: nobody would settle it.
+#[tokio::test]
+async fn nothing_is_set_aside_for_a_job_that_was_lost() {
+    let app = App::new().await;
+    let (frozen, incoming) = app.job(7, 7, "hello").await;
+    app.test
+        .run("UPDATE jobs SET lease_until = now() - interval '1 second'")
+        .await;
+    assert_eq!(app.queue().recover().await.unwrap(), 1);
+    assert!(matches!(app.begin(&frozen, &incoming).await.1, Begin::LeaseLost));
+    let other = app.queue().claim("another worker", 9, &[]).await.unwrap().remove(0);
+    assert!(matches!(app.begin(&frozen, &incoming).await.1, Begin::LeaseLost));
+    let (known, question) = app.ask(&other, &incoming).await;
+    let answer = complete("Hello", 10, 10);
+    let bodies = [rich("Hello")];
+    assert!(
+        app.chats()
+            .settle(&other, &incoming, &known, &question, &answer, &bodies)
+            .await
+            .unwrap()
+    );
+    assert!(app.queue().end(&other, Ended::Done).await.unwrap());
+    assert!(matches!(app.begin(&frozen, &incoming).await.1, Begin::LeaseLost));
+    assert_eq!(app.test.count("reservations").await, 0);
+    assert_eq!(app.counter("messages").await, (1, 0));
+}
+
 #[tokio::test]
 async fn the_real_use_is_counted_in_the_windows_it_was_reserved_from() {
     let app = App::new().await;

@@ -9,12 +9,14 @@
 mod app;
 mod audit;
 mod auth;
+mod bot_board;
 mod bots;
 #[expect(dead_code, reason = "the tests of repositories need more of it")]
 #[path = "../../../repositories/tests/it/database.rs"]
 mod database;
 mod history;
 mod intake;
+mod jobs_board;
 mod limits;
 mod queue;
 mod rate;

@@ -18,7 +18,7 @@ async fn due(app: &App) -> Claimed {
     app.test
         .run("UPDATE jobs SET run_at = now() WHERE state = 'ready'")
         .await;
-    app.queue().claim("worker", 9).await.unwrap().remove(0)
+    app.queue().claim("worker", 9, &[]).await.unwrap().remove(0)
 }
 
 fn retry(after: Option<Duration>) -> Ended {
@@ -86,7 +86,7 @@ async fn a_worker_that_goes_away_loses_its_jobs_to_others_and_dies_out_after_the
             .run("UPDATE jobs SET lease_until = now() - interval '1 ms'")
             .await;
         assert_eq!(app.queue().recover().await.unwrap(), 1);
-        let job = app.queue().claim("another", 9).await.unwrap().remove(0);
+        let job = app.queue().claim("another", 9, &[]).await.unwrap().remove(0);
         assert_eq!((job.id, job.attempt), (first.id, attempt));
         assert!(!app.queue().end(&first, Ended::Done).await.unwrap());
         assert!(app.queue().heartbeat(&tokens).await.unwrap().is_empty());
@@ -111,7 +111,7 @@ async fn what_is_given_back_counts_no_attempt() {
     for _ in 0..2 * job.max_attempts {
         assert_eq!(job.attempt, 1);
         assert!(app.queue().end(&job, Ended::Returned).await.unwrap());
-        job = app.queue().claim("worker", 9).await.unwrap().remove(0);
+        job = app.queue().claim("worker", 9, &[]).await.unwrap().remove(0);
     }
 }
 

@@ -84,7 +84,7 @@ async fn with_a_lost_lease_nothing_is_written() {
         .run("UPDATE jobs SET lease_until = now() - interval '1 second'")
         .await;
     assert_eq!(app.queue().recover().await.unwrap(), 1);
-    let second = app.queue().claim("another", 9).await.unwrap().remove(0);
+    let second = app.queue().claim("another", 9, &[]).await.unwrap().remove(0);
     assert_eq!((second.id, second.attempt), (job.id, 2));
 
     let late = complete("late", 30, 20);

@@ -22,6 +22,11 @@ impl TestDatabase {
         let Ok(given) = std::env::var("DATABASE_URL") else {
             panic!("DATABASE_URL is not set: `bin/test bot` starts a Postgres and sets it");
         };
+        Self::create_on(&given).await
+    }
+
+    /// Made on the server of this URL.
+    pub async fn create_on(given: &str) -> Self {
         let server: PgConnectOptions = given.parse().or_fail("DATABASE_URL is not readable");
         let name = format!("botdeck_it_{:016x}", rand::random::<u64>());
         let mut admin = connect(&server).await;
@@ -29,7 +34,7 @@ impl TestDatabase {
             .execute(&mut admin)
             .await;
         made.or_fail("no database could be made");
-        let mut url = reqwest::Url::parse(&given).or_fail("DATABASE_URL is not readable");
+        let mut url = reqwest::Url::parse(given).or_fail("DATABASE_URL is not readable");
         url.set_path(&name);
         let pool = PgPoolOptions::new()
             .max_connections(3)

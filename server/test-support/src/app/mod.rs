@@ -89,7 +89,7 @@ where
 }
 
 /// A port outside the range from which outgoing connections take theirs, so that it is still free after a restart.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     loop {
         let port = rand::rng().random_range(12_000..32_000);
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
@@ -107,6 +107,7 @@ pub struct Builder {
     limits: Option<Vec<(String, String)>>,
     webhook: bool,
     bot: bool,
+    servers: Option<(String, String)>,
 }
 
 impl Builder {
@@ -153,6 +154,12 @@ impl Builder {
         self
     }
 
+    /// On this Postgres and this Redis instead of those of `DATABASE_URL` and `REDIS_URL`.
+    pub fn on_servers(mut self, postgres: &str, redis: &str) -> Self {
+        self.servers = Some((postgres.to_owned(), redis.to_owned()));
+        self
+    }
+
     /// Only some roles: `web,intake`.
     pub fn roles(mut self, roles: &str) -> Self {
         self.args = vec!["--roles".to_owned(), roles.to_owned()];
@@ -165,7 +172,10 @@ impl Builder {
         telegram.add_bot(TOKEN, BOT_NAME);
         let provider = FakeProvider::start().await.or_fail("the fake provider did not start");
         provider.accept_keys(&[KEY]);
-        let db = TestDatabase::create().await;
+        let (db, redis) = match &self.servers {
+            Some((postgres, redis)) => (TestDatabase::create_on(postgres).await, Ok(redis.clone())),
+            None => (TestDatabase::create().await, std::env::var("REDIS_URL")),
+        };
         let dir = std::env::temp_dir().join(format!("botdeck-it-{:016x}", rand::random::<u64>()));
         std::fs::create_dir_all(&dir).or_fail("no temporary directory");
         let port = free_port();
@@ -181,7 +191,7 @@ impl Builder {
             ("OPENAI_API_KEY", KEY.to_owned()),
             ("OPENAI_MODEL", "fake-model".to_owned()),
         ];
-        if let Ok(redis) = std::env::var("REDIS_URL") {
+        if let Ok(redis) = redis {
             defaults.push(("REDIS_URL", redis));
         }
         if self.bot {
@@ -252,6 +262,7 @@ impl TestApp {
             limits: None,
             webhook: false,
             bot: true,
+            servers: None,
         }
     }
 

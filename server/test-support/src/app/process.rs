@@ -120,13 +120,23 @@ impl Process {
 
     /// SIGTERM, as a service manager sends it.
     pub fn terminate(&self) {
-        if let Some(pid) = self.child.id() {
+        self.signal("TERM");
+    }
+
+    /// Any signal by its name, such as `STOP` and `CONT`; nothing happens when it has ended already.
+    pub fn signal(&self, name: &str) {
+        if let Some(pid) = self.pid() {
             // The shell's own `kill`: there is one everywhere.
             let done = std::process::Command::new("sh")
-                .args(["-c", &format!("kill -TERM {pid}")])
+                .args(["-c", &format!("kill -{name} {pid}")])
                 .status();
-            done.or_fail("no shell to send SIGTERM with");
+            done.or_fail("no shell to send a signal with");
         }
+    }
+
+    /// `None` when it has ended and that was seen.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
     }
 
     /// Waits for its end.

@@ -1,7 +1,7 @@
 //! How a method is answered: `{"ok":true,"result":…}` or `{"ok":false,"error_code":…,"description":…}`.
 
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::{Html, IntoResponse, Response};
 use serde_json::{Value, json};
 
 /// A refusal in Telegram's words; the code is both HTTP status and `error_code`.
@@ -10,6 +10,8 @@ pub(crate) struct Refusal {
     pub(crate) code: u16,
     pub(crate) description: String,
     pub(crate) parameters: Option<Value>,
+    /// Said as a page instead.
+    pub(crate) html: bool,
 }
 
 impl Refusal {
@@ -18,6 +20,15 @@ impl Refusal {
             code,
             description: description.into(),
             parameters: None,
+            html: false,
+        }
+    }
+
+    /// What a proxy says that knows nothing of the Bot API.
+    pub(crate) fn html(code: u16) -> Self {
+        Self {
+            html: true,
+            ..Self::new(code, "<html><body><h1>nginx</h1></body></html>")
         }
     }
 
@@ -32,9 +43,8 @@ impl Refusal {
 
     pub(crate) fn retry_after(seconds: u64) -> Self {
         Self {
-            code: 429,
-            description: format!("Too Many Requests: retry after {seconds}"),
             parameters: Some(json!({"retry_after": seconds})),
+            ..Self::new(429, format!("Too Many Requests: retry after {seconds}"))
         }
     }
 }
@@ -57,6 +67,16 @@ impl From<Value> for Success {
 pub(crate) type Answer = Result<Success, Refusal>;
 
 pub(crate) fn respond(answer: Answer) -> Response {
+    if let Err(Refusal {
+        code,
+        description,
+        html: true,
+        ..
+    }) = answer
+    {
+        let status = StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_GATEWAY);
+        return (status, Html(description)).into_response();
+    }
     let (code, body) = match answer {
         Ok(Success {
             result,

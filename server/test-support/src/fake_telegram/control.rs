@@ -2,7 +2,7 @@
 //!
 //! `POST send_text {chat, text, first_name?, language_code?}` · `POST push_update {update}` · `POST press_button {chat,
 //! message_id, data}` · `POST block|unblock {chat}` · `POST add_bot {token, username}` · `POST fail_next {method, times?,
-//! fault, value?}` · `POST flood {chat?, calls, window_ms}` · `GET messages?chat=` · `GET calls` · `GET state`.
+//! fault, value?}` · `POST drafts {mode: unknown|refused|taken}` · `POST flood {chat?, calls, window_ms}` · `GET messages?chat=` · `GET calls` · `GET state`.
 //! `token` goes with any of them and may be left out while there is one bot only.
 
 use std::sync::{Arc, PoisonError};
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::check::{MAX_TEXT, utf16_len};
 use super::params::Params;
 use super::state::Shared;
-use super::{FakeTelegram, Fault, User, http};
+use super::{Drafts, FakeTelegram, Fault, User, http};
 
 pub(crate) fn router() -> Router<Arc<Shared>> {
     Router::new().route("/{action}", any(control))
@@ -79,6 +79,15 @@ fn act(fake: &FakeTelegram, action: &str, params: &Params) -> Result<Value, Stri
             fake.fail_next(&text("method")?, times, fault(params)?);
             Ok(done)
         }
+        "drafts" => {
+            fake.drafts_are(match text("mode")?.as_str() {
+                "unknown" => Drafts::Unknown,
+                "refused" => Drafts::Refused,
+                "taken" => Drafts::Taken,
+                _ => return Err("mode must be unknown, refused or taken".to_owned()),
+            });
+            Ok(done)
+        }
         "flood" => {
             let count = |name: &str| need(name).and_then(|n| usize::try_from(n).map_err(|error| error.to_string()));
             let window = Duration::from_millis(count("window_ms")? as u64);
@@ -118,7 +127,7 @@ fn user(params: &Params) -> Result<User, String> {
     })
 }
 
-/// `fault`: status (value = code), retry_after (seconds), delay (milliseconds), drop_before, drop_after.
+/// `fault`: status (value = code), html (value = code), retry_after (seconds), delay (milliseconds), drop_before, drop_after.
 fn fault(params: &Params) -> Result<Fault, String> {
     let value = u64::try_from(params.int("value").unwrap_or(1)).map_err(|error| error.to_string())?;
     match params.text("fault").as_deref() {
@@ -129,10 +138,11 @@ fn fault(params: &Params) -> Result<Fault, String> {
                 params.text("description").unwrap_or_else(|| "Bad Gateway".to_owned()),
             ))
         }
+        Some("html") => Ok(Fault::Html(u16::try_from(value).map_err(|error| error.to_string())?)),
         Some("retry_after") => Ok(Fault::RetryAfter(value)),
         Some("delay") => Ok(Fault::Delay(value)),
         Some("drop_before") => Ok(Fault::DropBeforeHandling),
         Some("drop_after") => Ok(Fault::DropAfterHandling),
-        _ => Err("fault must be status, retry_after, delay, drop_before or drop_after".to_owned()),
+        _ => Err("fault must be status, html, retry_after, delay, drop_before or drop_after".to_owned()),
     }
 }

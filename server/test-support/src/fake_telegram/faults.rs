@@ -11,6 +11,8 @@ const VIOLATION_GRACE: Duration = Duration::from_millis(50);
 pub enum Fault {
     /// Refused with this code and description.
     Status(u16, String),
+    /// Not handled: a page of HTML with this status, as from something in between.
+    Html(u16),
     /// 429 with `retry_after` in seconds; until then this method refuses the same chat and counts violations.
     RetryAfter(u64),
     /// 400 with `migrate_to_chat_id`: the group has become a supergroup.
@@ -19,8 +21,10 @@ pub enum Fault {
     DropBeforeHandling,
     /// The connection is cut although everything was done: the message is sent, the answer never arrives.
     DropAfterHandling,
-    /// Handled as usual after so many milliseconds.
+    /// Handled as usual after so many milliseconds, unless the caller has gone away by then.
     Delay(u64),
+    /// Handled after so many milliseconds, whether or not the caller still waits: the request had been read.
+    Late(u64),
 }
 
 /// At most `calls` send and edit calls within `window` to a chat, or to each chat when `chat` is `None`.

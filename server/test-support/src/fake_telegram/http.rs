@@ -1,7 +1,6 @@
 //! From a request to `/bot<token>/<method>` to its answer: token, method, faults, limits, handling, record.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use axum::extract::{ConnectInfo, Request, State};
@@ -11,7 +10,7 @@ use serde_json::{Value, json};
 use super::answer::{Answer, Refusal, respond};
 use super::faults::{Fault, Verdict};
 use super::params::Params;
-use super::state::{Bot, Call, Shared};
+use super::state::{Bot, Call, Drafts, Shared};
 use super::{messages, profile, updates};
 use crate::net::{Kill, lock};
 
@@ -53,10 +52,10 @@ async fn handle(shared: &Arc<Shared>, bot: &Arc<Bot>, method: &str, params: &Par
         "sendChatAction" => messages::send_chat_action(shared, bot, params),
         "sendDocument" => messages::send_file(shared, bot, params, "document"),
         "sendMessage" => messages::send_message(shared, bot, params),
-        "sendMessageDraft" => {
-            let refused = shared.refuse_drafts.load(Ordering::Relaxed);
-            messages::send_draft(shared, bot, params, refused)
-        }
+        "sendMessageDraft" => match *lock(&shared.drafts) {
+            Drafts::Unknown => Err(not_found()),
+            drafts => messages::send_draft(shared, bot, params, drafts == Drafts::Refused),
+        },
         "sendPhoto" => messages::send_file(shared, bot, params, "photo"),
         "setMyCommands" => profile::set_my_commands(bot, params),
         "setWebhook" => updates::set_webhook(shared, bot, params),
@@ -134,6 +133,7 @@ async fn process(shared: &Arc<Shared>, token: &str, method: Option<&'static str>
     let fault = lock(&shared.faults).take(method);
     match fault {
         Some(Fault::Status(code, description)) => Some(Err(Refusal::new(code, description))),
+        Some(Fault::Html(code)) => Some(Err(Refusal::html(code))),
         Some(Fault::RetryAfter(seconds)) => {
             let mut state = lock(&bot.state);
             state
@@ -156,6 +156,17 @@ async fn process(shared: &Arc<Shared>, token: &str, method: Option<&'static str>
         Some(Fault::Delay(milliseconds)) => {
             tokio::time::sleep(Duration::from_millis(milliseconds)).await;
             Some(handle(shared, &bot, method, params).await)
+        }
+        Some(Fault::Late(milliseconds)) => {
+            let (shared, bot, params) = (Arc::clone(shared), Arc::clone(&bot), params.clone());
+            let handled = tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+                let answer = handle(&shared, &bot, method, &params).await;
+                // Where nobody waits there will be no call to be logged.
+                shared.changed.send_replace(());
+                answer
+            });
+            handled.await.ok()
         }
         None => Some(handle(shared, &bot, method, params).await),
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::faults::Flood;
-use super::state::{Bot, BotState, Call, CallbackAnswer, Counters, Delivery, Draft, Message};
+use super::state::{Bot, BotState, Call, CallbackAnswer, Counters, Delivery, Draft, Drafts, Message};
 use super::{FakeTelegram, Fault};
 use crate::net::lock;
 
@@ -29,9 +29,9 @@ impl FakeTelegram {
         self.counters().flood_violations
     }
 
-    /// `sendMessageDraft` is refused with `TEXTDRAFT_PEER_INVALID`.
-    pub fn refuse_drafts(&self, refuse: bool) {
-        self.shared.refuse_drafts.store(refuse, Ordering::Relaxed);
+    /// What becomes of `sendMessageDraft` from now on. At first the method is unknown.
+    pub fn drafts_are(&self, drafts: Drafts) {
+        *lock(&self.shared.drafts) = drafts;
     }
 
     /// Every webhook delivery is accompanied by so many copies at the same moment.

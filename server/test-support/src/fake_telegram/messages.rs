@@ -1,5 +1,7 @@
 //! The methods that make, change and delete messages.
 
+use std::time::SystemTime;
+
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Refusal};
@@ -278,6 +280,8 @@ pub(crate) fn send_draft(shared: &Shared, bot: &Bot, params: &Params, refused: b
             draft_id,
             text: content.text,
             entities: content.entities,
+            can_stop: params.flag("can_stop"),
+            at: SystemTime::now(),
         });
     }
     Ok(json!(true).into())

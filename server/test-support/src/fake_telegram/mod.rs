@@ -29,6 +29,7 @@ mod params;
 mod people;
 mod profile;
 mod state;
+mod talk;
 mod updates;
 mod wait;
 mod webhook;
@@ -44,7 +45,8 @@ use axum::extract::DefaultBodyLimit;
 use tokio::sync::watch;
 
 pub use faults::Fault;
-pub use state::{Call, CallbackAnswer, Counters, Delivery, Draft, FileInfo, Message, User};
+pub use state::{Call, CallbackAnswer, Counters, Delivery, Draft, Drafts, FileInfo, Message, User};
+pub use talk::Group;
 
 use crate::net::{Server, lock};
 use faults::Faults;
@@ -92,7 +94,7 @@ impl FakeTelegram {
             log: Mutex::new(Log::default()),
             faults: Mutex::new(Faults::default()),
             record: true.into(),
-            refuse_drafts: false.into(),
+            drafts: Mutex::default(),
             duplicates: 0.into(),
             listener: OnceLock::new(),
             changed: watch::Sender::new(()),

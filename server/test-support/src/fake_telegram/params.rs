@@ -25,7 +25,7 @@ const JSON_PARAMS: [&str; 10] = [
     "update",
 ];
 
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(crate) struct Params {
     pub(crate) values: Map<String, Value>,
     pub(crate) files: Vec<FileInfo>,

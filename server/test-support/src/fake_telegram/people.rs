@@ -90,6 +90,21 @@ impl FakeTelegram {
         })
     }
 
+    /// A person presses the stop button under the draft that was shown last; false when there is none.
+    pub fn press_stop(&self, token: &str, chat: i64) -> bool {
+        self.change(token, |state| {
+            let Some(chat) = state.chats.get(&chat) else {
+                return false;
+            };
+            let Some(draft) = chat.drafts.last().filter(|draft| draft.can_stop) else {
+                return false;
+            };
+            let stopped = json!({"chat": chat.json, "draft_id": draft.draft_id});
+            self.enqueue(state, json!({"stopped_message_generation": stopped}));
+            true
+        })
+    }
+
     /// Makes a private chat known without a message, as if the person had written long ago.
     pub fn open_chat(&self, token: &str, user: &User) {
         let mut chat = json!({"id": user.id, "type": "private", "first_name": user.first_name});

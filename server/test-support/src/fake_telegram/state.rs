@@ -129,6 +129,21 @@ pub struct Draft {
     pub draft_id: i64,
     pub text: String,
     pub entities: Vec<Value>,
+    /// Its reader is shown a stop button.
+    pub can_stop: bool,
+    #[serde(skip)]
+    pub at: SystemTime,
+}
+
+/// What becomes of `sendMessageDraft`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Drafts {
+    /// As by a Bot API server that is older than the method.
+    #[default]
+    Unknown,
+    /// `TEXTDRAFT_PEER_INVALID`
+    Refused,
+    Taken,
 }
 
 /// A chat as one bot sees it. Message ids count up by one, shared by both sides.
@@ -293,7 +308,7 @@ pub(crate) struct Shared {
     pub(crate) log: Mutex<Log>,
     pub(crate) faults: Mutex<Faults>,
     pub(crate) record: AtomicBool,
-    pub(crate) refuse_drafts: AtomicBool,
+    pub(crate) drafts: Mutex<Drafts>,
     pub(crate) duplicates: AtomicUsize,
     /// Called with a bot's state locked.
     pub(crate) listener: OnceLock<Listener>,

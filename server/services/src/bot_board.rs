@@ -1,0 +1,180 @@
+//! The bots page: how each bot is doing, and changing what it is.
+
+use domain::{
+    BotId, Period, Permission, Persona,
+    views::{
+        BotTransport, IntakeMode,
+        bots::{BotBoard, BotCard},
+    },
+};
+use repositories::{PgConnection, bot_pages, bots};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+
+use crate::{
+    Actor, Bots, Error,
+    audit::{Target, record},
+    bots::well_formed,
+};
+
+impl Bots {
+    pub async fn board(&self, _actor: &Actor) -> Result<BotBoard, Error> {
+        let now = self.0.now();
+        let default = &self.0.gateway.default_model().name;
+        let mut db = self.0.db.acquire().await?;
+        let rows = bots::rows(&mut db, Period::Day.start(now), default).await?;
+        let mut health = bot_pages::health(&mut db).await?;
+        let cards = rows.into_iter().filter_map(|row| {
+            let at = health.iter().position(|health| health.id == row.id)?;
+            let health = health.swap_remove(at);
+            Some(BotCard {
+                row,
+                lease_holder: health.lease_holder,
+                lag_ms: health.lag_ms,
+                pending: health.pending,
+                flood_waits: health.flood_waits,
+                persona: health.persona,
+                model: health.model,
+            })
+        });
+        Ok(BotBoard {
+            now,
+            bots: cards.collect(),
+            models: self.0.gateway.models().iter().map(|model| model.name.clone()).collect(),
+            webhooks: self.0.webhooks,
+        })
+    }
+
+    /// Who the bot is and which model answers; `None` is the default one. Holds from the next message on, within seconds. A call
+    /// that changes nothing leaves no trace.
+    pub async fn set_manner(
+        &self,
+        actor: &Actor,
+        id: BotId,
+        persona: Persona,
+        model: Option<String>,
+    ) -> Result<(), Error> {
+        let model = model.filter(|name| !name.is_empty());
+        if model
+            .as_deref()
+            .is_some_and(|name| self.0.gateway.model(name).is_none())
+        {
+            return Err(Error::Invalid("a model of the list"));
+        }
+        let mut tx = self.0.db.begin().await?;
+        let bot = bots::lock(&mut tx, id).await?.ok_or(Error::NotFound("the bot"))?;
+        if bot.persona == persona.as_str() && bot.model == model {
+            return Ok(());
+        }
+        bot_pages::set_manner(&mut tx, id, persona.as_str(), model.as_deref()).await?;
+        let before = json!({ "persona": bot.persona, "model": bot.model });
+        let after = json!({ "persona": persona.as_str(), "model": model });
+        self.note(&mut tx, actor, "bot.edit", (id, &bot.name), before, after)
+            .await?;
+        tx.commit().await.map_err(repositories::Error::from)?;
+        Ok(())
+    }
+
+    /// Polling or webhook; intake starts anew on the replica that holds the bot.
+    pub async fn set_mode(&self, actor: &Actor, id: BotId, mode: IntakeMode) -> Result<(), Error> {
+        if mode == IntakeMode::Webhook && !self.0.webhooks {
+            return Err(Error::Invalid("polling, since BOTDECK_PUBLIC_URL is not set"));
+        }
+        let mut tx = self.0.db.begin().await?;
+        let bot = bots::lock(&mut tx, id).await?.ok_or(Error::NotFound("the bot"))?;
+        if bot.transport != BotTransport::Telegram {
+            return Err(Error::Invalid("a bot of Telegram"));
+        }
+        if bot.mode == mode {
+            return Ok(());
+        }
+        bot_pages::set_mode(&mut tx, id, mode).await?;
+        let (before, after) = (json!({ "mode": bot.mode }), json!({ "mode": mode }));
+        self.note(&mut tx, actor, "bot.mode", (id, &bot.name), before, after)
+            .await?;
+        tx.commit().await.map_err(repositories::Error::from)?;
+        self.0.bots_changed.notify_waiters();
+        Ok(())
+    }
+
+    /// A new token of the same bot, after Telegram has said that it is one.
+    pub async fn replace_token(&self, actor: &Actor, id: BotId, token: SecretString) -> Result<(), Error> {
+        if !actor.may(Permission::WriteSecrets) {
+            return Err(Error::Forbidden(Permission::WriteSecrets));
+        }
+        let token = well_formed(&token)?;
+        let known = bots::get(&mut *self.0.db.acquire().await?, id).await?;
+        let known = known.ok_or(Error::NotFound("the bot"))?;
+        if known.transport != BotTransport::Telegram {
+            return Err(Error::Invalid("a bot of Telegram"));
+        }
+        let identity = self.0.telegram.identify(&token).await.map_err(Error::Telegram)?;
+        if known.telegram_id != Some(identity.telegram_id) {
+            return Err(Error::Conflict("this token is of another bot"));
+        }
+        let (cipher, key_id) = self.0.keys.seal(&token, &identity.telegram_id.to_be_bytes())?;
+        let mut tx = self.0.db.begin().await?;
+        let bot = bots::lock(&mut tx, id).await?.ok_or(Error::NotFound("the bot"))?;
+        let username = identity.username.as_deref();
+        bot_pages::set_token(&mut tx, id, &cipher, &key_id, &identity.name, username).await?;
+        // Never the token itself, nor anything made from it.
+        let before = json!({ "name": bot.name, "username": bot.username, "token": "old" });
+        let after = json!({ "name": identity.name, "username": identity.username, "token": "new" });
+        self.note(&mut tx, actor, "bot.replace_token", (id, &bot.name), before, after)
+            .await?;
+        tx.commit().await.map_err(repositories::Error::from)?;
+        self.0.bots_changed.notify_waiters();
+        Ok(())
+    }
+
+    /// Lets the intake of a bot start anew at once instead of at its next attempt.
+    pub async fn restart(&self, actor: &Actor, id: BotId) -> Result<(), Error> {
+        let mut tx = self.0.db.begin().await?;
+        let bot = bots::lock(&mut tx, id).await?.ok_or(Error::NotFound("the bot"))?;
+        if bot.transport != BotTransport::Telegram {
+            return Err(Error::Invalid("a bot of Telegram"));
+        }
+        if !bot.enabled {
+            return Err(Error::Conflict("the bot is stopped; start it first"));
+        }
+        let fault = bot_pages::restart(&mut tx, id).await?;
+        let (before, after) = (json!({ "fault": fault }), json!({ "fault": null }));
+        self.note(&mut tx, actor, "bot.restart", (id, &bot.name), before, after)
+            .await?;
+        tx.commit().await.map_err(repositories::Error::from)?;
+        self.0.bots_changed.notify_waiters();
+        Ok(())
+    }
+
+    async fn note(
+        &self,
+        tx: &mut PgConnection,
+        actor: &Actor,
+        action: &'static str,
+        (id, name): (BotId, &str),
+        before: Value,
+        after: Value,
+    ) -> Result<(), Error> {
+        let target = Target {
+            kind: "bot",
+            id: id.to_string(),
+            name,
+        };
+        record(&self.0, tx, actor, action, target, Some(before), Some(after)).await
+    }
+
+    /// What Telegram says it still holds back for a bot.
+    pub async fn set_pending(&self, id: BotId, pending: i64) -> Result<(), Error> {
+        let mut db = self.0.db.acquire().await?;
+        Ok(bot_pages::set_pending(&mut db, id, pending, self.0.now()).await?)
+    }
+
+    /// For the metrics: each bot with the age of its oldest waiting job in milliseconds, and what Telegram holds back for it.
+    pub async fn lags(&self) -> Result<Vec<(BotId, i64, Option<i64>)>, Error> {
+        let health = bot_pages::health(&mut *self.0.db.acquire().await?).await?;
+        Ok(health
+            .into_iter()
+            .map(|bot| (bot.id, bot.lag_ms.unwrap_or(0), bot.pending.map(|(count, _)| count)))
+            .collect())
+    }
+}

@@ -1,0 +1,124 @@
+//! The provider and Telegram at their worst.
+
+use std::time::Duration;
+
+use rand::{Rng, rngs::StdRng};
+use test_support::fake_telegram::Fault;
+
+use crate::{
+    load::{Load, well},
+    world::{Mode, World, sized},
+};
+
+/// Half of the requests fail in some way; some only at the first attempt, which nobody may notice.
+fn badly(random: &mut StdRng) -> (&'static str, bool) {
+    const WAYS: [(&str, bool); 13] = [
+        ("[[status=500]][[once]]", false),
+        ("[[status=503]][[once]]", false),
+        ("[[status=429,1]][[once]]", false),
+        ("[[drop]][[once]]", false),
+        // A deadline that has passed is not tried again: the person has waited long enough.
+        ("[[hang]][[once]]", true),
+        ("[[status=500]]", true),
+        ("[[status=429,1]]", true),
+        ("[[status=429,30]]", true),
+        ("[[drop]]", true),
+        ("[[hang]]", true),
+        ("[[cut]]", true),
+        ("[[hangmid]]", true),
+        ("[[chunks=8,100ms]][[cut]]", true),
+    ];
+    if random.random_bool(0.5) {
+        return well(random);
+    }
+    WAYS[random.random_range(0..WAYS.len())]
+}
+
+/// Twice the deadline for a first token (2 s here) or for the next one, a pause of a second, and the same again for those of
+/// the same chat that are answered before.
+const PROVIDER: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn provider_fails_hangs_and_cuts() {
+    let mut world = World::start("provider fails and hangs", Mode::Polling, &[]).await;
+    let load = Load {
+        people: 60,
+        messages: sized(220, 3000),
+        during: Duration::from_secs(sized(15, 200)),
+    };
+    world.write(load, badly);
+    world.broken = load.messages / 2;
+    world.may_repeat = false;
+    world.end(PROVIDER).await;
+}
+
+/// A flood limit is waited out (up to 5 s here), a call that failed is made again after 1 s, 2 s, 4 s…; in a chat this adds up.
+const TELEGRAM: Duration = Duration::from_secs(60);
+
+/// Every so often the next call, whichever it is, meets one of the ways to fail, and each chat has a flood limit.
+async fn telegram(mode: Mode) {
+    let mut world = World::start("Telegram floods, 5xx, cuts", mode, &[]).await;
+    world.app.telegram.flood(None, 6, Duration::from_secs(5));
+    let load = Load {
+        people: 40,
+        messages: sized(200, 2000),
+        during: Duration::from_secs(sized(20, 200)),
+    };
+    world.write(load, well);
+    while world.busy() {
+        tokio::time::sleep(Duration::from_millis(world.random.random_range(50..500))).await;
+        let bad = |code: u16, words: &str| Fault::Status(code, words.to_owned());
+        let fault = match world.random.random_range(0..7) {
+            0 => bad(502, "Bad Gateway"),
+            1 => bad(500, "Internal Server Error"),
+            2 => Fault::RetryAfter(1),
+            3 => Fault::DropBeforeHandling,
+            4 => Fault::DropAfterHandling,
+            5 => Fault::Delay(1500),
+            _ => bad(504, "Gateway Timeout"),
+        };
+        // What fails again at once makes the bot wait for longer each time; more of that than now and then would be an outage.
+        let method = match world.random.random_range(0..20) {
+            0 => "getUpdates",
+            1..5 => "editMessageText",
+            5..8 => "sendMessageDraft",
+            _ => "sendMessage",
+        };
+        world.app.telegram.fail_next(method, 1, fault);
+        world.broken += 1;
+    }
+    world.end(TELEGRAM).await;
+}
+
+#[tokio::test]
+async fn telegram_fails_polling() {
+    telegram(Mode::Polling).await;
+}
+
+#[tokio::test]
+async fn telegram_fails_webhook() {
+    telegram(Mode::Webhook).await;
+}
+
+/// Nothing is away; a delivery comes late by 0.8 s at most, and one that was said to be refused again after 0.1 s.
+const DELIVERIES: Duration = Duration::from_secs(12);
+
+/// As the network between Telegram and us may do it: late, twice, repeated behind later ones, and those of different chats in
+/// any order. Within a chat Telegram itself keeps the order: it waits for the answer to one before it delivers the next.
+#[tokio::test]
+async fn deliveries_doubled_late_and_in_any_order() {
+    let mut world = World::start("deliveries doubled, late", Mode::Webhook, &[]).await;
+    world.balancer.misbehave(world.seed());
+    world.app.telegram.duplicate_deliveries(1);
+    let load = Load {
+        people: 30,
+        messages: sized(220, 5000),
+        during: Duration::from_secs(sized(14, 320)),
+    };
+    world.write(load, well);
+    tokio::time::sleep(load.during).await;
+    world.broken = usize::try_from(world.balancer.misdeeds()).unwrap();
+    assert!(world.broken > load.messages / 4, "the network behaved");
+    world.may_repeat = false;
+    world.end(DELIVERIES).await;
+}

@@ -1,0 +1,148 @@
+//! What has piled up while nobody was listening.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use test_support::{
+    TestApp,
+    app::{BOT_NAME, TOKEN},
+    fake_telegram::{Group, User},
+};
+
+use crate::{anna, app, boris};
+
+/// A private text that was sent so many seconds ago.
+fn old_text(user: &User, message_id: i64, seconds: i64, text: &str) -> Value {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    json!({"message": {
+        "message_id": message_id, "date": i64::try_from(now.as_secs()).unwrap() - seconds, "text": text,
+        "chat": {"id": user.id, "type": "private", "first_name": user.first_name},
+        "from": {"id": user.id, "is_bot": false, "first_name": user.first_name,
+                 "language_code": user.language_code.clone().unwrap_or_default()},
+    }})
+}
+
+#[tokio::test]
+async fn ten_thousand_waiting_updates_of_fifty_chats_are_worked_off_in_order() {
+    const CHATS: i64 = 50;
+    const EACH: i64 = 200;
+    let mut app = app().unlimited().start().await;
+    app.kill().await;
+    app.sql_execute("UPDATE bots SET lease_until = now()").await;
+    let people: Vec<User> = (1..=CHATS).map(|id| User::new(id, "Somebody")).collect();
+    for number in 0..EACH {
+        for person in &people {
+            let update = old_text(person, 2 * number + 1, 3600, &format!("{} {number}", person.id));
+            app.telegram.push_update(TOKEN, update);
+        }
+    }
+    // Neither what each question brings along of the past nor the answer is looked at here.
+    app.provider.record(false);
+    app.provider
+        .reply_with(|_| test_support::fake_provider::Reply::text("ok"));
+    let began = Instant::now();
+    app.spawn();
+    app.wait_ready().await;
+    let all = u64::try_from(CHATS * EACH).unwrap();
+    let sent = app.telegram.wait_for(Duration::from_secs(200), |telegram| {
+        (telegram.counters().sent >= all).then_some(())
+    });
+    assert!(
+        sent.await.is_ok(),
+        "only {} were answered",
+        app.telegram.counters().sent
+    );
+    app.idle().await;
+    println!("{} updates took {:?}", CHATS * EACH, began.elapsed());
+    assert_eq!(app.count("SELECT count(*) AS n FROM usage").await, CHATS * EACH);
+    assert_eq!(
+        app.count("SELECT count(*) AS n FROM jobs WHERE state = 'dead' OR attempts <> 1")
+            .await,
+        0
+    );
+    // Each question was asked after the one before it was answered.
+    let disorder = app
+        .count(
+            "SELECT count(*) AS n FROM (
+                 SELECT m.created_at < lag(m.created_at) OVER (PARTITION BY m.conversation_id ORDER BY u.message_id) AS wrong
+                 FROM messages m JOIN updates u ON u.id = m.id WHERE m.author = 'user'
+             ) AS t WHERE wrong",
+        )
+        .await;
+    assert_eq!(disorder, 0);
+    for person in &people {
+        let answers = app.said_by_bot(person.id);
+        assert_eq!(i64::try_from(answers.len()).unwrap(), EACH, "chat {}", person.id);
+    }
+    app.finish().await;
+}
+
+async fn states(app: &TestApp) -> Vec<Value> {
+    app.sql("SELECT DISTINCT state FROM jobs").await
+}
+
+#[tokio::test]
+async fn late_texts_of_a_chat_get_one_word_together_and_cost_nothing() {
+    let mut app = app().with("BOTDECK_LATE_AFTER", "600").prepare().await;
+    let (anna, boris) = (anna(), boris());
+    for id in 1..=5 {
+        app.telegram
+            .push_update(TOKEN, old_text(&anna, id, 3600, &format!("old question {id}")));
+    }
+    app.telegram.push_update(TOKEN, old_text(&anna, 6, 3600, "/help"));
+    app.telegram
+        .push_update(TOKEN, old_text(&anna, 7, 30, "a new question"));
+    app.telegram.push_update(TOKEN, old_text(&boris, 1, 3600, "давно"));
+    app.start().await;
+    app.answer(anna.id, "Echo: a new question").await;
+    app.answer_with(boris.id, "пришло 1 сообщение").await;
+    app.idle().await;
+    let said = app.said_by_bot(anna.id);
+    assert_eq!(said.len(), 3, "{said:?}");
+    assert!(said[0].contains("5 messages came in the meantime"), "{said:?}");
+    assert!(said[1].contains("/new"), "a command is obeyed however late: {said:?}");
+    assert_eq!(app.provider.requests().len(), 1);
+    assert_eq!(app.count("SELECT count(*) AS n FROM usage").await, 1);
+    assert_eq!(app.count("SELECT count(*) AS n FROM reservations").await, 0);
+    assert_eq!(states(&app).await, [json!({"state": "done"})]);
+    // Staff can read what was asked; the model never sees it.
+    assert_eq!(
+        app.count("SELECT count(*) AS n FROM messages WHERE text LIKE 'old question %' AND NOT in_context")
+            .await,
+        5
+    );
+    assert!(!app.provider.requests()[0].body.to_string().contains("old question"));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn without_the_setting_late_texts_are_answered_and_in_groups_only_those_for_the_bot_count() {
+    let mut app = app().prepare().await;
+    let anna = anna();
+    app.telegram.push_update(TOKEN, old_text(&anna, 1, 80_000, "yesterday"));
+    app.start().await;
+    app.answer(anna.id, "Echo: yesterday").await;
+    app.idle().await;
+    app.finish().await;
+
+    let mut app = crate::app().with("BOTDECK_LATE_AFTER", "600").prepare().await;
+    let friends = Group::new(-1_000_000_000_900, "Friends");
+    let say = |id: i64, text: &str| {
+        let mut update = old_text(&anna, id, 3600, text);
+        update["message"]["chat"] = friends.json();
+        app.telegram.push_update(TOKEN, update);
+    };
+    say(1, &format!("@{BOT_NAME} one"));
+    say(2, "nobody is meant");
+    say(3, &format!("two @{BOT_NAME}"));
+    say(4, "nobody either");
+    app.start().await;
+    let notice = app.answer_with(friends.id, "2 messages").await;
+    assert_eq!(notice.reply_to, Some(3));
+    app.idle().await;
+    assert_eq!(app.said_by_bot(friends.id).len(), 1);
+    assert!(app.provider.requests().is_empty());
+    app.finish().await;
+}
