@@ -192,11 +192,17 @@ impl Texts {
             ),
             JobList::Waiting => (
                 self.pick("Nothing waits", "Ничего не ждёт"),
-                self.pick("Every message has been taken up.", "Каждое сообщение уже взято в работу."),
+                self.pick(
+                    "Every message has been taken up.",
+                    "Каждое сообщение уже взято в работу.",
+                ),
             ),
             JobList::Discarded => (
                 self.pick("Nothing was discarded", "Ничего не отклонено"),
-                self.pick("Discarded jobs stay here for 30 days.", "Отклонённые задачи видны здесь 30 дней."),
+                self.pick(
+                    "Discarded jobs stay here for 30 days.",
+                    "Отклонённые задачи видны здесь 30 дней.",
+                ),
             ),
         }
     }

@@ -323,12 +323,9 @@ pub async fn put_back(db: &mut PgConnection, id: JobId) -> Result<String> {
 
 /// Lets a job that waits for its next attempt have it now.
 pub async fn hurry(db: &mut PgConnection, id: JobId) -> Result<()> {
-    sqlx::query!(
-        "UPDATE jobs SET run_at = now() WHERE id = $1 AND state = 'ready'",
-        id.0
-    )
-    .execute(db)
-    .await?;
+    sqlx::query!("UPDATE jobs SET run_at = now() WHERE id = $1 AND state = 'ready'", id.0)
+        .execute(db)
+        .await?;
     Ok(())
 }
 

@@ -55,7 +55,10 @@ impl Bots {
         model: Option<String>,
     ) -> Result<(), Error> {
         let model = model.filter(|name| !name.is_empty());
-        if model.as_deref().is_some_and(|name| self.0.gateway.model(name).is_none()) {
+        if model
+            .as_deref()
+            .is_some_and(|name| self.0.gateway.model(name).is_none())
+        {
             return Err(Error::Invalid("a model of the list"));
         }
         let mut tx = self.0.db.begin().await?;
@@ -66,7 +69,8 @@ impl Bots {
         bot_pages::set_manner(&mut tx, id, persona.as_str(), model.as_deref()).await?;
         let before = json!({ "persona": bot.persona, "model": bot.model });
         let after = json!({ "persona": persona.as_str(), "model": model });
-        self.note(&mut tx, actor, "bot.edit", (id, &bot.name), before, after).await?;
+        self.note(&mut tx, actor, "bot.edit", (id, &bot.name), before, after)
+            .await?;
         tx.commit().await.map_err(repositories::Error::from)?;
         Ok(())
     }
@@ -86,7 +90,8 @@ impl Bots {
         }
         bot_pages::set_mode(&mut tx, id, mode).await?;
         let (before, after) = (json!({ "mode": bot.mode }), json!({ "mode": mode }));
-        self.note(&mut tx, actor, "bot.mode", (id, &bot.name), before, after).await?;
+        self.note(&mut tx, actor, "bot.mode", (id, &bot.name), before, after)
+            .await?;
         tx.commit().await.map_err(repositories::Error::from)?;
         self.0.bots_changed.notify_waiters();
         Ok(())

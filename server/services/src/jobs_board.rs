@@ -134,7 +134,10 @@ async fn change(
         // It gave its budget back when it died, and sets it aside anew when it runs.
         (JobAction::Retry, "dead" | "discarded") => {
             let state = job_pages::put_back(tx, job.id).await?;
-            Some(("job.retry", json!({ "state": state, "attempts": 1, "error": job.error })))
+            Some((
+                "job.retry",
+                json!({ "state": state, "attempts": 1, "error": job.error }),
+            ))
         }
         (JobAction::Retry, _) => {
             job_pages::hurry(tx, job.id).await?;

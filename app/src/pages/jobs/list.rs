@@ -106,8 +106,8 @@ fn Actions(list: JobList, act: ServerAction<ActOnJobs>, chosen: Chosen) -> impl 
         fill(t.jobs_chosen, &[&group(count)])
     };
     view! {
-        <p class="muted needs-script" role="status">{count}</p>
-        <div class="card-actions">
+        <div class="card-actions job-actions">
+            <p class="muted needs-script" role="status">{count}</p>
             <Confirm open glyph>
                 <div class="stack">
                     <p>{hint}</p>
@@ -258,7 +258,10 @@ fn cells(t: &'static crate::i18n::Texts, job: &JobRow, list: JobList) -> Vec<Any
         Some(at) => view! { <Time at style=TimeStyle::Second /> }.into_any(),
         None => "—".into_any(),
     };
-    let attempts = fill(t.job_attempt_of, &[&job.attempts.to_string(), &job.max_attempts.to_string()]);
+    let attempts = fill(
+        t.job_attempt_of,
+        &[&job.attempts.to_string(), &job.max_attempts.to_string()],
+    );
     let error = || {
         let words = job.error.clone().unwrap_or_else(|| "—".to_owned());
         view! {

@@ -149,7 +149,10 @@ struct Query {
 
 fn read(params: &ParamsMap) -> Query {
     Query {
-        list: params.get("state").and_then(|name| name.parse().ok()).unwrap_or_default(),
+        list: params
+            .get("state")
+            .and_then(|name| name.parse().ok())
+            .unwrap_or_default(),
         bot: params.get("bot").and_then(|id| id.parse().ok()),
         words: params.get("q").unwrap_or_default(),
         after: params.get("after").filter(|key| !key.is_empty()),

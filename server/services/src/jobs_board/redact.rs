@@ -4,8 +4,17 @@ use serde_json::Value;
 
 /// Fields whose number says nothing about anybody.
 const NUMBERS: &[&str] = &[
-    "date", "duration", "edit_date", "file_size", "height", "length", "message_id", "message_thread_id", "offset",
-    "update_id", "width",
+    "date",
+    "duration",
+    "edit_date",
+    "file_size",
+    "height",
+    "length",
+    "message_id",
+    "message_thread_id",
+    "offset",
+    "update_id",
+    "width",
 ];
 /// Fields whose text is one of a few words of the Bot API's own.
 const WORDS: &[&str] = &["language_code", "status", "type"];
@@ -85,8 +94,8 @@ fn is_word(text: &str) -> bool {
 
 /// Names of fields come from outside, too.
 fn safe_name(name: &str) -> String {
-    let is_name = (1..=64).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let is_name =
+        (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     if is_name { name.to_owned() } else { "?".to_owned() }
 }
 
@@ -122,12 +131,24 @@ mod tests {
         for _ in 0..100 {
             deep = json!({ "the secret, as a name": deep });
         }
-        let wide: Vec<Value> = (0..10_000).map(|n| json!({ "text": format!("the secret {n}") })).collect();
+        let wide: Vec<Value> = (0..10_000)
+            .map(|n| json!({ "text": format!("the secret {n}") }))
+            .collect();
         let many: serde_json::Map<String, Value> = (0..1000).map(|n| (format!("f{n}"), json!("the secret"))).collect();
-        for update in [deep, json!({ "wide": wide }), Value::Object(many), json!("the secret"), json!(["the secret"])] {
+        for update in [
+            deep,
+            json!({ "wide": wide }),
+            Value::Object(many),
+            json!("the secret"),
+            json!(["the secret"]),
+        ] {
             let outline = outline(&update);
             assert!(!outline.contains("secret"), "{outline}");
-            assert!(outline.lines().count() <= LINES + 1, "{} lines", outline.lines().count());
+            assert!(
+                outline.lines().count() <= LINES + 1,
+                "{} lines",
+                outline.lines().count()
+            );
         }
     }
 }

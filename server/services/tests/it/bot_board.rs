@@ -43,18 +43,29 @@ async fn a_card_says_who_runs_the_bot_and_how_far_it_is_behind() {
     );
     assert!(app.bots().lease(id, "replica", Duration::from_secs(30)).await.unwrap());
     app.intake().accept(id, vec![app.update(7, 7, "hello")]).await.unwrap();
-    app.test.run("UPDATE jobs SET created_at = now() - interval '2 minutes'").await;
+    app.test
+        .run("UPDATE jobs SET created_at = now() - interval '2 minutes'")
+        .await;
     app.bots().set_pending(id, 12).await.unwrap();
     let busy = card(&app, &owner, id).await;
     assert_eq!(busy.lease_holder.as_deref(), Some("replica"));
-    assert!(busy.lag_ms.is_some_and(|ms| (120_000..150_000).contains(&ms)), "{busy:?}");
+    assert!(
+        busy.lag_ms.is_some_and(|ms| (120_000..150_000).contains(&ms)),
+        "{busy:?}"
+    );
     assert_eq!(busy.pending, Some((12, app.now())));
-    assert_eq!(card(&app, &owner, app.bot).await.lag_ms, None, "the other bot is not behind");
+    assert_eq!(
+        card(&app, &owner, app.bot).await.lag_ms,
+        None,
+        "the other bot is not behind"
+    );
     let lags = app.bots().lags().await.unwrap();
     let lag = lags.iter().find(|lag| lag.0 == id).unwrap();
     assert!(lag.1 >= 120_000 && lag.2 == Some(12), "{lag:?}");
     // A lease that ran out is nobody's.
-    app.test.run("UPDATE bots SET lease_until = now() - interval '1 ms'").await;
+    app.test
+        .run("UPDATE bots SET lease_until = now() - interval '1 ms'")
+        .await;
     assert_eq!(card(&app, &owner, id).await.lease_holder, None);
 }
 
@@ -70,10 +81,14 @@ async fn flood_waits_are_counted_by_the_minute_and_seen_for_an_hour() {
     app.bots().write_flood_waits(id).await.unwrap();
     assert_eq!(card(&app, &owner, id).await.flood_waits, 6);
     assert_eq!(card(&app, &owner, app.bot).await.flood_waits, 0);
-    app.test.run("UPDATE flood_waits SET minute = minute - interval '61 minutes'").await;
+    app.test
+        .run("UPDATE flood_waits SET minute = minute - interval '61 minutes'")
+        .await;
     assert_eq!(card(&app, &owner, id).await.flood_waits, 0);
     assert!(app.test.count("flood_waits").await > 0);
-    app.test.run("UPDATE flood_waits SET minute = minute - interval '1 day'").await;
+    app.test
+        .run("UPDATE flood_waits SET minute = minute - interval '1 day'")
+        .await;
     app.queue().tidy().await.unwrap();
     assert_eq!(app.test.count("flood_waits").await, 0);
 }
@@ -152,7 +167,10 @@ async fn a_new_token_must_be_of_the_same_bot_and_starts_its_intake_anew() {
 async fn a_faulty_bot_is_tried_again_at_once_but_not_a_stopped_one() {
     let app = App::new().await;
     let (owner, id) = added(&app).await;
-    app.bots().set_fault(id, Some("Telegram does not answer")).await.unwrap();
+    app.bots()
+        .set_fault(id, Some("Telegram does not answer"))
+        .await
+        .unwrap();
     let before = app.bots().get(id).await.unwrap().unwrap().restarts;
     let woken = {
         let bots = app.bots();

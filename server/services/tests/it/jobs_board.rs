@@ -131,7 +131,10 @@ async fn a_dead_job_gave_its_budget_back_and_sets_it_aside_anew_when_it_is_retri
     assert!(settled.unwrap());
     assert!(app.queue().end(&again, Ended::Delivered(vec![5])).await.unwrap());
     assert_eq!(app.counter("messages").await, (1, 0));
-    assert_eq!((app.test.count("usage").await, app.test.count("reservations").await), (1, 0));
+    assert_eq!(
+        (app.test.count("usage").await, app.test.count("reservations").await),
+        (1, 0)
+    );
 }
 
 #[tokio::test]
@@ -175,9 +178,8 @@ async fn a_discarded_job_runs_no_more_is_kept_for_a_month_and_can_be_put_back() 
     assert_eq!(retry(&app, &owner, &[second.id]).await, (1, 0));
     assert_eq!(claim(&app).await[0].id, second.id);
 
-    let keep = |days: i32| {
-        format!("UPDATE jobs SET discarded_at = now() - interval '{days} days' WHERE state = 'discarded'")
-    };
+    let keep =
+        |days: i32| format!("UPDATE jobs SET discarded_at = now() - interval '{days} days' WHERE state = 'discarded'");
     app.test.run(&keep(29)).await;
     app.queue().tidy().await.unwrap();
     assert_eq!(app.test.count("jobs WHERE state = 'discarded'").await, 1);
@@ -201,12 +203,13 @@ async fn each_retried_or_discarded_job_has_its_row_in_the_trail() {
         )
         .await;
     let before = json!({ "state": "dead", "attempts": 1, "error": "it broke" });
-    let row = |action: &str, job: &Claimed, state: &str| {
-        json!([action, job.id, "message · Bot", before, { "state": state, "attempts": 1, "error": "it broke" }])
-    };
+    let row = |action: &str, job: &Claimed, state: &str| json!([action, job.id, "message · Bot", before, { "state": state, "attempts": 1, "error": "it broke" }]);
     assert_eq!(
         rows,
-        [row("job.retry", &first, "ready"), row("job.discard", &second, "discarded")]
+        [
+            row("job.retry", &first, "ready"),
+            row("job.discard", &second, "discarded")
+        ]
     );
 }
 
@@ -271,7 +274,11 @@ async fn lists_go_on_by_key_and_are_narrowed_by_bot_and_words() {
         after,
     };
     let first = app.jobs_board().list(&owner, query("", None)).await.unwrap();
-    let second = app.jobs_board().list(&owner, query("", first.next.clone())).await.unwrap();
+    let second = app
+        .jobs_board()
+        .list(&owner, query("", first.next.clone()))
+        .await
+        .unwrap();
     assert_eq!((first.rows.len(), second.rows.len(), second.next), (50, 10, None));
     let times: Vec<_> = first.rows.iter().chain(&second.rows).map(|job| job.ended).collect();
     assert!(times.windows(2).all(|pair| pair[0] >= pair[1]), "newest first");
@@ -308,9 +315,15 @@ async fn the_board_tells_waiting_ready_running_and_finished_apart() {
     assert!(board.oldest_ms.is_some_and(|ms| ms >= 0));
     let held = board.in_hand[0].held.clone().unwrap();
     assert_eq!((board.in_hand[0].id, held.worker.as_str()), (running.id, "worker"));
-    assert!(held.since.is_some() && (1..=9000).contains(&held.lease_left_ms), "{held:?}");
+    assert!(
+        held.since.is_some() && (1..=9000).contains(&held.lease_left_ms),
+        "{held:?}"
+    );
     let waiting = read(&app, &owner, JobList::Waiting).await;
-    assert_eq!(waiting.iter().map(|job| job.is_behind).collect::<Vec<_>>(), [true, true, false]);
+    assert_eq!(
+        waiting.iter().map(|job| job.is_behind).collect::<Vec<_>>(),
+        [true, true, false]
+    );
 }
 
 #[tokio::test]
