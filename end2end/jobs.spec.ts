@@ -24,7 +24,7 @@ function jobs(count: number, state: string, set: string, value: string) {
                'entities', '[{"type": "bot_command", "offset": 0, "length": 5}]'::jsonb,
                'chat', jsonb_build_object('id', person.id, 'type', 'private', 'first_name', 'Secret'),
                'from', jsonb_build_object('id', person.id, 'is_bot', false, 'first_name', 'Secret'))), now()
-      FROM person, generate_series(1, ${count}) AS n, LATERAL (SELECT nextval('browser_revisions') + 1000000000 AS u OFFSET 0) AS numbers
+      FROM person, (SELECT nextval('browser_revisions') + 1000000000 AS u FROM generate_series(1, ${count})) AS numbers
       RETURNING id, update_id
     )
     INSERT INTO jobs (id, kind, lane, payload, state, attempts, created_at, ${set})
@@ -124,6 +124,7 @@ const pages = ['/jobs', '/jobs?state=retrying', '/jobs?state=running', '/jobs?st
 
 for (const scheme of ['light', 'dark'] as const) {
   test(`every list is accessible and fits 360 px, ${scheme}`, async ({ page }) => {
+    test.slow();
     jobs(1, 'ready', 'last_error, run_at', "'the provider is busy', now() + interval '1 hour'");
     await page.emulateMedia({ colorScheme: scheme });
     await signIn(page);

@@ -279,8 +279,8 @@ texts! {
     jobs_lead: "Everything that was accepted and is to be answered: what waits, what runs, what failed.", "Всё, что принято и ждёт ответа: что в очереди, что выполняется, что не удалось.";
     jobs_as_of: "As of", "На";
     jobs_ready: "{} may run now", "можно начать: {}";
-    jobs_last_minute: "Finished in the last minute", "Готово за минуту";
-    jobs_hour_rate: "{} a minute over the hour", "{} в минуту за час";
+    jobs_last_minute: "Last minute", "За минуту";
+    jobs_hour_rate: "{} over the hour", "{} в среднем за час";
     jobs_chart_title: "Finished in the last hour", "Готово за последний час";
     jobs_chart_summary: "{} jobs finished, {} dead letters.", "Готово задач: {}, не удалось: {}.";
     jobs_chart_empty: "Nothing was finished in the last hour", "За последний час ничего не завершено";

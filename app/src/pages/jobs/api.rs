@@ -50,13 +50,14 @@ pub async fn list_jobs(
 /// `ids` are the jobs that were ticked; with `all`, those of the whole `page` are meant, which needs no script to say.
 #[server(prefix = "/api/fn", endpoint = "jobs/act")]
 pub async fn act_on_jobs(
-    #[server(default)] ids: Vec<JobId>,
-    #[server(default)] all: bool,
-    #[server(default)] page: Vec<JobId>,
+    ids: Option<Vec<JobId>>,
+    all: Option<bool>,
+    page: Option<Vec<JobId>>,
     action: JobAction,
 ) -> Answer<JobsChanged> {
     use crate::ssr;
     let actor = ssr::require(Permission::WriteJobs).await?;
-    let chosen = if all { page } else { ids };
-    Ok(ssr::services()?.jobs_board().act(&actor, &chosen, action).await?)
+    let chosen = if all == Some(true) { page } else { ids };
+    let board = ssr::services()?.jobs_board();
+    Ok(board.act(&actor, &chosen.unwrap_or_default(), action).await?)
 }

@@ -106,8 +106,8 @@ fn Actions(list: JobList, act: ServerAction<ActOnJobs>, chosen: Chosen) -> impl 
         fill(t.jobs_chosen, &[&group(count)])
     };
     view! {
-        <p class="muted needs-script" role="status">{count}</p>
-        <div class="card-actions">
+        <div class="card-actions job-actions">
+            <p class="muted needs-script" role="status">{count}</p>
             <Confirm open glyph>
                 <div class="stack">
                     <p>{hint}</p>
