@@ -255,7 +255,7 @@ async fn prepare(
         // The token has just been shown to be good: a Bot API server that refuses this call does not know it, and has no webhooks.
         (IntakeMode::Polling, _) => match client.delete_webhook().await {
             Err(TelegramError::Unauthorized) => {
-                warn!(bot.id = %bot.id, "The Bot API server does not know deleteWebhook")
+                warn!(bot.id = %bot.id, "The Bot API server does not know deleteWebhook");
             }
             other => other?,
         },
