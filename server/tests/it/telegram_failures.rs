@@ -199,7 +199,7 @@ async fn a_long_outage_of_telegram_is_waited_for_longer_and_longer() {
     let put_off = |attempt: i64| {
         let app = &app;
         async move {
-            test_support::app::eventually(PATIENCE, "the job is put off", || async {
+            eventually(PATIENCE, "the job is put off", || async {
                 let jobs = app
                     .sql("SELECT state, attempts, extract(epoch FROM run_at - now())::float8 AS wait FROM jobs")
                     .await;
@@ -237,7 +237,7 @@ async fn a_revoked_token_is_shown_to_staff_and_the_rest_goes_on() {
     app.telegram.revoke(TOKEN);
     // An open poll ends with the revocation.
     app.say(&anna(), "nobody hears this");
-    test_support::app::eventually(PATIENCE, "the fault is shown", || async {
+    eventually(PATIENCE, "the fault is shown", || async {
         let bot = app.sql_one("SELECT fault FROM bots WHERE transport = 'telegram'").await;
         match bot["fault"].as_str() {
             Some(fault) if fault.contains("token") => Ok(()),
@@ -276,7 +276,7 @@ async fn whose_message_became_a_dead_letter_is_told_once() {
     app.telegram.fail_next("sendMessage", 1, weird());
     app.say(&boris, "привет");
     let told = app.answer_with(boris.id, "BD-INTERNAL").await;
-    assert!(told.text.contains("пошло не так"), "{}", told.text);
+    assert!(told.text.contains("что-то сломалось"), "{}", told.text);
     app.say(&anna, "again");
     app.answer(anna.id, "Echo: again").await;
     app.idle().await;
