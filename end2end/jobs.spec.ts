@@ -91,7 +91,7 @@ test('all of a page are discarded, and kept for a while', async ({ page }) => {
   for (const box of await row(page, 'chat not found').getByRole('checkbox').all()) await expect(box).toBeChecked();
   await page.getByText('Discard…').click();
   await expect(page.getByText('will not be tried again')).toBeVisible();
-  await page.getByRole('button', { name: 'Discard for good' }).click();
+  await page.getByRole('button', { name: 'Discard them' }).click();
   await expect(page.getByText('2 jobs discarded.')).toBeVisible();
   await page.getByRole('link', { name: /Discarded/ }).click();
   await expect(row(page, 'chat not found')).toHaveCount(2);

@@ -325,7 +325,7 @@ texts! {
     jobs_hurry_confirm: "Try at once", "Попробовать сразу";
     jobs_discard: "Discard…", "Отклонить…";
     jobs_discard_hint: "The chosen dead letters will not be tried again, and their senders get no answer. They stay in the list of discarded ones for 30 days and can be put back from there.", "Выбранные задачи больше не будут выполняться, отправители не получат ответа. Ещё 30 дней они видны среди отклонённых, и оттуда их можно вернуть.";
-    jobs_discard_confirm: "Discard for good", "Отклонить";
+    jobs_discard_confirm: "Discard them", "Отклонить";
     jobs_retried: "{} {} put back into the queue.", "В очередь возвращено: {} {}.";
     jobs_discarded: "{} {} discarded.", "Отклонено: {} {}.";
     jobs_left: "{} left as they were: somebody was faster, or this cannot be done to them.", "Не тронуто: {}. Кто-то успел раньше, или с ними этого сделать нельзя.";

@@ -471,7 +471,7 @@ impl TestApp {
         eventually(timeout, "an empty queue", || async {
             let pending = self.telegram.pending_updates(TOKEN);
             let open = self
-                .sql("SELECT id, lane, state, attempts, last_error FROM jobs WHERE state NOT IN ('done', 'dead')")
+                .sql("SELECT id, lane, state, attempts, last_error FROM jobs WHERE state NOT IN ('done', 'dead', 'discarded')")
                 .await;
             if pending.is_empty() && open.is_empty() {
                 Ok(())
