@@ -224,10 +224,11 @@ async fn an_error_in_the_stream_has_its_meaning() {
 #[tokio::test]
 async fn a_web_page_or_a_redirect_is_no_provider() {
     let redirect = "HTTP/1.1 301 Moved\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n".to_owned();
-    let server = Server::start(vec![whole("200 OK", "text/html", "<html>"), vec![redirect]]).await;
+    let page = || whole("200 OK", "text/html", "<html>");
+    let server = Server::start(vec![page(), page(), vec![redirect]]).await;
     let gateway = server.gateway();
     let (code, words) = cause(ask(&gateway).await);
-    assert!(code == ErrorCode::AiRefused && words.contains("base URL"), "{words}");
+    assert!(code == ErrorCode::AiDown && words.contains("base URL"), "{words}");
     let (code, words) = cause(ask(&gateway).await);
     assert!(code == ErrorCode::AiRefused && words.contains("301"), "{words}");
 }

@@ -86,7 +86,7 @@ async fn crash(mut app: TestApp) {
     }
     eventually(Duration::from_secs(90), "all is answered", || async {
         let open = app
-            .count("SELECT count(*) AS n FROM jobs WHERE state NOT IN ('done', 'dead')")
+            .count("SELECT count(*) AS n FROM jobs WHERE state NOT IN ('done', 'dead', 'discarded')")
             .await;
         let stored = app.count("SELECT count(*) AS n FROM updates").await;
         if open == 0 && stored >= i64::try_from(total).unwrap() {

@@ -16,6 +16,7 @@ mod files;
 mod groups;
 mod hostile;
 mod intake;
+mod jobs_page;
 mod limits;
 mod logs;
 mod ordering;
