@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use serde_json::json;
 use test_support::app::{PATIENCE, TOKEN, TestApp, eventually};
 
 use crate::{anna, app};
@@ -147,18 +146,25 @@ async fn repeated_and_reordered_deliveries_of_parts_change_nothing() {
 }
 
 #[tokio::test]
-async fn an_album_waits_behind_the_answer_being_made_and_still_gathers() {
+async fn an_album_that_comes_in_pieces_behind_an_answer_being_made_is_one() {
     let app = app().start().await;
     let anna = anna();
-    app.say(&anna, "slow[[delay=1500]]");
+    app.say(&anna, "slow[[delay=2500]]");
     let album = "13000000000000777";
-    app.telegram.send_picture(TOKEN, &anna, album, None);
-    app.telegram
-        .push_update(TOKEN, json!({"novelty": {"between": "the parts"}}));
+    for picture in 1..=3 {
+        app.telegram.send_picture(TOKEN, &anna, album, Some("look"));
+        eventually(PATIENCE, "the picture is stored", || async {
+            match app.count("SELECT count(*) AS n FROM updates").await {
+                stored if stored == picture + 1 => Ok(()),
+                other => Err(other.to_string()),
+            }
+        })
+        .await;
+    }
     app.answer(anna.id, "Echo: slow").await;
-    app.telegram.send_picture(TOKEN, &anna, album, Some("the second"));
     app.answer_with(anna.id, "only text").await;
     app.idle().await;
     assert_eq!(app.said_by_bot(anna.id).len(), 2);
+    assert_eq!(jobs(&app).await, [(1, 1), (3, 1)]);
     app.finish().await;
 }

@@ -34,14 +34,17 @@ async fn ten_thousand_waiting_updates_of_fifty_chats_are_worked_off_in_order() {
     let people: Vec<User> = (1..=CHATS).map(|id| User::new(id, "Somebody")).collect();
     for number in 0..EACH {
         for person in &people {
-            let update = old_text(person, 2 * number + 1, 3600, &format!("{} {number}", person.id));
+            // What a question costs is not looked at here, so most of them need no model.
+            let text = if number % 4 == 0 {
+                format!("question {number}")
+            } else {
+                "/usage".to_owned()
+            };
+            let update = old_text(person, 2 * number + 1, 3600, &text);
             app.telegram.push_update(TOKEN, update);
         }
     }
-    // Neither what each question brings along of the past nor the answer is looked at here.
     app.provider.record(false);
-    app.provider
-        .reply_with(|_| test_support::fake_provider::Reply::text("ok"));
     let began = Instant::now();
     app.spawn();
     app.wait_ready().await;
@@ -56,25 +59,32 @@ async fn ten_thousand_waiting_updates_of_fifty_chats_are_worked_off_in_order() {
     );
     app.idle().await;
     println!("{} updates took {:?}", CHATS * EACH, began.elapsed());
-    assert_eq!(app.count("SELECT count(*) AS n FROM usage").await, CHATS * EACH);
+    assert_eq!(app.count("SELECT count(*) AS n FROM usage").await, CHATS * EACH / 4);
     assert_eq!(
         app.count("SELECT count(*) AS n FROM jobs WHERE state = 'dead' OR attempts <> 1")
             .await,
         0
     );
-    // Each question was asked after the one before it was answered.
+    // Each was taken after the one before it, and the answers came in the same order.
     let disorder = app
-        .count(
-            "SELECT count(*) AS n FROM (
-                 SELECT m.created_at < lag(m.created_at) OVER (PARTITION BY m.conversation_id ORDER BY u.message_id) AS wrong
-                 FROM messages m JOIN updates u ON u.id = m.id WHERE m.author = 'user'
-             ) AS t WHERE wrong",
+        .sql(
+            "SELECT * FROM (
+                 SELECT u.message_id, j.seq, m.created_at, lag(j.seq) OVER w AS seq_before, lag(m.created_at) OVER w AS before
+                 FROM messages m JOIN updates u ON u.id = m.id JOIN jobs j ON j.id = m.id WHERE m.author = 'user'
+                 WINDOW w AS (PARTITION BY m.conversation_id ORDER BY u.message_id)
+             ) AS t WHERE created_at <= before OR seq < seq_before LIMIT 5",
         )
         .await;
-    assert_eq!(disorder, 0);
+    assert!(disorder.is_empty(), "{disorder:?}");
     for person in &people {
         let answers = app.said_by_bot(person.id);
         assert_eq!(i64::try_from(answers.len()).unwrap(), EACH, "chat {}", person.id);
+        let echoes: Vec<String> = answers.into_iter().filter(|text| text.starts_with("Echo")).collect();
+        let expected: Vec<String> = (0..EACH)
+            .step_by(4)
+            .map(|number| format!("Echo: question {number}"))
+            .collect();
+        assert_eq!(echoes, expected, "chat {}", person.id);
     }
     app.finish().await;
 }
