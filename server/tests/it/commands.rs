@@ -177,7 +177,7 @@ async fn in_a_group_only_what_is_meant_for_the_bot_is_answered() {
     push(11, "/help@other_bot", false);
     push(12, "hello @deck_bot_too", false);
     push(20, "hello @deck_bot", false);
-    app.answer_with(group, "Echo: hello @deck_bot").await;
+    app.answer(group, "Echo: hello").await;
     push(30, "and a reply", true);
     let reply = app.answer(group, "Echo: and a reply").await;
     assert_eq!(reply.reply_to, Some(30), "in a group it must be seen who is answered");

@@ -300,6 +300,8 @@ impl Sender {
                 Err(error) => error,
             };
             match &error {
+                // After failures it is the job that tries again, with pauses that grow.
+                TelegramError::Stale if pauses.len() < BACKOFF.len() => return Err(Failure::Later(TRY_LATER)),
                 TelegramError::RetryAfter(pause) => self.pacer.limited(to.chat_id, *pause).await,
                 error if error.is_passing() => {
                     if error.sent_maybe() && repeat == Repeat::OnlyIfUnsent {
