@@ -14,6 +14,8 @@ use crate::{
 
 /// When the database could not be asked.
 const SOON: Duration = Duration::from_secs(1);
+/// A call to Telegram takes less than this as a rule, and noting the id of its message a moment more.
+const OTHERS_SETTLE: Duration = Duration::from_millis(1500);
 const LONGEST_POSTPONEMENT: Duration = Duration::from_secs(300);
 
 /// Where answers to a message go.
@@ -165,10 +167,14 @@ async fn deliver_part(
         return Ok(id);
     }
     match send(context, address, body).await {
-        Err(OutError::Undecided) => match find(context, address, body).await? {
-            Some(id) => Ok(id),
-            None => send(context, address, body).await,
-        },
+        Err(OutError::Undecided) => {
+            // What others of the bot are sending just now gets its ids noted meanwhile, and is not taken for ours.
+            tokio::time::sleep(OTHERS_SETTLE).await;
+            match find(context, address, body).await? {
+                Some(id) => Ok(id),
+                None => send(context, address, body).await,
+            }
+        }
         // An entity Telegram does not like must not cost the user the answer.
         Err(OutError::Gone(_)) if !body.entities.is_empty() => {
             let plain = RichText {

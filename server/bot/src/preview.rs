@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use domain::views::RichText;
-use services::Part;
+use services::{Part, draft_id};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
@@ -190,7 +190,12 @@ impl View<'_> {
         let Some(body) = parts.get(number) else { return true };
         // A part that is full will not change: it is sent, and only what comes after it is a draft.
         if self.drafting && number + 1 == parts.len() {
-            match self.context.out.draft(&self.address, self.draft_id(number), body).await {
+            match self
+                .context
+                .out
+                .draft(&self.address, draft_id(self.context.job.id, number), body)
+                .await
+            {
                 Ok(true) => return true,
                 Ok(false) => self.drafting = false,
                 Err(_) => return false,
@@ -216,11 +221,5 @@ impl View<'_> {
                 false
             }
         }
-    }
-
-    /// The same for every attempt at the job, so that a draft goes on where a crash left it; never zero.
-    fn draft_id(&self, part: usize) -> i64 {
-        let job = self.context.job.id.0.as_u128() & 0x3fff_ffff;
-        i64::try_from(job + part as u128).unwrap_or(0).max(1)
     }
 }

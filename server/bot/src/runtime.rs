@@ -159,9 +159,9 @@ impl Runtime {
                 error: "the bot is gone".to_owned(),
             });
         };
-        if let Some(lane) = stop_pressed(job) {
+        if let Some((lane, draft)) = stop_pressed(job) {
             // The answer says itself that it was stopped.
-            self.0.services.queue().cancel_lane(&lane).await?;
+            self.0.services.queue().cancel_draft(&lane, draft).await?;
             return Ok(Ended::Done);
         }
         let others = if job.parts > 1 {
@@ -271,11 +271,12 @@ impl Runtime {
     }
 }
 
-/// The conversation in whose draft somebody has pressed the stop button (Bot API 10.0, `MessageGenerationStopped`).
-fn stop_pressed(job: &Claimed) -> Option<String> {
+/// The conversation and the draft under which somebody has pressed the stop button (`MessageGenerationStopped` of the Bot API).
+fn stop_pressed(job: &Claimed) -> Option<(String, i64)> {
     let stopped = job.update.get("stopped_message_generation")?;
     let thread = stopped["message_thread_id"].as_i64().unwrap_or(0);
-    Some(services::lane(job.bot, stopped["chat"]["id"].as_i64()?, thread))
+    let lane = services::lane(job.bot, stopped["chat"]["id"].as_i64()?, thread);
+    Some((lane, stopped["draft_id"].as_i64()?))
 }
 
 /// An error with everything behind it, for staff.

@@ -37,14 +37,14 @@ impl Redis {
     }
 
     fn spawn(dir: &std::path::Path) -> Child {
-        let process = Command::new("redis-server")
+        Command::new("redis-server")
             .args(["--port", "0", "--save", "", "--appendonly", "no", "--dir"])
             .arg(dir)
             .arg("--unixsocket")
             .arg(dir.join("redis.sock"))
             .stdout(Stdio::null())
-            .spawn();
-        process.unwrap()
+            .spawn()
+            .unwrap()
     }
 
     fn url(&self) -> String {

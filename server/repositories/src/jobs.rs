@@ -365,6 +365,19 @@ pub async fn cancel_lane(db: &mut PgConnection, lane: &str) -> Result<u64> {
     Ok(asked.rows_affected())
 }
 
+/// Asks the one running job of a lane whose id ends in these 24 bits to stop; returns whether there was one.
+pub async fn cancel_ending_in(db: &mut PgConnection, lane: &str, bits: i32) -> Result<bool> {
+    let asked = sqlx::query!(
+        "UPDATE jobs SET cancel_requested = true
+         WHERE lane = $1 AND state = 'running' AND NOT cancel_requested AND ('x' || right(id::text, 6))::bit(24)::int = $2",
+        lane,
+        bits
+    )
+    .execute(db)
+    .await?;
+    Ok(asked.rows_affected() > 0)
+}
+
 /// A job whose worker has gone away.
 #[derive(Clone, Debug)]
 pub struct Lost {

@@ -44,7 +44,7 @@ pub use overview::OverviewService;
 pub use pace::{Ask, Held, RECOVERY, SharedPace, Urgency};
 pub use plans::Plans;
 pub use playground::PlaygroundService;
-pub use queue::{Claimed, Ended, LEASE, Queue};
+pub use queue::{Claimed, Ended, LEASE, Queue, draft_id};
 pub use rate::{RateLimiter, Verdict};
 pub use repositories::{
     Database,

@@ -31,6 +31,18 @@ pub enum Ended {
     Returned,
 }
 
+/// Of a draft's id: the part of the answer, below the last bits of the job's id.
+const PART_BITS: u32 = 6;
+const JOB_MASK: i64 = 0xff_ffff;
+
+/// Names the draft of one part of a job's answer: the same for every attempt, so that a draft goes on where a crash left it; never
+/// zero, and not above 2³¹.
+pub fn draft_id(job: JobId, part: usize) -> i64 {
+    let job = i64::try_from(job.0.as_u128() & 0xff_ffff).unwrap_or(0);
+    let part = i64::try_from(part % (1 << PART_BITS)).unwrap_or(0);
+    1 << 30 | job << PART_BITS | part
+}
+
 /// Taking and ending jobs.
 pub struct Queue(pub(crate) Services);
 
@@ -124,6 +136,13 @@ impl Queue {
         Ok(jobs::cancel_lane(&mut *self.0.db.acquire().await?, lane).await? > 0)
     }
 
+    /// Asks the answer shown by this draft to stop; false when it is not being made any more. Whoever presses too late does not
+    /// mean the next answer.
+    pub async fn cancel_draft(&self, lane: &str, draft: i64) -> Result<bool, Error> {
+        let bits = i32::try_from((draft >> PART_BITS) & JOB_MASK).unwrap_or(0);
+        Ok(jobs::cancel_ending_in(&mut *self.0.db.acquire().await?, lane, bits).await?)
+    }
+
     /// Gives the jobs of workers that have gone away to others. Returns how many.
     pub async fn recover(&self) -> Result<u64, Error> {
         let lost = jobs::lost(&mut *self.0.db.acquire().await?, 1000).await?;
@@ -191,6 +210,16 @@ fn back_off(attempt: i32, jitter: u16) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_draft_is_named_by_its_job_and_part() {
+        let job = |last: u128| JobId(Uuid::from_u128((7 << 64) | last));
+        assert_eq!(draft_id(job(0), 0), 1 << 30, "never zero");
+        assert!(draft_id(job(u128::from(u64::MAX)), 999) < 1 << 31);
+        assert_ne!(draft_id(job(5), 0), draft_id(job(5), 1));
+        assert_ne!(draft_id(job(5), 0), draft_id(job(6), 0));
+        assert_eq!((draft_id(job(0x12_3456), 9) >> PART_BITS) & JOB_MASK, 0x12_3456);
+    }
 
     #[test]
     fn back_off_grows_and_is_bounded() {

@@ -162,9 +162,9 @@ async fn the_stop_button_stops() {
     let line = app.sql_one("SELECT finish, completion_tokens FROM usage").await;
     assert_eq!(line["finish"], "stopped");
     assert!(line["completion_tokens"].as_i64().unwrap() > 0, "{line}");
-    // Pressed too late, it stops nothing and says nothing.
+    // Pressed too late, it stops nothing and says nothing, however close behind it the next question comes.
     assert!(app.telegram.press_stop(TOKEN, anna.id));
-    app.say(&anna, "next");
+    app.say(&anna, "next[[delay=700]]");
     app.answer(anna.id, "Echo: next").await;
     app.idle().await;
     assert_eq!(app.said_by_bot(anna.id).len(), 2);

@@ -33,7 +33,7 @@ const TRY_LATER: Duration = Duration::from_secs(5);
 /// A revoked token comes back only when staff replace it.
 const TRY_MUCH_LATER: Duration = Duration::from_secs(300);
 /// Candidates that `find_lost` looks at.
-pub const MAX_PROBES: usize = 20;
+pub const MAX_PROBES: usize = 40;
 
 /// After a refusal drafts are not tried again for this long: servers and bots do not change every minute.
 const DRAFTS_AGAIN_AFTER: Duration = Duration::from_secs(3600);
@@ -300,6 +300,8 @@ impl Sender {
                 Err(error) => error,
             };
             match &error {
+                // After failures it is the job that tries again, with pauses that grow.
+                TelegramError::Stale if pauses.len() < BACKOFF.len() => return Err(Failure::Later(TRY_LATER)),
                 TelegramError::RetryAfter(pause) => self.pacer.limited(to.chat_id, *pause).await,
                 error if error.is_passing() => {
                     if error.sent_maybe() && repeat == Repeat::OnlyIfUnsent {
