@@ -33,7 +33,7 @@ const TRY_LATER: Duration = Duration::from_secs(5);
 /// A revoked token comes back only when staff replace it.
 const TRY_MUCH_LATER: Duration = Duration::from_secs(300);
 /// Candidates that `find_lost` looks at.
-pub const MAX_PROBES: usize = 40;
+pub const MAX_PROBES: usize = 20;
 
 /// After a refusal drafts are not tried again for this long: servers and bots do not change every minute.
 const DRAFTS_AGAIN_AFTER: Duration = Duration::from_secs(3600);
