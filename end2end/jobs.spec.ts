@@ -110,10 +110,11 @@ test('a job that somebody holds is shown with its worker', async ({ page }) => {
 
 test('persona and model of a bot are changed', async ({ page }) => {
   await signIn(page, '/bots');
-  await page.getByText('Settings', { exact: true }).first().click();
-  await page.getByLabel('Persona').first().fill('You are a pirate.\nSay arr.');
+  const card = page.getByRole('region', { name: 'Playground' });
+  await card.getByText('Settings', { exact: true }).click();
+  await card.getByLabel('Persona').fill('You are a pirate.\nSay arr.');
   await accessible(page);
-  await page.getByRole('button', { name: /Save settings/ }).first().click();
+  await card.getByRole('button', { name: /Save settings/ }).click();
   await expect(page.getByText('It holds from the next message on')).toBeVisible();
   expect(sql(`SELECT persona FROM bots WHERE id = '${playground}'`)).toBe('You are a pirate.\nSay arr.');
   await open(page, '/audit?action=bot.edit');
