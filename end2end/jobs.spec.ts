@@ -164,11 +164,12 @@ test.describe('without script', () => {
     await expect(page).toHaveURL(/\/jobs/);
     await expect(page.getByText('No dead letters')).toBeVisible();
     await page.goto('/bots');
-    await page.getByText('Settings', { exact: true }).first().click();
-    await page.getByLabel('Persona').first().fill('You are a poet.');
-    await page.getByRole('button', { name: /Save settings/ }).first().click();
+    const card = page.getByRole('region', { name: 'Playground' });
+    await card.getByText('Settings', { exact: true }).click();
+    await card.getByLabel('Persona').fill('You are a poet.');
+    await card.getByRole('button', { name: /Save settings/ }).click();
     await expect(page).toHaveURL(/\/bots/);
-    expect(sql(`SELECT persona FROM bots WHERE id = '${playground}'`)).toBe('You are a poet.');
+    await expect.poll(() => sql(`SELECT persona FROM bots WHERE id = '${playground}'`)).toBe('You are a poet.');
   });
 });
 
