@@ -1,10 +1,8 @@
 //! The playground's side of [`ChatOut`]: messages go into a table that the dashboard reads.
 
-use std::collections::HashSet;
-
 use async_trait::async_trait;
 use domain::{BotId, views::RichText};
-use services::Services;
+use services::{KnownIds, Services};
 
 use crate::telegram::{Address, ChatOut, OutError};
 
@@ -67,7 +65,7 @@ impl ChatOut for BrowserOut {
         &self,
         chat: &Address,
         after_message_id: i64,
-        known_ids: &HashSet<i64>,
+        known: &KnownIds,
         body: &RichText,
     ) -> Result<Option<i64>, OutError> {
         let sent = self
@@ -78,7 +76,7 @@ impl ChatOut for BrowserOut {
         let lost = sent
             .map_err(|_| OutError::Retry(SOON))?
             .into_iter()
-            .find(|id| !known_ids.contains(id));
+            .find(|id| !known.in_chat.contains(id));
         if let Some(id) = lost {
             self.edit(chat, id, body, true).await?;
         }

@@ -1,10 +1,10 @@
 //! Sending what has been stored. May be run again at any point: a part that has an id is edited, one that may have been sent is
 //! looked for, only then is anything sent anew.
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use domain::views::RichText;
-use services::{Claimed, Ended, Incoming, KnownIds, Part, Urgency};
+use services::{Claimed, Ended, Incoming, Part, Urgency};
 use tokio::time::Instant;
 
 use crate::{
@@ -202,9 +202,7 @@ async fn send(context: &Context, address: &mut Address, body: &RichText) -> Resu
     }
 }
 
-/// Looks for a message whose id was never learnt. Telegram numbers the messages of all private chats of a bot in one row, so
-/// first only ids are tried that no message we know of has, in whatever chat; servers that number each chat for itself get a
-/// second look at the ids that are free in this chat.
+/// Looks for a message whose id was never learnt.
 async fn find(context: &Context, address: &mut Address, body: &RichText) -> Result<Option<i64>, OutError> {
     // What another worker has sent meanwhile is not to be taken for ours.
     match still_ours(context, address).await {
@@ -213,18 +211,9 @@ async fn find(context: &Context, address: &mut Address, body: &RichText) -> Resu
         Err(_) => return Err(OutError::Retry(SOON)),
     }
     let known = context.services.chats().known_ids(&context.incoming).await;
-    let KnownIds { in_chat, anywhere } = known.map_err(|_| OutError::Retry(SOON))?;
-    let mut found = None;
-    for taken in [anywhere, in_chat] {
-        let taken: HashSet<i64> = taken.into_iter().collect();
-        found = context
-            .out
-            .find_lost(address, context.incoming.message_id, &taken, body)
-            .await?;
-        if found.is_some() {
-            break;
-        }
-    }
+    let known = known.map_err(|_| OutError::Retry(SOON))?;
+    let after = context.incoming.message_id;
+    let found = context.out.find_lost(address, after, &known, body).await?;
     metrics::counter!("botdeck_lost_sends_total", "found" => if found.is_some() { "yes" } else { "no" }).increment(1);
     Ok(found)
 }

@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 use std::{
-    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,7 +15,7 @@ use bot::{
 use domain::{Lang, views::RichText};
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use services::Urgency;
+use services::{KnownIds, Urgency};
 use test_support::fake_telegram::{Drafts, FakeTelegram, Fault, User};
 
 const TOKEN: &str = "123456:secret-TOKEN_part";
@@ -35,6 +34,13 @@ fn http() -> reqwest::Client {
         .connect_timeout(Duration::from_secs(3))
         .build()
         .unwrap()
+}
+
+fn taken(ids: &[i64]) -> KnownIds {
+    KnownIds {
+        in_chat: ids.to_vec(),
+        anywhere: ids.to_vec(),
+    }
 }
 
 fn client(url: &str, token: &str) -> TelegramClient {
@@ -254,29 +260,26 @@ async fn a_message_whose_answer_got_lost_is_found_again() {
         let body = render("the **final** text").remove(0);
         scene.telegram.fail_next("sendMessage", 1, fault);
         assert_eq!(scene.sender.send(&scene.anna, &body).await, Err(OutError::Undecided));
-        let known = HashSet::from([earlier]);
+        let known = taken(&[earlier]);
         // Anna wrote in the meantime; her messages are not taken for the bot's.
-        let found = scene.sender.find_lost(&scene.anna, 1, &known, &body, 4).await.unwrap();
+        let found = scene.sender.find_lost(&scene.anna, 1, &known, &body).await.unwrap();
         if was_sent {
             assert_eq!(found, Some(earlier + 1));
             assert_eq!(scene.said(), ["earlier", "the final text"]);
             let (_, asked) = scene.telegram.send_text(TOKEN, &User::new(ANNA, "Anna"), "and?");
             assert_eq!(asked, earlier + 2);
         } else {
-            let known = HashSet::from([earlier, earlier + 1]);
-            assert_eq!(
-                ChatOut::find_lost(&scene.sender, &scene.anna, 1, &known, &body).await,
-                Ok(None)
-            );
+            let known = taken(&[earlier, earlier + 1]);
+            assert_eq!(scene.sender.find_lost(&scene.anna, 1, &known, &body).await, Ok(None));
             assert_eq!(scene.said().len(), 2);
         }
     }
     // What was sent as a preview and crashed before its id was kept takes the final text.
     let preview = scene.sender.send(&scene.anna, &plain("half")).await.unwrap();
-    let known = HashSet::from([earlier, earlier + 1]);
+    let known = taken(&[earlier, earlier + 1]);
     let found = scene
         .sender
-        .find_lost(&scene.anna, earlier, &known, &plain("whole"), 20)
+        .find_lost(&scene.anna, earlier, &known, &plain("whole"))
         .await;
     assert_eq!(found, Ok(Some(preview)));
     assert_eq!(scene.said().pop().unwrap(), "whole");
@@ -543,7 +546,7 @@ async fn a_call_that_takes_too_long_may_have_been_carried_out() {
         .telegram
         .wait_message(TOKEN, ANNA, Duration::from_secs(5), |m| m.from_bot);
     let id = arrived.await.unwrap().id;
-    let found = scene.sender.find_lost(&scene.anna, 1, &HashSet::new(), &body, 5).await;
+    let found = scene.sender.find_lost(&scene.anna, 1, &taken(&[]), &body).await;
     assert_eq!(found, Ok(Some(id)));
     assert_eq!(scene.said(), ["late"]);
     // An edit is simply made again.

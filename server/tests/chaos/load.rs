@@ -50,6 +50,14 @@ pub fn well(random: &mut StdRng) -> (&'static str, bool) {
     }
 }
 
+/// Every other answer takes more than a second, so that whoever is frozen or killed is in the middle of some.
+pub fn at_length(random: &mut StdRng) -> (&'static str, bool) {
+    match random.random_range(0..2) {
+        0 => ("[[chunks=9,150ms]]", false),
+        _ => ("", false),
+    }
+}
+
 impl Load {
     pub fn draw(&self, random: &mut StdRng, manner: Manner) -> Vec<Question> {
         let mut written = HashMap::<i64, usize>::new();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::Rng;
 
 use crate::{
-    load::{Load, well},
+    load::{Load, at_length, well},
     world::{Mode, World, full, sized},
 };
 
@@ -62,11 +62,10 @@ async fn freezes(mode: Mode) {
         messages: rounds as usize * 200,
         during: rounds * (FREEZE + Duration::from_secs(5)),
     };
-    world.write(load, well);
+    world.write(load, at_length);
     for _ in 0..rounds {
         tokio::time::sleep(Duration::from_millis(world.random.random_range(500..2000))).await;
-        let frozen = world.busiest(3).await;
-        world.replicas[frozen].process.signal("STOP");
+        let frozen = world.freeze(3).await;
         world.broken += 1;
         tokio::time::sleep(FREEZE).await;
         world.replicas[frozen].process.signal("CONT");

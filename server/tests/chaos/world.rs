@@ -192,18 +192,27 @@ impl World {
         asked.await.ok()?.ok()
     }
 
-    /// The replica that has most jobs in hand, once one has at least so many.
-    pub async fn busiest(&self, least: i64) -> usize {
+    /// Jobs that this replica has in hand.
+    async fn in_hand(&self, number: usize) -> i64 {
+        let pid = self.replicas[number].process.pid().unwrap_or(0);
+        let query = format!("SELECT count(*) FROM jobs WHERE state = 'running' AND worker LIKE '%-{pid}-%'");
+        self.number(&query).await.unwrap_or(0)
+    }
+
+    /// Stops a replica in the middle of at least so many jobs, and says which: they can be counted only before it is stopped,
+    /// and may be done by then, so they are counted again.
+    pub async fn freeze(&self, least: i64) -> usize {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let mut most = (0, 0);
-            for (number, replica) in self.replicas.iter().enumerate() {
-                let pid = replica.process.pid().unwrap_or(0);
-                let query = format!("SELECT count(*) FROM jobs WHERE state = 'running' AND worker LIKE '%-{pid}-%'");
-                most = most.max((self.number(&query).await.unwrap_or(0), number));
-            }
-            if most.0 >= least {
-                return most.1;
+            for number in 0..self.replicas.len() {
+                if self.in_hand(number).await < least {
+                    continue;
+                }
+                self.replicas[number].process.signal("STOP");
+                if self.in_hand(number).await >= least {
+                    return number;
+                }
+                self.replicas[number].process.signal("CONT");
             }
             assert!(Instant::now() < deadline, "no replica has {least} jobs in hand");
             tokio::time::sleep(Duration::from_millis(5)).await;

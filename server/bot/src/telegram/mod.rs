@@ -8,6 +8,7 @@
 
 mod client;
 mod error;
+mod lost;
 mod out;
 mod pacer;
 mod sender;
@@ -16,4 +17,4 @@ pub use client::{BotProfile, DEFAULT_API_URL, TelegramClient, WebhookInfo};
 pub use error::TelegramError;
 pub use out::{Address, ChatOut, OutError};
 pub use pacer::Pacer;
-pub use sender::{MAX_PROBES, Sender};
+pub use sender::Sender;

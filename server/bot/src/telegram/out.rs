@@ -1,10 +1,10 @@
 //! The edge over which everything leaves for a chat.
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::views::RichText;
-use services::Urgency;
+use services::{KnownIds, Urgency};
 use tokio::time::Instant;
 
 /// Where something is to be said.
@@ -107,12 +107,12 @@ pub trait ChatOut: Send + Sync {
     async fn typing(&self, chat: &Address) -> Result<(), OutError>;
 
     /// After an `Undecided` or a crash between sending and keeping the id: the message with this body that came after
-    /// `after_message_id` and is none of `known_ids`, if it can be found.
+    /// `after_message_id` and is none of the known ones, if it can be found.
     async fn find_lost(
         &self,
         chat: &Address,
         after_message_id: i64,
-        known_ids: &HashSet<i64>,
+        known: &KnownIds,
         body: &RichText,
     ) -> Result<Option<i64>, OutError>;
 }

@@ -1,7 +1,6 @@
 //! Sending that obeys the pace, survives short failures and never sends twice.
 
 use std::{
-    collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -10,13 +9,14 @@ use async_trait::async_trait;
 use domain::views::RichText;
 use rand::Rng;
 use serde_json::Value;
-use services::Urgency;
+use services::{KnownIds, Urgency};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info};
 
 use super::{
     client::TelegramClient,
     error::TelegramError,
+    lost::candidates,
     out::{Address, ChatOut, OutError},
     pacer::Pacer,
 };
@@ -32,9 +32,6 @@ const BACKOFF: [Duration; 3] = [
 const TRY_LATER: Duration = Duration::from_secs(5);
 /// A revoked token comes back only when staff replace it.
 const TRY_MUCH_LATER: Duration = Duration::from_secs(300);
-/// Candidates that `find_lost` looks at.
-pub const MAX_PROBES: usize = 20;
-
 /// After a refusal drafts are not tried again for this long: servers and bots do not change every minute.
 const DRAFTS_AGAIN_AFTER: Duration = Duration::from_secs(3600);
 /// What nobody waits for waits for a pause no longer than this.
@@ -240,30 +237,6 @@ impl Sender {
         }
     }
 
-    /// Looks for a message that was sent without its id being learnt, by giving the candidates after `after_message_id`
-    /// the final text: only a message of the bot takes it. `known_ids` are the bot's other messages, which must keep theirs.
-    ///
-    /// Counts upwards, so it finds what came soon after; in private chats Telegram numbers the messages of all chats of
-    /// the bot in one row, so a busy bot's message can lie further away than `max_probes`.
-    pub async fn find_lost(
-        &self,
-        to: &Address,
-        after_message_id: i64,
-        known_ids: &HashSet<i64>,
-        body: &RichText,
-        max_probes: usize,
-    ) -> Result<Option<i64>, OutError> {
-        let candidates = (1..).map(|step| after_message_id.saturating_add(step));
-        for id in candidates.filter(|id| !known_ids.contains(id)).take(max_probes) {
-            match self.edit(to, id, body, None).await {
-                Ok(()) => return Ok(Some(id)),
-                Err(Failure::Telegram(TelegramError::MessageToEditNotFound | TelegramError::CantEdit)) => {}
-                Err(failure) => return Err(failure.into_out()),
-            }
-        }
-        Ok(None)
-    }
-
     /// Something that may be skipped has failed: heeds a pause, reports a closed chat, forgets the rest.
     async fn let_go(&self, to: &Address, error: TelegramError) -> Result<(), OutError> {
         match error {
@@ -451,13 +424,21 @@ impl ChatOut for Sender {
         Self::typing(self, chat).await
     }
 
+    /// By giving the candidates the final text: only a message of the bot takes it.
     async fn find_lost(
         &self,
         chat: &Address,
         after_message_id: i64,
-        known_ids: &HashSet<i64>,
+        known: &KnownIds,
         body: &RichText,
     ) -> Result<Option<i64>, OutError> {
-        Self::find_lost(self, chat, after_message_id, known_ids, body, MAX_PROBES).await
+        for id in candidates(after_message_id, known) {
+            match self.edit(chat, id, body, None).await {
+                Ok(()) => return Ok(Some(id)),
+                Err(Failure::Telegram(TelegramError::MessageToEditNotFound | TelegramError::CantEdit)) => {}
+                Err(failure) => return Err(failure.into_out()),
+            }
+        }
+        Ok(None)
     }
 }
