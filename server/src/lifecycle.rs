@@ -68,6 +68,7 @@ impl Deck {
             gateway: gateway(&settings)?,
             telegram: Arc::new(Directory::new(http.clone(), &settings.telegram_api_url)),
             webhooks: settings.public_url.is_some(),
+            queue_limit: settings.queue_limit,
         });
         let runtime = Runtime::new(services.clone(), http, &settings.telegram_api_url)
             .with_drafts(settings.drafts)
@@ -250,7 +251,7 @@ pub fn gateway(settings: &Settings) -> anyhow::Result<Gateway> {
             (Arc::new(Demo::new()), Demo::models())
         }
     };
-    Ok(Gateway::new(provider, models, deadlines))
+    Ok(Gateway::new(provider, models, deadlines).with_concurrency(settings.provider_calls))
 }
 
 /// One client for all bots: connections are shared, redirects are not followed (a link may hold a token).

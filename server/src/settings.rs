@@ -110,6 +110,18 @@ pub const KNOWN: &[Known] = &[
         "of these, jobs of one bot at once, so that one whose model hangs leaves hands for the others",
     ),
     known(
+        "BOTDECK_PROVIDER_CALLS",
+        false,
+        "56",
+        "requests to the model's provider at once in this process; those beyond wait",
+    ),
+    known(
+        "BOTDECK_QUEUE_LIMIT",
+        false,
+        "20000",
+        "jobs of one bot from which on its further updates are left with Telegram until fewer wait",
+    ),
+    known(
         "BOTDECK_DB_CONNECTIONS",
         false,
         "20",
@@ -287,6 +299,10 @@ pub struct Settings {
     pub answer: Duration,
     pub workers: usize,
     pub bot_workers: usize,
+    /// Requests to the provider at once.
+    pub provider_calls: usize,
+    /// Jobs of one bot.
+    pub queue_limit: u32,
     pub db_connections: u32,
     /// Texts older than this get one notice together.
     pub late_after: Option<Duration>,
@@ -423,6 +439,8 @@ impl Settings {
         let answer = Duration::from_secs(reader.number("BOTDECK_ANSWER_SECONDS", 1..=3600));
         let workers = usize::try_from(reader.number("BOTDECK_WORKERS", 1..=1024)).unwrap_or(64);
         let bot_workers = usize::try_from(reader.number("BOTDECK_BOT_WORKERS", 1..=1024)).unwrap_or(56);
+        let provider_calls = usize::try_from(reader.number("BOTDECK_PROVIDER_CALLS", 1..=1024)).unwrap_or(56);
+        let queue_limit = u32::try_from(reader.number("BOTDECK_QUEUE_LIMIT", 1..=10_000_000)).unwrap_or(20_000);
         let db_connections = u32::try_from(reader.number("BOTDECK_DB_CONNECTIONS", 2..=500)).unwrap_or(20);
         let late_after = reader.parse(
             "BOTDECK_LATE_AFTER",
@@ -486,6 +504,8 @@ impl Settings {
                 answer,
                 workers,
                 bot_workers,
+                provider_calls,
+                queue_limit,
                 db_connections,
                 late_after,
                 drafts: drafts.unwrap_or(true),

@@ -93,6 +93,12 @@ impl Runtime {
     pub async fn handle(&self, job: Claimed, cancel: CancellationToken) -> (Claimed, Ended) {
         let span = info_span!("job", job.id = %job.id, bot.id = %job.bot, job.attempt = job.attempt);
         let job = Arc::new(job);
+        if job.attempt > job.max_attempts {
+            // All its workers went away in the middle of it, so it may be why.
+            self.apologise(&job).instrument(span).await;
+            let error = "all workers that tried went away".to_owned();
+            return (Arc::unwrap_or_clone(job), Ended::Dead { error });
+        }
         let run = AssertUnwindSafe(self.run(&job, cancel)).catch_unwind();
         let handled = match run.instrument(span.clone()).await {
             Ok(handled) => handled,
@@ -162,6 +168,11 @@ impl Runtime {
         if let Some((lane, draft)) = stop_pressed(job) {
             // The answer says itself that it was stopped.
             self.0.services.queue().cancel_draft(&lane, draft).await?;
+            return Ok(Ended::Done);
+        }
+        if let Some(query) = job.update["callback_query"]["id"].as_str() {
+            // Nothing has buttons yet that do something, but who presses one of an old message must not see it wait for ever.
+            out.acknowledge(query).await;
             return Ok(Ended::Done);
         }
         let others = if job.parts > 1 {

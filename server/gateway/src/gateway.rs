@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use domain::Money;
 use futures::StreamExt;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, field::Empty, info, instrument};
 
@@ -50,6 +53,8 @@ pub struct Gateway {
     provider: Arc<dyn Provider>,
     models: Arc<Models>,
     deadlines: Deadlines,
+    /// Requests at once; those beyond wait.
+    places: Arc<Semaphore>,
 }
 
 /// A list that cannot be empty.
@@ -126,6 +131,15 @@ impl Gateway {
             provider,
             models: Arc::new(Models { all, default }),
             deadlines,
+            places: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+        }
+    }
+
+    /// No more requests at once than this (default: any number). Whoever finds no place waits for one, as long as for a first token.
+    pub fn with_concurrency(self, most: usize) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(most)),
+            ..self
         }
     }
 
@@ -173,6 +187,17 @@ impl Gateway {
             return self.settled(None, request, Made::default(), Err(failure.into()), started, 0);
         };
         let overall = started + self.deadlines.overall;
+        let place = within(
+            cancel,
+            started + self.deadlines.first_token,
+            overall,
+            "a free place",
+            self.places.acquire(),
+        );
+        let _place = match place.await {
+            Ok(place) => place,
+            Err(end) => return self.settled(Some(model), request, Made::default(), Err(end), started, 0),
+        };
         let mut attempts = 0;
         let mut shorter = None;
         loop {

@@ -24,6 +24,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const LOOK_FOR_STOPS: Duration = Duration::from_millis(250);
 /// Longer than most answers take, shorter than the patience of whoever stops processes (Kubernetes: 30 s).
 pub const GRACE: Duration = Duration::from_secs(20);
+/// Hands beside the others, for what overtakes: `/stop` must not wait for the answers that it is to stop.
+const SPARE_HANDS: usize = 4;
 /// Jobs of workers that went away are looked for this often.
 const RECOVER_EVERY: Duration = Duration::from_secs(2);
 
@@ -63,28 +65,33 @@ pub async fn run(runtime: Runtime, settings: RunnerSettings, stop: CancellationT
     keeping.spawn(watch_stops(services.clone(), in_hand.clone(), keepers.clone()));
     keeping.spawn(recover(services.clone(), keepers.clone()));
 
-    let hands = Arc::new(Semaphore::new(settings.concurrency));
+    let ordinary = Arc::new(Semaphore::new(settings.concurrency));
+    let spare = Arc::new(Semaphore::new(SPARE_HANDS));
     let mut running = JoinSet::new();
     while !stop.is_cancelled() {
         while running.try_join_next().is_some() {}
-        let free = hands.available_permits();
-        let claimed = if free == 0 {
-            Vec::new()
+        let hands = if ordinary.available_permits() > 0 {
+            &ordinary
         } else {
-            let limit = i64::try_from(free.min(32)).unwrap_or(32);
-            services
-                .queue()
-                .claim(&settings.worker, limit, &full_bots(&in_hand, settings.per_bot))
-                .await
-                .unwrap_or_else(|error| {
-                    error!(error = %error, "Jobs could not be taken");
-                    Vec::new()
-                })
+            &spare
         };
+        let limit = i64::try_from(hands.available_permits().min(32)).unwrap_or(32);
+        let claimed = if limit == 0 {
+            Ok(Vec::new())
+        } else if Arc::ptr_eq(hands, &spare) {
+            services.queue().claim_overtaking(&settings.worker, limit).await
+        } else {
+            let full = full_bots(&in_hand, settings.per_bot);
+            services.queue().claim(&settings.worker, limit, &full).await
+        };
+        let claimed = claimed.unwrap_or_else(|error| {
+            error!(error = %error, "Jobs could not be taken");
+            Vec::new()
+        });
         let idle = claimed.is_empty();
         for job in claimed {
             // More of one bot than asked for may come in one go; what is too much waits in the queue, not here.
-            if full_bots(&in_hand, settings.per_bot).contains(&job.bot) {
+            if job.lane.is_some() && full_bots(&in_hand, settings.per_bot).contains(&job.bot) {
                 give_back(&services, &job).await;
                 continue;
             }

@@ -151,7 +151,7 @@ pub async fn accept(db: &mut PgConnection, bot: BotId, updates: &[NewUpdate], no
            ), queued AS (
                INSERT INTO jobs (id, kind, lane, payload, priority, state, gather, parts, run_at)
                SELECT n.id, 'update', n.lane, jsonb_strip_nulls(jsonb_build_object('update', n.id, 'sent_at', CASE WHEN l.stays_open THEN n.sent_at END)),
-                      CASE WHEN n.lane IS NULL THEN 1 ELSE 5 END,
+                      CASE WHEN n.lane IS NULL THEN $15::smallint ELSE $16::smallint END,
                       CASE WHEN n.lane IS NULL THEN 'ready'
                            WHEN row_number() OVER (PARTITION BY n.lane ORDER BY n.place) = 1 AND NOT EXISTS (
                                SELECT FROM jobs j WHERE j.lane = n.lane AND j.state IN ('waiting', 'ready', 'running')
@@ -189,29 +189,47 @@ pub async fn accept(db: &mut PgConnection, bot: BotId, updates: &[NewUpdate], no
         &gathers.iter().map(|gather| gather.map(|gather| gather.role.name().to_owned())).collect::<Vec<_>>() as &[Option<String>],
         &gathers.iter().map(|gather| gather.map(|gather| gather.sent_at)).collect::<Vec<_>>() as &[Option<i64>],
         NEXT_PART,
-        ALL_PARTS
+        ALL_PARTS,
+        OVERTAKING,
+        ORDINARY
     )
     .fetch_one(db)
     .await?;
     Ok(u64::try_from(new).unwrap_or(0))
 }
 
+/// Which jobs a worker takes.
+#[derive(Clone, Copy, Debug)]
+pub enum Which<'a> {
+    /// All but those of the bots in `except`; of these only what overtakes.
+    All { except: &'a [BotId] },
+    /// What overtakes, of any bot.
+    Overtaking,
+}
+
+/// Of what overtakes, and of everything else.
+const OVERTAKING: i16 = 1;
+const ORDINARY: i16 = 5;
+
 /// Takes up to `limit` jobs that may run now, for `lease_seconds`.
-/// Those of the bots in `except` are left.
 pub async fn claim(
     db: &mut PgConnection,
     worker: &str,
     limit: i64,
     lease_seconds: f64,
-    except: &[BotId],
+    which: Which<'_>,
 ) -> Result<Vec<Claimed>> {
+    let (except, least_urgent) = match which {
+        Which::All { except } => (except, ORDINARY),
+        Which::Overtaking => (&[][..], OVERTAKING),
+    };
     let rows = sqlx::query!(
         r#"WITH claimed AS (
                UPDATE jobs SET state = 'running', lease_token = gen_random_uuid(), worker = $1, attempts = attempts + 1, claimed_at = now(),
                                lease_until = now() + make_interval(secs => $3)
                WHERE id IN (
-                   SELECT id FROM jobs WHERE state = 'ready' AND run_at <= now()
-                   AND (cardinality($4::uuid[]) = 0
+                   SELECT id FROM jobs WHERE state = 'ready' AND run_at <= now() AND priority <= $5
+                   AND (cardinality($4::uuid[]) = 0 OR priority = $6
                         OR NOT EXISTS (SELECT FROM updates u WHERE u.id = jobs.id AND u.bot_id = ANY($4)))
                    ORDER BY priority, run_at, seq LIMIT $2 FOR UPDATE SKIP LOCKED
                )
@@ -222,7 +240,9 @@ pub async fn claim(
         worker,
         limit,
         lease_seconds,
-        &except.iter().map(|bot| bot.0).collect::<Vec<_>>()
+        &except.iter().map(|bot| bot.0).collect::<Vec<_>>(),
+        least_urgent,
+        OVERTAKING
     )
     .fetch_all(db)
     .await?;
@@ -420,6 +440,19 @@ pub async fn prune(db: &mut PgConnection, keep_hours: i32) -> Result<u64> {
     .execute(db)
     .await?;
     Ok(pruned.rows_affected())
+}
+
+/// The bots that have at least so many jobs still to do; what overtakes does not count.
+pub async fn crowded(db: &mut PgConnection, most: i64) -> Result<Vec<BotId>> {
+    let bots = sqlx::query_scalar!(
+        r#"SELECT split_part(lane, '/', 1) AS "bot!" FROM jobs
+           WHERE state IN ('waiting', 'ready', 'running') AND lane IS NOT NULL GROUP BY 1 HAVING count(*) >= $1"#,
+        most
+    )
+    .fetch_all(db)
+    .await?;
+    // The lane of a conversation begins with its bot.
+    Ok(bots.iter().filter_map(|bot| bot.parse().ok()).collect())
 }
 
 /// Depth and age, from the partial indexes.

@@ -23,6 +23,7 @@ pub struct Inner {
     pub(crate) gateway: Gateway,
     pub(crate) telegram: Arc<dyn TelegramDirectory>,
     pub(crate) webhooks: bool,
+    pub(crate) crowded: crate::intake::Crowded,
     pub(crate) throttle_hashing: Semaphore,
     /// Woken when a job may be ready in this process; others find theirs by looking.
     pub(crate) work: Notify,

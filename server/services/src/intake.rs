@@ -1,5 +1,11 @@
 //! The way in: an update and its job are committed before anybody is told that it was taken.
 
+use std::{
+    collections::HashSet,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
 use domain::BotId;
 use repositories::jobs::{self, Gather, NewUpdate, Role, Work};
 use serde_json::Value;
@@ -16,10 +22,50 @@ const HANDLED: &[&str] = &[
     "stopped_message_generation",
 ];
 
+/// How long it is believed which bots have too much to do.
+const BELIEVED: Duration = Duration::from_secs(1);
+
+/// The bots of which nothing more is taken for now.
+#[derive(Debug)]
+pub(crate) struct Crowded {
+    /// Jobs of one bot.
+    pub(crate) most: i64,
+    seen: Mutex<(Option<Instant>, HashSet<BotId>)>,
+}
+
+impl Crowded {
+    pub(crate) fn new(most: i64) -> Self {
+        Self {
+            most,
+            seen: Mutex::default(),
+        }
+    }
+}
+
 /// Accepting updates.
 pub struct Intake(pub(crate) Services);
 
 impl Intake {
+    /// Whether more of a bot's updates are to be taken. While too many of its jobs wait they are left with Telegram, which keeps them
+    /// for a day. Asks the database once a second at most; a bot may go beyond the limit by what comes within that second.
+    pub async fn has_room(&self, bot: BotId) -> Result<bool, Error> {
+        let crowded = &self.0.crowded;
+        let lock = || crowded.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        {
+            let mut seen = lock();
+            if seen.0.is_some_and(|at| at.elapsed() < BELIEVED) {
+                return Ok(!seen.1.contains(&bot));
+            }
+            // One asks, the others go by what was seen before.
+            seen.0 = Some(Instant::now());
+        }
+        let now = jobs::crowded(&mut *self.0.db.acquire().await?, crowded.most).await?;
+        metrics::gauge!("botdeck_bots_held_back").set(u32::try_from(now.len()).unwrap_or(u32::MAX));
+        let mut seen = lock();
+        seen.1 = now.into_iter().collect();
+        Ok(!seen.1.contains(&bot))
+    }
+
     /// Stores the updates that are new, each with its job, in one transaction, and returns how many were. What is no update at
     /// all (no `update_id`) is refused as a whole.
     pub async fn accept(&self, bot: BotId, updates: Vec<Value>) -> Result<u64, Error> {

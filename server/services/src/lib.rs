@@ -65,6 +65,8 @@ pub struct Parts {
     pub telegram: Arc<dyn TelegramDirectory>,
     /// Webhooks are possible: there is a public address.
     pub webhooks: bool,
+    /// With so many jobs of one bot still to do, no more of its updates are taken.
+    pub queue_limit: u32,
 }
 
 /// The door to every use case. Cheap to clone.
@@ -95,6 +97,7 @@ impl Services {
             running: std::sync::Mutex::default(),
             bots_changed: Notify::new(),
             flood_waits: floods::FloodWaits::default(),
+            crowded: intake::Crowded::new(parts.queue_limit.into()),
         }))
     }
 

@@ -47,16 +47,19 @@ pub fn draft_id(job: JobId, part: usize) -> i64 {
 pub struct Queue(pub(crate) Services);
 
 impl Queue {
-    /// Takes what may run now, but nothing of the bots in `except`.
+    /// Takes what may run now; of the bots in `except` only what overtakes.
     pub async fn claim(&self, worker: &str, limit: i64, except: &[BotId]) -> Result<Vec<Claimed>, Error> {
-        Ok(jobs::claim(
-            &mut *self.0.db.acquire().await?,
-            worker,
-            limit,
-            LEASE.as_secs_f64(),
-            except,
-        )
-        .await?)
+        self.take(worker, limit, jobs::Which::All { except }).await
+    }
+
+    /// Takes only what overtakes: `/stop`, buttons, payments.
+    pub async fn claim_overtaking(&self, worker: &str, limit: i64) -> Result<Vec<Claimed>, Error> {
+        self.take(worker, limit, jobs::Which::Overtaking).await
+    }
+
+    async fn take(&self, worker: &str, limit: i64, which: jobs::Which<'_>) -> Result<Vec<Claimed>, Error> {
+        let lease = LEASE.as_secs_f64();
+        Ok(jobs::claim(&mut *self.0.db.acquire().await?, worker, limit, lease, which).await?)
     }
 
     /// Leaves jobs in hand to other workers, without waiting for their leases to run out.
@@ -143,14 +146,15 @@ impl Queue {
         Ok(jobs::cancel_ending_in(&mut *self.0.db.acquire().await?, lane, bits).await?)
     }
 
-    /// Gives the jobs of workers that have gone away to others. Returns how many.
+    /// Gives the jobs of workers that have gone away to others. Returns how many. One whose attempts are used up is given out once
+    /// more, with an attempt above the most there are: not to be tried again, but so that its user can be told.
     pub async fn recover(&self) -> Result<u64, Error> {
         let lost = jobs::lost(&mut *self.0.db.acquire().await?, 1000).await?;
         let mut recovered = 0;
         for job in lost {
             let mut tx = self.0.db.begin().await?;
             let error = "the worker went away";
-            let end = if job.attempts < job.max_attempts {
+            let end = if job.attempts <= job.max_attempts {
                 jobs::End::Retry {
                     after_seconds: 0.0,
                     error,

@@ -36,6 +36,10 @@ pub async fn receive(
     let Ok(Json(update)) = body else {
         return StatusCode::BAD_REQUEST;
     };
+    // What cannot be seen is found out when the update is stored.
+    if !state.services.intake().has_room(bot).await.unwrap_or(true) {
+        return StatusCode::SERVICE_UNAVAILABLE;
+    }
     match state.services.bots().takes_updates(bot).await {
         Ok(true) => {}
         // Telegram keeps it and delivers it again: it is answered when the bot runs again.

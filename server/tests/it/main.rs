@@ -20,6 +20,7 @@ mod jobs_page;
 mod limits;
 mod logs;
 mod ordering;
+mod pressure;
 mod processes;
 mod revoked;
 mod sessions;

@@ -12,6 +12,8 @@ use crate::telegram::{TelegramClient, TelegramError};
 /// How long Telegram may hold an empty answer back.
 const HOLD: Duration = Duration::from_secs(25);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// While the queue holds as much of the bot as it may.
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(500);
 
 /// Why polling ended.
 #[derive(PartialEq)]
@@ -27,11 +29,21 @@ pub(super) async fn poll(services: Services, bot: BotRecord, client: TelegramCli
     let mut offset = 0;
     let mut pause = Duration::ZERO;
     let mut faulty = false;
+    let mut held = false;
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ended::Stopped,
             () = tokio::time::sleep(pause) => {}
         }
+        // What cannot be seen is found out when the updates are stored.
+        if !services.intake().has_room(bot.id).await.unwrap_or(true) {
+            if !std::mem::replace(&mut held, true) {
+                warn!(bot.id = %bot.id, "Too many jobs of bot {} wait: its updates are left with Telegram", bot.id);
+            }
+            pause = LOOK_FOR_ROOM;
+            continue;
+        }
+        held = false;
         // The request is dropped at `stop`: what it would have brought stays with Telegram.
         let batch = tokio::select! {
             () = stop.cancelled() => return Ended::Stopped,

@@ -106,6 +106,9 @@ pub trait ChatOut: Send + Sync {
     /// Shows that an answer is being made; may be skipped.
     async fn typing(&self, chat: &Address) -> Result<(), OutError>;
 
+    /// Ends the waiting that a pressed button shows. Nothing is lost when that fails: it ends by itself.
+    async fn acknowledge(&self, _callback_query: &str) {}
+
     /// After an `Undecided` or a crash between sending and keeping the id: the message with this body that came after
     /// `after_message_id` and is none of the known ones, if it can be found.
     async fn find_lost(

@@ -424,6 +424,12 @@ impl ChatOut for Sender {
         Self::typing(self, chat).await
     }
 
+    async fn acknowledge(&self, callback_query: &str) {
+        if let Err(error) = self.client.answer_callback_query(callback_query, None, false).await {
+            debug!(error = %error, "A pressed button could not be answered");
+        }
+    }
+
     /// By giving the candidates the final text: only a message of the bot takes it.
     async fn find_lost(
         &self,

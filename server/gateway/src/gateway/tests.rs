@@ -397,3 +397,36 @@ fn every_answer_is_counted_once() {
         assert!(page.contains(line), "{line} is not in\n{page}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn no_more_requests_at_once_than_there_are_places() {
+    let slow = || Ok(vec![text("Fine"), Wait(8), text(", thanks"), stop(), used(10, 3)]);
+    let gateway = gateway([slow(), slow(), slow()]).with_concurrency(1);
+    let (request, nobody) = (request(), CancellationToken::new());
+    let ask = || gateway.answer(&request, &nobody, |_| {});
+    let (first, second, third, fourth) = tokio::join!(ask(), ask(), ask(), ask());
+    // Each starts when the one before it has ended; the fourth has waited as long as for a first token.
+    for (answer, seconds) in [(first, 8), (second, 16), (third, 24)] {
+        assert_eq!(answer.finish, Finish::Complete("stop".into()));
+        assert_eq!(answer.total.as_secs(), seconds);
+    }
+    assert_eq!((code(&fourth), fourth.attempts), (Some(ErrorCode::AiTimeout), 0));
+    assert_eq!(fourth.total.as_secs(), 20);
+    assert_eq!(fourth.cost, Money::ZERO);
+    assert_eq!(fourth.usage, Usage::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_place_can_be_stopped() {
+    let gateway = gateway([Ok(vec![Wait(8), text("Fine"), stop(), used(10, 3)])]).with_concurrency(1);
+    let (request, nobody, cancel) = (request(), CancellationToken::new(), CancellationToken::new());
+    let second = async {
+        tokio::task::yield_now().await;
+        cancel.cancel();
+        gateway.answer(&request, &cancel, |_| {}).await
+    };
+    let (first, second) = tokio::join!(gateway.answer(&request, &nobody, |_| {}), second);
+    assert_eq!(first.text, "Fine");
+    assert_eq!((second.finish, second.attempts), (Finish::Stopped, 0));
+    assert_eq!(second.usage, Usage::default());
+}

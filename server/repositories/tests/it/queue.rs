@@ -223,7 +223,12 @@ async fn a_living_worker_keeps_its_lease() {
         .one("SELECT extract(epoch FROM lease_until - now())::float8 FROM jobs")
         .await;
     assert!((400.0..=500.0).contains(&left), "{left} s");
-    assert!(jobs::claim(&mut db, "other", 9, 60.0, &[]).await.unwrap().is_empty());
+    assert!(
+        jobs::claim(&mut db, "other", 9, 60.0, jobs::Which::All { except: &[] })
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[tokio::test]

@@ -281,6 +281,7 @@ fn services(
         gateway: Gateway::new(Arc::new(Demo::new()), models, Deadlines::default()),
         telegram: telegram.clone(),
         webhooks: true,
+        queue_limit: 20_000,
     })
 }
 
