@@ -174,6 +174,7 @@ fn Figures(figures: Overview, may: May) -> impl IntoView {
         })
         .collect::<Vec<_>>();
     let is_quiet = messages == 0 && errors == 0;
+    let reads_jobs = may.permits(Permission::ReadJobs);
     view! {
         {(!figures.redis_up)
             .then(|| {
@@ -222,7 +223,7 @@ fn Figures(figures: Overview, may: May) -> impl IntoView {
                 <BotList bots=figures.bots may />
             </Card>
             <Card title=t.queue_title id="queue">
-                <Queue queue=figures.queue />
+                <Queue queue=figures.queue reads=reads_jobs />
             </Card>
         </div>
     }
@@ -258,10 +259,15 @@ fn ErrorsByCode(codes: Vec<CodeCount>) -> impl IntoView {
 }
 
 #[component]
-fn Queue(queue: QueueState) -> impl IntoView {
+fn Queue(queue: QueueState, reads: bool) -> impl IntoView {
     let t = use_texts();
     let oldest = queue.oldest_ms.map_or_else(|| "—".to_owned(), |ms| duration(t, ms));
-    let row = |name: &'static str, value: String, alarm: bool| {
+    let row = |name: &'static str, value: String, alarm: bool, list: &'static str| {
+        let value = if reads {
+            view! { <a href=format!("/jobs?state={list}")>{value}</a> }.into_any()
+        } else {
+            value.into_any()
+        };
         view! {
             <div class:alarm=alarm>
                 <dt>{name}</dt>
@@ -271,9 +277,10 @@ fn Queue(queue: QueueState) -> impl IntoView {
     };
     view! {
         <dl class="facts">
-            {row(t.queue_waiting, group(queue.waiting), false)} {row(t.queue_running, group(queue.running), false)}
-            {row(t.queue_oldest, oldest, queue.oldest_ms.is_some_and(|ms| ms > 60_000))}
-            {row(t.queue_dead, group(queue.dead), queue.dead > 0)}
+            {row(t.queue_waiting, group(queue.waiting), false, "waiting")}
+            {row(t.queue_running, group(queue.running), false, "running")}
+            {row(t.queue_oldest, oldest, queue.oldest_ms.is_some_and(|ms| ms > 60_000), "waiting")}
+            {row(t.queue_dead, group(queue.dead), queue.dead > 0, "dead")}
         </dl>
     }
 }

@@ -81,7 +81,8 @@ async fn a_worker_that_goes_away_loses_its_jobs_to_others_and_dies_out_after_the
     app.ask(&first, &incoming).await;
     assert_eq!(app.queue().recover().await.unwrap(), 0, "it lives");
     let mut tokens = vec![first.token];
-    for attempt in 2..=first.max_attempts {
+    // The one beyond the last is to tell the user.
+    for attempt in 2..=first.max_attempts + 1 {
         app.test
             .run("UPDATE jobs SET lease_until = now() - interval '1 ms'")
             .await;
