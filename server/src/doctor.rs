@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use secrecy::ExposeSecret;
+use chrono::{DateTime, Utc};
+use secrecy::{ExposeSecret, SecretString};
 use services::{Clock, Database, RateLimiter, SystemClock, TelegramDirectory};
 
 use crate::{lifecycle, settings::Settings};
@@ -39,15 +40,19 @@ fn finding(what: &'static str, state: State, found: impl Into<String>, advice: i
 
 /// Looks at everything; one fault does not hide another.
 pub async fn examine(settings: &Settings) -> Vec<Finding> {
-    let (storage, redis, telegram, provider) = tokio::join!(
-        storage(settings),
+    let ((storage, stored), redis, provider) = tokio::join!(
+        async {
+            let (findings, db) = storage(settings).await;
+            (findings, stored_bots(settings, db).await)
+        },
         redis(settings),
-        telegram(settings),
         provider(settings)
     );
     let mut findings = vec![secret_key(settings)];
     findings.extend(storage);
-    findings.extend([redis, telegram, provider, disk()]);
+    findings.push(redis);
+    findings.extend(telegram(settings, stored).await);
+    findings.extend([provider, disk()]);
     findings
 }
 
@@ -61,51 +66,50 @@ fn secret_key(settings: &Settings) -> Finding {
     }
 }
 
-async fn storage(settings: &Settings) -> Vec<Finding> {
+/// The database and its clock; the database itself when it is reached.
+async fn storage(settings: &Settings) -> (Vec<Finding>, Option<Database>) {
+    let unreached = |found: String, advice: &str| {
+        let clock = finding(
+            "clock",
+            State::Note,
+            "not compared: it goes by the database's",
+            "see database",
+        );
+        (vec![finding("database", State::Bad, found, advice), clock], None)
+    };
     let Some(url) = &settings.database_url else {
-        return vec![finding(
-            "database",
-            State::Bad,
-            "DATABASE_URL is not set",
+        return unreached(
+            "DATABASE_URL is not set".to_owned(),
             "set it to postgres://user:password@host/name",
-        )];
+        );
     };
     let checked = tokio::time::timeout(PATIENCE, async {
         let db = Database::connect(url.expose_secret(), 2).await?;
         let version = db.ping().await?;
-        Ok::<_, repositories::Error>((version, db.now().await?))
+        let now = db.now().await?;
+        Ok::<_, repositories::Error>((version, now, db))
     });
     match checked.await {
-        Ok(Ok((version, now))) => {
-            let apart = (SystemClock.now() - now).num_milliseconds().abs();
-            let clock = if apart < 2000 {
-                finding("clock", State::Good, format!("{apart} ms apart from the database"), "")
-            } else {
-                let advice = "set both machines' clocks by NTP: limits and leases go by the time";
-                finding(
-                    "clock",
-                    State::Bad,
-                    format!("{apart} ms apart from the database"),
-                    advice,
-                )
-            };
-            vec![
-                finding("database", State::Good, format!("Postgres {version}"), ""),
-                clock,
-            ]
+        Ok(Ok((version, now, db))) => {
+            let database = finding("database", State::Good, format!("Postgres {version}"), "");
+            (vec![database, clock(now)], Some(db))
         }
-        Ok(Err(error)) => {
-            let advice =
-                "check that Postgres runs and that DATABASE_URL names the right host, user, password and database";
-            vec![finding("database", State::Bad, error.to_string(), advice)]
-        }
-        Err(_) => vec![finding(
-            "database",
-            State::Bad,
-            "no answer",
-            "check host and firewall of DATABASE_URL",
-        )],
+        Ok(Err(error)) => unreached(
+            error.to_string(),
+            "check that Postgres runs and that DATABASE_URL names the right host, user, password and database",
+        ),
+        Err(_) => unreached("no answer".to_owned(), "check host and firewall of DATABASE_URL"),
     }
+}
+
+fn clock(of_database: DateTime<Utc>) -> Finding {
+    let apart = (SystemClock.now() - of_database).num_milliseconds().abs();
+    let found = format!("{apart} ms apart from the database");
+    if apart < 2000 {
+        return finding("clock", State::Good, found, "");
+    }
+    let advice = "set both machines' clocks by NTP: limits and leases go by the time";
+    finding("clock", State::Bad, found, advice)
 }
 
 async fn redis(settings: &Settings) -> Finding {
@@ -122,29 +126,74 @@ async fn redis(settings: &Settings) -> Finding {
     }
 }
 
-async fn telegram(settings: &Settings) -> Finding {
-    let Some(token) = &settings.telegram_token else {
-        let advice = "get a token from @BotFather and set TELEGRAM_BOT_TOKEN, or add the bot in the dashboard";
-        return finding("telegram", State::Note, "no token in the settings", advice);
+/// A bot that was added in the dashboard: its name, and its token if that can be opened.
+struct StoredBot {
+    name: String,
+    token: Result<SecretString, &'static str>,
+}
+
+/// The running bots of the database. None while it is empty: `serve` and `migrate` make its tables.
+async fn stored_bots(settings: &Settings, db: Option<Database>) -> Vec<StoredBot> {
+    let (Some(db), Some(keys)) = (db, &settings.keys) else {
+        return Vec::new();
     };
-    let directory = bot::Directory::new(reqwest::Client::new(), &settings.telegram_api_url);
-    match tokio::time::timeout(PATIENCE, directory.identify(token)).await {
-        Ok(Ok(bot)) => finding(
-            "telegram",
-            State::Good,
-            format!("@{}", bot.username.unwrap_or(bot.name)),
-            "",
-        ),
-        Ok(Err(error)) => {
+    let Ok(mut db) = db.acquire().await else {
+        return Vec::new();
+    };
+    let bots = repositories::bots::all(&mut db).await.unwrap_or_default();
+    bots.into_iter()
+        .filter(|bot| bot.enabled)
+        .filter_map(|bot| {
+            let (cipher, key, id) = (bot.token_cipher?, bot.token_key_id?, bot.telegram_id?);
+            let token = keys.open(&cipher, &key, &id.to_be_bytes());
+            Some(StoredBot {
+                name: bot.name,
+                token: token.map_err(|_| "its token cannot be opened with BOTDECK_SECRET_KEY"),
+            })
+        })
+        .collect()
+}
+
+/// One finding for each bot: of the settings, and of the database.
+async fn telegram(settings: &Settings, stored: Vec<StoredBot>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let of_settings = settings.telegram_token.as_ref();
+    match of_settings {
+        Some(token) => {
             let advice = "check TELEGRAM_BOT_TOKEN (@BotFather, /token) and that TELEGRAM_API_URL is reached from here";
-            finding("telegram", State::Bad, error, advice)
+            findings.push(identified(settings, token, None, advice).await);
         }
-        Err(_) => finding(
-            "telegram",
-            State::Bad,
-            "no answer",
-            "check that TELEGRAM_API_URL is reached from here",
-        ),
+        None if stored.is_empty() => {
+            let advice = "get a token from @BotFather and set TELEGRAM_BOT_TOKEN, or add the bot in the dashboard";
+            findings.push(finding("telegram", State::Note, "no bot yet", advice));
+        }
+        None => {}
+    }
+    for bot in stored {
+        let advice = "replace its token on the page Bots, or stop it there; TELEGRAM_API_URL must be reached from here";
+        match &bot.token {
+            // It has been looked at already.
+            Ok(token) if of_settings.is_some_and(|of| of.expose_secret() == token.expose_secret()) => {}
+            Ok(token) => findings.push(identified(settings, token, Some(&bot.name), advice).await),
+            Err(why) => {
+                let advice = "set the key it was stored with (an old one goes behind the new), or replace the token on the page Bots";
+                findings.push(finding("telegram", State::Bad, format!("{}: {why}", bot.name), advice));
+            }
+        }
+    }
+    findings
+}
+
+async fn identified(settings: &Settings, token: &SecretString, name: Option<&str>, advice: &str) -> Finding {
+    let directory = bot::Directory::new(reqwest::Client::new(), &settings.telegram_api_url);
+    let of = name.map(|name| format!("{name}: ")).unwrap_or_default();
+    match tokio::time::timeout(PATIENCE, directory.identify(token)).await {
+        Ok(Ok(bot)) => {
+            let username = bot.username.unwrap_or(bot.name);
+            finding("telegram", State::Good, format!("{of}@{username}"), "")
+        }
+        Ok(Err(error)) => finding("telegram", State::Bad, format!("{of}{error}"), advice),
+        Err(_) => finding("telegram", State::Bad, format!("{of}no answer"), advice),
     }
 }
 

@@ -369,6 +369,9 @@ impl Texts {
                 "a bot token from @BotFather, such as 123456789:AAF…" => {
                     "токен бота от @BotFather вида 123456789:AAF…"
                 }
+                "a token that Telegram knows; @BotFather shows it after /token" => {
+                    "токен, известный Telegram; @BotFather показывает его по команде /token"
+                }
                 "this link was used or is out of date; start botdeck again for a new one" => {
                     "эта ссылка уже использована или устарела; запустите botdeck ещё раз, чтобы получить новую"
                 }

@@ -1,5 +1,7 @@
 //! The playground's side of [`ChatOut`]: messages go into a table that the dashboard reads.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use domain::{BotId, views::RichText};
 use services::{KnownIds, Services};
@@ -66,6 +68,7 @@ impl ChatOut for BrowserOut {
         chat: &Address,
         after_message_id: i64,
         known: &KnownIds,
+        _tried: &mut HashSet<i64>,
         body: &RichText,
     ) -> Result<Option<i64>, OutError> {
         let sent = self

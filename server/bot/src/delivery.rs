@@ -1,7 +1,7 @@
 //! Sending what has been stored. May be run again at any point: a part that has an id is edited, one that may have been sent is
 //! looked for, only then is anything sent anew.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use domain::views::RichText;
 use services::{Claimed, Ended, Incoming, Part, Urgency};
@@ -204,16 +204,22 @@ async fn send(context: &Context, address: &mut Address, body: &RichText) -> Resu
 
 /// Looks for a message whose id was never learnt.
 async fn find(context: &Context, address: &mut Address, body: &RichText) -> Result<Option<i64>, OutError> {
-    // What another worker has sent meanwhile is not to be taken for ours.
-    match still_ours(context, address).await {
-        Ok(true) => {}
-        Ok(false) => return Err(OutError::Stale),
-        Err(_) => return Err(OutError::Retry(SOON)),
-    }
-    let known = context.services.chats().known_ids(&context.incoming).await;
-    let known = known.map_err(|_| OutError::Retry(SOON))?;
-    let after = context.incoming.message_id;
-    let found = context.out.find_lost(address, after, &known, body).await?;
+    let mut tried = HashSet::new();
+    let found = loop {
+        // What another worker has sent meanwhile is not to be taken for ours.
+        match still_ours(context, address).await {
+            Ok(true) => {}
+            Ok(false) => return Err(OutError::Stale),
+            Err(_) => return Err(OutError::Retry(SOON)),
+        }
+        let known = context.services.chats().known_ids(&context.incoming).await;
+        let known = known.map_err(|_| OutError::Retry(SOON))?;
+        let (before, after) = (tried.len(), context.incoming.message_id);
+        let found = context.out.find_lost(address, after, &known, &mut tried, body).await?;
+        if found.is_some() || tried.len() == before {
+            break found;
+        }
+    };
     metrics::counter!("botdeck_lost_sends_total", "found" => if found.is_some() { "yes" } else { "no" }).increment(1);
     Ok(found)
 }

@@ -2,9 +2,9 @@
 
 use async_trait::async_trait;
 use secrecy::SecretString;
-use services::{BotIdentity, TelegramDirectory};
+use services::{BotIdentity, TelegramDirectory, Unidentified};
 
-use crate::telegram::{BotProfile, TelegramClient};
+use crate::telegram::{BotProfile, TelegramClient, TelegramError};
 
 /// [`TelegramDirectory`] over the Bot API.
 pub struct Directory {
@@ -33,9 +33,12 @@ impl From<BotProfile> for BotIdentity {
 
 #[async_trait]
 impl TelegramDirectory for Directory {
-    async fn identify(&self, token: &SecretString) -> Result<BotIdentity, String> {
+    async fn identify(&self, token: &SecretString) -> Result<BotIdentity, Unidentified> {
         let client = TelegramClient::new(self.http.clone(), &self.api_url, token.clone());
-        let profile = client.get_me().await.map_err(|error| error.to_string())?;
-        Ok(profile.into())
+        match client.get_me().await {
+            Ok(profile) => Ok(profile.into()),
+            Err(TelegramError::Unauthorized) => Err(Unidentified::Unknown),
+            Err(other) => Err(Unidentified::Unreachable(other.to_string())),
+        }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use domain::views::RichText;
 use services::{Part, draft_id};
 use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     delivery,
@@ -56,11 +57,12 @@ impl Shown {
 }
 
 impl Preview {
-    /// `pause`: between two changes of a message; the pace of the transport may stretch it.
-    pub fn start(context: &Context, pause: Duration, shown: Shown) -> Self {
+    /// `pause`: between two changes of a message; the pace of the transport may stretch it. `generation` is cancelled when the chat
+    /// turns out to be closed: nobody will read the rest, and somebody would pay for it.
+    pub fn start(context: &Context, pause: Duration, shown: Shown, generation: CancellationToken) -> Self {
         let (text, changes) = watch::channel(String::new());
         let context = context.clone();
-        let task = tokio::spawn(run(context, pause, changes, shown));
+        let task = tokio::spawn(run(context, pause, changes, shown, generation));
         Self { text, task }
     }
 
@@ -79,7 +81,13 @@ impl Preview {
     }
 }
 
-async fn run(context: Context, pause: Duration, mut changes: watch::Receiver<String>, shown: Shown) -> Shown {
+async fn run(
+    context: Context,
+    pause: Duration,
+    mut changes: watch::Receiver<String>,
+    shown: Shown,
+    generation: CancellationToken,
+) -> Shown {
     let address = delivery::address(&context.incoming);
     let mut view = View {
         // What an earlier attempt has left standing grows on.
@@ -91,13 +99,14 @@ async fn run(context: Context, pause: Duration, mut changes: watch::Receiver<Str
             ..address
         },
         shown,
+        generation,
     };
     tokio::select! {
         // `changed` fails when the answer is complete.
         changed = changes.changed() => if changed.is_err() { return view.shown },
         () = tokio::time::sleep(TYPING_AFTER) => {
-            let _ = context.out.typing(&address).await;
-            if !typing_until_text(&mut changes, &context, &address).await { return view.shown }
+            view.typing().await;
+            if !typing_until_text(&mut changes, &view).await { return view.shown }
         }
     }
     let mut last = String::new();
@@ -110,10 +119,14 @@ async fn run(context: Context, pause: Duration, mut changes: watch::Receiver<Str
             break;
         }
         let text = changes.borrow_and_update().clone();
-        if !view.step(&text).await {
-            break;
+        match view.step(&text).await {
+            Ok(true) => last = text,
+            Ok(false) => break,
+            Err(error) => {
+                view.heed(&error);
+                break;
+            }
         }
-        last = text;
     }
     view.shown
 }
@@ -130,11 +143,11 @@ async fn silence(changes: &mut watch::Receiver<String>, drafting: bool) -> bool 
     }
 }
 
-async fn typing_until_text(changes: &mut watch::Receiver<String>, context: &Context, address: &Address) -> bool {
+async fn typing_until_text(changes: &mut watch::Receiver<String>, view: &View<'_>) -> bool {
     loop {
         tokio::select! {
             changed = changes.changed() => return changed.is_ok(),
-            () = tokio::time::sleep(TYPING_EVERY) => { let _ = context.out.typing(address).await; }
+            () = tokio::time::sleep(TYPING_EVERY) => view.typing().await,
         }
     }
 }
@@ -152,73 +165,88 @@ struct View<'a> {
     address: Address,
     shown: Shown,
     drafting: bool,
+    generation: CancellationToken,
 }
 
 impl View<'_> {
+    async fn typing(&self) {
+        if let Err(error) = self.context.out.typing(&self.address).await {
+            self.heed(&error);
+        }
+    }
+
+    /// A chat that is closed ends the making of the answer, too.
+    fn heed(&self, error: &OutError) {
+        if matches!(error, OutError::Blocked | OutError::NoChat) {
+            self.generation.cancel();
+        }
+    }
+
     /// Brings the chat up to the text so far; false when previews are over for this answer.
-    async fn step(&mut self, text: &str) -> bool {
+    async fn step(&mut self, text: &str) -> Result<bool, OutError> {
         let parts = render(text);
-        let Some(last) = parts.last() else { return true };
+        let Some(last) = parts.last() else { return Ok(true) };
         // Whoever has it now shows its own previews, or has sent the answer already: an old one must not take its place.
         if !delivery::still_ours(self.context, &mut self.address)
             .await
             .unwrap_or(false)
         {
-            return false;
+            return Ok(false);
         }
         if self.shown.ids.len() == parts.len() {
-            let Some(&id) = self.shown.ids.last() else { return true };
-            return self.context.out.preview_edit(&self.address, id, last).await.is_ok();
+            let Some(&id) = self.shown.ids.last() else {
+                return Ok(true);
+            };
+            self.context.out.preview_edit(&self.address, id, last).await?;
+            return Ok(true);
         }
         // An earlier attempt may have sent this very part without learning its id. A second one would stay beside it for ever; the
         // final delivery knows how to look.
         if self.shown.unsure {
-            return false;
+            return Ok(false);
         }
         // A message that was shown growing is full: it gets its final form, and the next one begins. What stands below a draft has
         // its final form already.
         if !self.drafting
             && let (Some(&id), Some(full)) = (self.shown.ids.last(), parts.get(self.shown.ids.len().wrapping_sub(1)))
-            && self.context.out.edit(&self.address, id, full, true).await.is_err()
         {
-            return false;
+            self.context.out.edit(&self.address, id, full, true).await?;
         }
         if !self.context.out.may_preview(&self.address).await {
-            return true;
+            return Ok(true);
         }
         let number = self.shown.ids.len();
-        let Some(body) = parts.get(number) else { return true };
+        let Some(body) = parts.get(number) else { return Ok(true) };
         // A part that is full will not change: it is sent, and only what comes after it is a draft.
         if self.drafting && number + 1 == parts.len() {
             match self
                 .context
                 .out
                 .draft(&self.address, draft_id(self.context.job.id, number), body)
-                .await
+                .await?
             {
-                Ok(true) => return true,
-                Ok(false) => self.drafting = false,
-                Err(_) => return false,
+                true => return Ok(true),
+                false => self.drafting = false,
             }
         }
         self.begin(number, body).await
     }
 
-    async fn begin(&mut self, number: usize, body: &RichText) -> bool {
+    async fn begin(&mut self, number: usize, body: &RichText) -> Result<bool, OutError> {
         let Context { job, incoming, out, .. } = self.context;
         let chats = self.context.services.chats();
         if chats.begin_preview(job.id, &incoming.chat_key(), number).await.is_err() {
-            return false;
+            return Ok(false);
         }
         match out.begin(&self.address, body).await {
             Ok(Some(id)) => {
                 self.shown.ids.push(id);
-                chats.sent(job.id, number, &[id]).await.is_ok()
+                Ok(chats.sent(job.id, number, &[id]).await.is_ok())
             }
-            Ok(None) => true,
+            Ok(None) => Ok(true),
             Err(error) => {
                 self.shown.unsure |= error == OutError::Undecided;
-                false
+                Err(error)
             }
         }
     }

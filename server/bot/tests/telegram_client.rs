@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -40,6 +41,7 @@ fn taken(ids: &[i64]) -> KnownIds {
     KnownIds {
         in_chat: ids.to_vec(),
         anywhere: ids.to_vec(),
+        unnoted: 1,
     }
 }
 
@@ -69,6 +71,11 @@ impl Scene {
     fn said(&self) -> Vec<String> {
         let messages = self.telegram.messages(TOKEN, ANNA);
         messages.into_iter().filter(|m| m.from_bot).map(|m| m.text).collect()
+    }
+
+    async fn find_lost(&self, after: i64, known: &KnownIds, body: &RichText) -> Result<Option<i64>, OutError> {
+        let mut tried = HashSet::new();
+        self.sender.find_lost(&self.anna, after, known, &mut tried, body).await
     }
 }
 
@@ -262,7 +269,7 @@ async fn a_message_whose_answer_got_lost_is_found_again() {
         assert_eq!(scene.sender.send(&scene.anna, &body).await, Err(OutError::Undecided));
         let known = taken(&[earlier]);
         // Anna wrote in the meantime; her messages are not taken for the bot's.
-        let found = scene.sender.find_lost(&scene.anna, 1, &known, &body).await.unwrap();
+        let found = scene.find_lost(1, &known, &body).await.unwrap();
         if was_sent {
             assert_eq!(found, Some(earlier + 1));
             assert_eq!(scene.said(), ["earlier", "the final text"]);
@@ -270,17 +277,14 @@ async fn a_message_whose_answer_got_lost_is_found_again() {
             assert_eq!(asked, earlier + 2);
         } else {
             let known = taken(&[earlier, earlier + 1]);
-            assert_eq!(scene.sender.find_lost(&scene.anna, 1, &known, &body).await, Ok(None));
+            assert_eq!(scene.find_lost(1, &known, &body).await, Ok(None));
             assert_eq!(scene.said().len(), 2);
         }
     }
     // What was sent as a preview and crashed before its id was kept takes the final text.
     let preview = scene.sender.send(&scene.anna, &plain("half")).await.unwrap();
     let known = taken(&[earlier, earlier + 1]);
-    let found = scene
-        .sender
-        .find_lost(&scene.anna, earlier, &known, &plain("whole"))
-        .await;
+    let found = scene.find_lost(earlier, &known, &plain("whole")).await;
     assert_eq!(found, Ok(Some(preview)));
     assert_eq!(scene.said().pop().unwrap(), "whole");
 }
@@ -546,7 +550,7 @@ async fn a_call_that_takes_too_long_may_have_been_carried_out() {
         .telegram
         .wait_message(TOKEN, ANNA, Duration::from_secs(5), |m| m.from_bot);
     let id = arrived.await.unwrap().id;
-    let found = scene.sender.find_lost(&scene.anna, 1, &taken(&[]), &body).await;
+    let found = scene.find_lost(1, &taken(&[]), &body).await;
     assert_eq!(found, Ok(Some(id)));
     assert_eq!(scene.said(), ["late"]);
     // An edit is simply made again.

@@ -86,6 +86,8 @@ pub struct KnownIds {
     pub in_chat: Vec<i64>,
     /// By anybody's messages in any chat of the bot.
     pub anywhere: Vec<i64>,
+    /// How many jobs of the bot are sending, or were when their worker went away, what has no id here yet.
+    pub unnoted: i64,
 }
 
 /// For a bot and one of its chats.
@@ -104,11 +106,21 @@ pub async fn known_ids(db: &mut PgConnection, bot: BotId, chat: &str, after: i64
         bot.0,
         after
     )
-    .fetch_all(db)
+    .fetch_all(&mut *db)
+    .await?;
+    let unnoted = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "unnoted!" FROM jobs j
+           WHERE j.state IN ('ready', 'running') AND j.attempts > 0
+             AND EXISTS (SELECT FROM deliveries d
+                         WHERE d.job_id = j.id AND d.message_id IS NULL AND d.chat LIKE $1::text || '/%')"#,
+        bot.to_string()
+    )
+    .fetch_one(db)
     .await?;
     let mut known = KnownIds {
         in_chat: Vec::new(),
         anywhere: received,
+        unnoted,
     };
     for row in sent {
         known.anywhere.push(row.id);

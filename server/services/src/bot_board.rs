@@ -108,7 +108,7 @@ impl Bots {
         if known.transport != BotTransport::Telegram {
             return Err(Error::Invalid("a bot of Telegram"));
         }
-        let identity = self.0.telegram.identify(&token).await.map_err(Error::Telegram)?;
+        let identity = self.0.telegram.identify(&token).await?;
         if known.telegram_id != Some(identity.telegram_id) {
             return Err(Error::Conflict("this token is of another bot"));
         }

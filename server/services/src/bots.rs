@@ -30,8 +30,27 @@ pub struct BotIdentity {
 /// The edge to Telegram that adding a bot needs.
 #[async_trait]
 pub trait TelegramDirectory: Send + Sync {
-    /// Asks `getMe`. The error is Telegram's description or a word about the network; never the token.
-    async fn identify(&self, token: &SecretString) -> Result<BotIdentity, String>;
+    /// Asks `getMe`.
+    async fn identify(&self, token: &SecretString) -> Result<BotIdentity, Unidentified>;
+}
+
+/// Why Telegram does not say whose a token is. Never holds the token.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unidentified {
+    #[error("Telegram does not know the token")]
+    Unknown,
+    /// Telegram's description or a word about the network.
+    #[error("{0}")]
+    Unreachable(String),
+}
+
+impl From<Unidentified> for Error {
+    fn from(unidentified: Unidentified) -> Self {
+        match unidentified {
+            Unidentified::Unknown => Self::Invalid("a token that Telegram knows; @BotFather shows it after /token"),
+            Unidentified::Unreachable(why) => Self::Telegram(why),
+        }
+    }
 }
 
 /// A bot with its token opened, for the runtime.
@@ -74,7 +93,7 @@ impl Bots {
             return Err(Error::Invalid("polling, since BOTDECK_PUBLIC_URL is not set"));
         }
         let token = well_formed(&token)?;
-        let identity = self.0.telegram.identify(&token).await.map_err(Error::Telegram)?;
+        let identity = self.0.telegram.identify(&token).await?;
         let id = self.store(actor, &token, mode, &identity).await?;
         let rows = self.list(actor).await?;
         rows.into_iter()

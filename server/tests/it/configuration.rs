@@ -1,6 +1,6 @@
 //! Settings from flags, environment and file, and the command line.
 
-use test_support::app::{BOT_NAME, KEY, PASSWORD, TOKEN};
+use test_support::app::{BOT_NAME, Ended, KEY, PASSWORD, TOKEN};
 
 use crate::{anna, app};
 
@@ -273,6 +273,26 @@ async fn staff_bots_and_limits_are_governed_by_commands() {
     let line = list.lines().find(|line| line.contains("@deck_bot")).unwrap();
     assert!(line.contains(BOT_NAME) && line.contains("running"), "{list}");
     assert!(!list.contains(TOKEN));
+    // The doctor looks at the bots of the dashboard, too.
+    let telegram = |ended: Ended| {
+        let line = ended.stdout.lines().find(|line| line.contains("telegram"));
+        line.map(str::to_owned).unwrap_or_default()
+    };
+    let good = telegram(app.cli(&["doctor"]).await.ok());
+    assert!(good.starts_with("ok") && good.contains("@deck_bot"), "{good}");
+    let other_key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let sealed = app
+        .cli_with(&[("BOTDECK_SECRET_KEY", other_key)], &["doctor"], "")
+        .await;
+    assert_eq!(sealed.code, Some(1));
+    let sealed = telegram(sealed);
+    assert!(sealed.starts_with("BAD") && sealed.contains(BOT_NAME), "{sealed}");
+    app.telegram.revoke(TOKEN);
+    let revoked = telegram(app.cli(&["doctor"]).await);
+    assert!(
+        revoked.starts_with("BAD") && revoked.contains("does not know"),
+        "{revoked}"
+    );
 
     // Limits.
     let show = app.cli(&["limits", "show"]).await.ok().stdout;

@@ -241,6 +241,9 @@ async fn somebody_who_blocks_the_bot_midway_is_left_alone() {
     assert_eq!(app.count("SELECT count(*) AS n FROM usage").await, 1);
     let refused = app.telegram.counters().refused.get(&403).copied().unwrap_or_default();
     assert!((1..=3).contains(&refused), "{refused} calls to a closed chat");
+    // Nobody would have read the rest, and somebody would have paid for it.
+    let made = app.provider.requests().pop().unwrap();
+    assert!(made.disconnected && !made.finished, "{made:?}");
     // Who comes back is welcome.
     app.telegram.unblock(TOKEN, anna.id);
     app.say(&anna, "here again");

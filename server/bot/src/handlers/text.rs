@@ -43,11 +43,17 @@ async fn refuse(context: &Context, refusal: Refusal) -> Handled {
 async fn ask(context: &Context, question: &Question) -> Handled {
     // The old answer stands until the new one is complete.
     let in_place = context.incoming.replaces.is_some();
-    let preview = Preview::start(context, pause(context.bot.transport), shown_before(context).await?);
+    let generation = context.cancel.child_token();
+    let preview = Preview::start(
+        context,
+        pause(context.bot.transport),
+        shown_before(context).await?,
+        generation.clone(),
+    );
     let answer = context
         .services
         .gateway()
-        .answer(&question.request, &context.cancel, |text| {
+        .answer(&question.request, &generation, |text| {
             if !in_place {
                 preview.show(text);
             }

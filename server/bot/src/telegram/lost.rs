@@ -4,18 +4,23 @@ use std::collections::HashSet;
 
 use services::KnownIds;
 
-/// Each candidate is one edit, which takes its turn in the pace of the chat: what is not found after these is sent anew.
-const CANDIDATES: usize = 20;
-/// How far beyond the highest id that is known: so many others of the bot may be lost, or not noted yet, at the same moment.
+/// How far beyond the highest id that is known, at least: others of the bot may have been sent by what keeps no record here.
 const BEYOND: i64 = 8;
+/// However many are lost at once, the search ends: each candidate is one edit, which takes its turn in the pace of the chat.
+const MOST_BEYOND: i64 = 64;
 /// Where each chat numbers for itself, ids that are unknown are few.
 const BEYOND_IN_CHAT: i64 = 3;
 const CANDIDATES_IN_CHAT: usize = 6;
+/// Other messages that nobody has noted: of people whose updates have not come yet, of Telegram itself.
+const HOLES: usize = 12;
+/// After so many the known ids are looked up anew: when a replica was killed, all that it left unnoted is searched for at the same
+/// time, and each find leaves less for the others.
+const AT_A_TIME: usize = 8;
 
-/// Likeliest first. Telegram numbers the messages of all private chats and small groups of a bot in one row, so first come ids
-/// that no message we know of has, in whatever chat. Supergroups number for themselves, as some servers do with every chat: ids
-/// that are free in this chat come after.
-pub(super) fn candidates(after: i64, known: &KnownIds) -> Vec<i64> {
+/// The next to try, likeliest first; empty when it is time to give up. Telegram numbers the messages of all private chats and small
+/// groups of a bot in one row, so first come ids that no message we know of has, in whatever chat. Supergroups number for
+/// themselves, as some servers do with every chat: ids that are free in this chat come after.
+pub(super) fn candidates(after: i64, known: &KnownIds, tried: &HashSet<i64>) -> Vec<i64> {
     let free = |taken: &[i64], beyond: i64, most: usize| -> Vec<i64> {
         let last = taken.iter().copied().fold(after, i64::max).saturating_add(beyond);
         let taken: HashSet<i64> = taken.iter().copied().collect();
@@ -24,13 +29,18 @@ pub(super) fn candidates(after: i64, known: &KnownIds) -> Vec<i64> {
             .take(most)
             .collect()
     };
-    let mut candidates = free(&known.anywhere, BEYOND, CANDIDATES);
-    for id in free(&known.in_chat, BEYOND_IN_CHAT, CANDIDATES_IN_CHAT) {
-        if !candidates.contains(&id) {
-            candidates.push(id);
-        }
-    }
-    candidates
+    // Of the messages just beyond the highest known id, any of those under way may be ours.
+    let beyond = known.unnoted.saturating_add(4).clamp(BEYOND, MOST_BEYOND);
+    let most = HOLES + usize::try_from(beyond).unwrap_or(0);
+    let in_chat = free(&known.in_chat, BEYOND_IN_CHAT, CANDIDATES_IN_CHAT);
+    let left = (most + CANDIDATES_IN_CHAT).saturating_sub(tried.len());
+    let mut seen = tried.clone();
+    free(&known.anywhere, beyond, most)
+        .into_iter()
+        .chain(in_chat)
+        .filter(|id| seen.insert(*id))
+        .take(AT_A_TIME.min(left))
+        .collect()
 }
 
 #[cfg(test)]
@@ -41,26 +51,62 @@ mod tests {
         KnownIds {
             in_chat: in_chat.to_vec(),
             anywhere: anywhere.into_iter().collect(),
+            unnoted: 1,
+        }
+    }
+
+    /// All that is tried if nothing is found.
+    fn all(after: i64, known: &KnownIds) -> Vec<i64> {
+        let (mut order, mut tried) = (Vec::new(), HashSet::new());
+        loop {
+            let next = candidates(after, known, &tried);
+            if next.is_empty() {
+                return order;
+            }
+            tried.extend(&next);
+            order.extend(next);
         }
     }
 
     #[test]
     fn a_quiet_bot_s_message_is_looked_for_just_after_the_question() {
-        assert_eq!(candidates(10, &known(&[], [])), [11, 12, 13, 14, 15, 16, 17, 18]);
+        assert_eq!(all(10, &known(&[], [])), [11, 12, 13, 14, 15, 16, 17, 18]);
     }
 
     #[test]
     fn ids_of_other_chats_are_passed_over_first_and_tried_last() {
-        let found = candidates(10, &known(&[14], 11..=40));
+        let found = all(10, &known(&[14], 11..=40));
         assert_eq!(found, [41, 42, 43, 44, 45, 46, 47, 48, 11, 12, 13, 15, 16, 17]);
     }
 
     #[test]
     fn gaps_come_before_what_lies_beyond_and_there_is_an_end() {
         let every_other = (100..1000).filter(|id| id % 2 == 0);
-        let found = candidates(100, &known(&[], every_other));
+        let found = all(100, &known(&[], every_other));
         assert_eq!(found[..3], [101, 103, 105]);
-        assert_eq!(found.len(), CANDIDATES + 1, "102 is free in the chat");
-        assert_eq!(candidates(i64::MAX - 1, &known(&[], [])), [i64::MAX], "never overflows");
+        assert_eq!(found.len(), HOLES + 8 + 1, "102 is free in the chat");
+        assert_eq!(all(i64::MAX - 1, &known(&[], [])), [i64::MAX], "never overflows");
+    }
+
+    /// A replica with fifty answers under way is killed after the last of them was sent, and before any was noted.
+    #[test]
+    fn the_more_are_under_way_the_further_it_is_looked() {
+        let killed = KnownIds {
+            unnoted: 50,
+            ..known(&[], 1..=100)
+        };
+        assert!((101..=150).all(|id| all(90, &killed).contains(&id)));
+        let endless = KnownIds {
+            unnoted: i64::MAX,
+            ..known(&[], [])
+        };
+        assert_eq!(all(0, &endless).len(), 64);
+    }
+
+    #[test]
+    fn what_was_noted_meanwhile_is_not_tried() {
+        let first = candidates(10, &known(&[], []), &HashSet::new());
+        let tried: HashSet<i64> = first.iter().copied().take(3).collect();
+        assert_eq!(candidates(10, &known(&[], 11..=17), &tried)[..2], [18, 19]);
     }
 }

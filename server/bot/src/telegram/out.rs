@@ -1,6 +1,6 @@
 //! The edge over which everything leaves for a chat.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use async_trait::async_trait;
 use domain::views::RichText;
@@ -110,12 +110,14 @@ pub trait ChatOut: Send + Sync {
     async fn acknowledge(&self, _callback_query: &str) {}
 
     /// After an `Undecided` or a crash between sending and keeping the id: the message with this body that came after
-    /// `after_message_id` and is none of the known ones, if it can be found.
+    /// `after_message_id` and is none of the known ones, if it can be found. Looks at a few at a time, which are `tried` from then
+    /// on; when nothing was added to them, there is nothing left to look at.
     async fn find_lost(
         &self,
         chat: &Address,
         after_message_id: i64,
         known: &KnownIds,
+        tried: &mut HashSet<i64>,
         body: &RichText,
     ) -> Result<Option<i64>, OutError>;
 }

@@ -1,6 +1,7 @@
 //! Sending that obeys the pace, survives short failures and never sends twice.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -436,9 +437,11 @@ impl ChatOut for Sender {
         chat: &Address,
         after_message_id: i64,
         known: &KnownIds,
+        tried: &mut HashSet<i64>,
         body: &RichText,
     ) -> Result<Option<i64>, OutError> {
-        for id in candidates(after_message_id, known) {
+        for id in candidates(after_message_id, known, tried) {
+            tried.insert(id);
             match self.edit(chat, id, body, None).await {
                 Ok(()) => return Ok(Some(id)),
                 Err(Failure::Telegram(TelegramError::MessageToEditNotFound | TelegramError::CantEdit)) => {}

@@ -89,7 +89,11 @@ async fn deliveries_remember_what_arrived_across_a_second_attempt() {
         .map(|part| (part.body.as_ref().unwrap().text.as_str(), part.message_id))
         .collect();
     assert_eq!(told, [("one", Some(100)), ("two", None)]);
+    // Both jobs are being worked on, and of the other nothing has an id yet either.
+    let unnoted = async |db: &mut _| deliveries::known_ids(db, BOT, &chat, 100).await.unwrap().unnoted;
+    assert_eq!(unnoted(&mut db).await, 2);
     deliveries::sent(&mut db, job, 1, &[101]).await.unwrap();
+    assert_eq!(unnoted(&mut db).await, 1);
     deliveries::sent(&mut db, other, 0, &[102]).await.unwrap();
     let known = deliveries::known_ids(&mut db, BOT, &chat, 100).await.unwrap();
     assert_eq!(known.in_chat, [101, 102]);

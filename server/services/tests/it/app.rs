@@ -22,7 +22,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use services::{
     Actor, Begin, BotIdentity, Claimed, Error, Incoming, KeyRing, Known, ManualClock, Origin, Parts, Question,
-    RateLimiter, Refusal, Services, TelegramDirectory,
+    RateLimiter, Refusal, Services, TelegramDirectory, Unidentified,
 };
 
 use crate::database::TestDatabase;
@@ -47,12 +47,12 @@ pub fn model() -> Model {
 /// Says of `123:…` that it is bot 123, and refuses what it was told to.
 #[derive(Default)]
 pub struct FakeDirectory {
-    pub refuses: Mutex<Option<String>>,
+    pub refuses: Mutex<Option<Unidentified>>,
 }
 
 #[async_trait]
 impl TelegramDirectory for FakeDirectory {
-    async fn identify(&self, token: &SecretString) -> Result<BotIdentity, String> {
+    async fn identify(&self, token: &SecretString) -> Result<BotIdentity, Unidentified> {
         if let Some(why) = self.refuses.lock().unwrap().clone() {
             return Err(why);
         }

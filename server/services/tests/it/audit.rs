@@ -5,7 +5,7 @@ use domain::{
     views::{AuditQuery, IntakeMode},
 };
 use futures::future::join_all;
-use services::{Actor, Error, KeyRing, Origin, Verified};
+use services::{Actor, Error, KeyRing, Origin, Unidentified, Verified};
 
 use crate::app::{App, FREE, PASSWORD, password};
 
@@ -88,7 +88,7 @@ async fn everything_staff_does_leaves_one_row_and_what_is_refused_leaves_none() 
         bots.add(&owner, token("not a token"), IntakeMode::Polling),
         refused
     );
-    *app.telegram.refuses.lock().unwrap() = Some("Unauthorized".to_owned());
+    *app.telegram.refuses.lock().unwrap() = Some(Unidentified::Unknown);
     leaves!(
         app,
         bots.add(&owner, token("56:secret-token"), IntakeMode::Polling),

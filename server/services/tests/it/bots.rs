@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use domain::{BotId, Permission, Role, views::IntakeMode};
 use secrecy::{ExposeSecret, SecretString};
-use services::{Actor, Error, KeyRing};
+use services::{Actor, Error, KeyRing, Unidentified};
 
 use crate::app::App;
 
@@ -98,11 +98,17 @@ async fn adding_a_bot_twice_replaces_its_token_and_mode() {
 async fn what_telegram_says_of_a_wrong_token_is_told_and_nothing_is_stored() {
     let app = App::new().await;
     let owner = app.owner().await;
-    *app.telegram.refuses.lock().unwrap() = Some("Unauthorized".to_owned());
+    *app.telegram.refuses.lock().unwrap() = Some(Unidentified::Unknown);
     let refused = app.bots().add(&owner, token(TOKEN), IntakeMode::Polling).await;
     assert!(
-        matches!(&refused, Err(Error::Telegram(why)) if why == "Unauthorized"),
+        matches!(&refused, Err(Error::Invalid(expected)) if expected.contains("@BotFather")),
         "{refused:?}"
+    );
+    *app.telegram.refuses.lock().unwrap() = Some(Unidentified::Unreachable("no connection".to_owned()));
+    let unreached = app.bots().add(&owner, token(TOKEN), IntakeMode::Polling).await;
+    assert!(
+        matches!(&unreached, Err(Error::Telegram(why)) if why == "no connection"),
+        "{unreached:?}"
     );
     assert_eq!(app.test.count("bots WHERE telegram_id = 4242").await, 0);
     // The bot of the settings begins without Telegram, too.
