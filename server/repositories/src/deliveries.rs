@@ -82,7 +82,7 @@ pub async fn sent(db: &mut PgConnection, job: JobId, first_part: i32, message_id
 /// Which message ids after one are taken, as far as we know.
 #[derive(Clone, Debug, Default)]
 pub struct KnownIds {
-    /// By the bot's own messages in the chat.
+    /// By the bot's own messages and those it received in the chat.
     pub in_chat: Vec<i64>,
     /// By anybody's messages in any chat of the bot.
     pub anywhere: Vec<i64>,
@@ -101,10 +101,12 @@ pub async fn known_ids(db: &mut PgConnection, bot: BotId, chat: &str, after: i64
     )
     .fetch_all(&mut *db)
     .await?;
-    let received = sqlx::query_scalar!(
-        r#"SELECT message_id AS "id!" FROM updates WHERE bot_id = $1 AND message_id > $2 ORDER BY 1 LIMIT 5000"#,
+    let received = sqlx::query!(
+        r#"SELECT message_id AS "id!", coalesce(payload->'message'->'chat'->>'id' = split_part($3, '/', 2), false) AS "here!"
+           FROM updates WHERE bot_id = $1 AND message_id > $2 ORDER BY message_id LIMIT 5000"#,
         bot.0,
-        after
+        after,
+        chat
     )
     .fetch_all(&mut *db)
     .await?;
@@ -118,14 +120,14 @@ pub async fn known_ids(db: &mut PgConnection, bot: BotId, chat: &str, after: i64
     .fetch_one(db)
     .await?;
     let mut known = KnownIds {
-        in_chat: Vec::new(),
-        anywhere: received,
         unnoted,
+        ..KnownIds::default()
     };
-    for row in sent {
-        known.anywhere.push(row.id);
-        if row.here {
-            known.in_chat.push(row.id);
+    let sent = sent.into_iter().map(|row| (row.id, row.here));
+    for (id, here) in sent.chain(received.into_iter().map(|row| (row.id, row.here))) {
+        known.anywhere.push(id);
+        if here {
+            known.in_chat.push(id);
         }
     }
     Ok(known)

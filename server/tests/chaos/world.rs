@@ -1,7 +1,7 @@
 //! Two replicas on servers of their own, people who write, and the verdict in the end.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt::Write as _,
     io::Write as _,
     sync::{Arc, Mutex, PoisonError},
@@ -280,7 +280,8 @@ impl World {
                 self.seed
             ));
             let said: Vec<&str> = self.replicas.iter().map(|replica| replica.said.as_str()).collect();
-            let _ = std::fs::write(&path, said.join("\n=== the other replica\n"));
+            let logs = said.join("\n=== the other replica\n");
+            let _ = std::fs::write(&path, format!("{logs}\n{}", self.evidence().await));
             println!(
                 "what the replicas said is in {}; most often:\n{}",
                 path.display(),
@@ -297,6 +298,41 @@ impl World {
             );
         }
         self.app.finish().await;
+    }
+
+    /// What Telegram was told and when, and which messages were noted: enough to see how a second copy came about.
+    async fn evidence(&self) -> String {
+        let mut lines = vec!["=== calls: time, method, chat, message id, status, text".to_owned()];
+        for call in self.app.telegram.calls() {
+            let at = chrono::DateTime::<chrono::Utc>::from(call.at).format("%T%.3f");
+            let (chat, id) = (&call.params["chat_id"], &call.params["message_id"]);
+            let text: String = call.params["text"]
+                .as_str()
+                .unwrap_or_default()
+                .chars()
+                .take(24)
+                .collect();
+            lines.push(format!("{at} {} {chat} {id} {:?} {text:?}", call.method, call.status));
+        }
+        lines.push("=== messages: id, chat, whose, text".to_owned());
+        let people: BTreeSet<i64> = self.questions.iter().map(|question| question.person).collect();
+        let messages = people
+            .iter()
+            .flat_map(|person| self.app.telegram.messages(TOKEN, *person));
+        let mut messages: Vec<_> = messages.map(|message| (message.id, message)).collect();
+        messages.sort_by_key(|(id, _)| *id);
+        for (id, message) in messages {
+            let whose = if message.from_bot { "bot" } else { "person" };
+            let text: String = message.text.chars().take(24).collect();
+            lines.push(format!("{id} {} {whose} {text:?}", message.chat));
+        }
+        let noted =
+            "SELECT concat_ws(' ', d.job_id, d.part, d.chat, d.message_id, j.attempts, j.finished_at, u.message_id)
+            FROM deliveries d JOIN jobs j ON j.id = d.job_id LEFT JOIN updates u ON u.id = j.id ORDER BY d.message_id";
+        lines.push("=== noted: job, part, chat, id, attempts, finished, id of the question".to_owned());
+        let noted: Result<Vec<String>, _> = sqlx::query_scalar(noted).fetch_all(&self.app.db.pool).await;
+        lines.extend(noted.unwrap_or_else(|error| vec![error.to_string()]));
+        lines.join("\n")
     }
 
     async fn idle(&self, patience: Duration) -> Result<(), String> {

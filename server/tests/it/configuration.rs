@@ -85,7 +85,7 @@ async fn settings_come_from_flags_environment_and_file() {
     let file = file.display().to_string();
     app.cli(&["--config", &file, "migrate"]).await.ok();
     // A file's fault counts like any other, and the environment wins over the file.
-    let model = |ended: test_support::app::Ended| {
+    let model = |ended: Ended| {
         let line = ended
             .stdout
             .lines()

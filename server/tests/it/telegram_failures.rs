@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use test_support::{
     app::{PATIENCE, TOKEN, eventually},
-    fake_telegram::Fault,
+    fake_telegram::{Fault, User},
 };
 
 use crate::{anna, app, boris};
@@ -114,6 +114,23 @@ async fn a_lost_preview_is_found_again() {
         streamed_despite("sendMessage", 1, Fault::RetryAfter(1)),
         streamed_despite("sendMessage", 1, Fault::Html(502)),
     );
+}
+
+/// None of the ids is known when the search for all of them begins, as after the kill of a busy replica.
+#[tokio::test]
+async fn thirty_messages_lost_at_once_are_all_found_again() {
+    let app = app().start().await;
+    let people: Vec<User> = (1..=30).map(|id| User::new(id, "Somebody")).collect();
+    app.telegram.fail_next("sendMessage", 30, Fault::DropAfterHandling);
+    for person in &people {
+        // All questions are there before the first answer.
+        app.say(person, &format!("of {}[[delay=400]]", person.id));
+    }
+    app.idle().await;
+    for person in &people {
+        assert_eq!(app.said_by_bot(person.id), [format!("Echo: of {}", person.id)]);
+    }
+    app.finish().await;
 }
 
 #[tokio::test]

@@ -19,9 +19,11 @@ use crate::{
     texts,
 };
 
-/// A lease is renewed every third of this; after a crash another replica takes over within it.
-const LEASE: Duration = Duration::from_secs(9);
-const ROUND: Duration = Duration::from_secs(3);
+/// A lease is renewed every third of this; after a crash another replica takes over within it. Shorter than what is left of a job's
+/// lease (`services::LEASE`): when the jobs of a dead replica are run again and look for what it had sent, it is known what people
+/// have written since.
+const LEASE: Duration = Duration::from_secs(6);
+const ROUND: Duration = Duration::from_secs(2);
 const WEBHOOK_CONNECTIONS: u32 = 40;
 /// How often Telegram is asked how much it holds back.
 const ASK_WHAT_WAITS: Duration = Duration::from_secs(30);

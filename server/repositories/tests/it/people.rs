@@ -102,6 +102,12 @@ async fn deliveries_remember_what_arrived_across_a_second_attempt() {
         .unwrap();
     assert!(elsewhere.in_chat.is_empty());
     assert!(elsewhere.anywhere.contains(&101));
+    // What was written to the bot there takes an id of the chat, too.
+    let mut written = in_lane(105, "c");
+    written.payload = serde_json::json!({ "message": { "chat": { "id": 1 } } });
+    accept(&test, &[written]).await;
+    let known = deliveries::known_ids(&mut db, BOT, &chat, 101).await.unwrap();
+    assert_eq!(known.in_chat, [102, 105]);
 }
 
 #[tokio::test]
