@@ -66,7 +66,6 @@ impl ChatOut for BrowserOut {
     async fn find_lost(
         &self,
         chat: &Address,
-        after_message_id: i64,
         known: &KnownIds,
         _tried: &mut HashSet<i64>,
         body: &RichText,
@@ -74,12 +73,12 @@ impl ChatOut for BrowserOut {
         let sent = self
             .services
             .playground()
-            .sent_after(self.bot, chat.chat_id, after_message_id)
+            .sent_after(self.bot, chat.chat_id, known.in_chat.after)
             .await;
         let lost = sent
             .map_err(|_| OutError::Retry(SOON))?
             .into_iter()
-            .find(|id| !known.in_chat.contains(id));
+            .find(|id| !known.in_chat.ids.contains(id));
         if let Some(id) = lost {
             self.edit(chat, id, body, true).await?;
         }

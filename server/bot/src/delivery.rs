@@ -157,7 +157,7 @@ async fn deliver_part(
     suspect: bool,
 ) -> Result<i64, OutError> {
     if let Some(id) = known {
-        match context.out.edit(address, id, body, true).await {
+        match edit(context, address, id, body).await {
             Ok(()) => return Ok(id),
             // Deleted by the user meanwhile: the answer still has to arrive.
             Err(OutError::NoMessage) => {}
@@ -190,15 +190,30 @@ async fn deliver_part(
 /// Sends while the job is ours; `Stale` when it is not.
 async fn send(context: &Context, address: &mut Address, body: &RichText) -> Result<i64, OutError> {
     loop {
-        match still_ours(context, address).await {
-            Ok(true) => {}
-            Ok(false) => return Err(OutError::Stale),
-            Err(_) => return Err(OutError::Retry(SOON)),
-        }
+        proven(context, address).await?;
         match context.out.send(address, body).await {
             Err(OutError::Stale) => {}
             other => return other,
         }
+    }
+}
+
+/// Changes a message while the job is ours: an answer that is done elsewhere may have been replaced by a newer one since.
+async fn edit(context: &Context, address: &mut Address, id: i64, body: &RichText) -> Result<(), OutError> {
+    loop {
+        proven(context, address).await?;
+        match context.out.edit(address, id, body, true).await {
+            Err(OutError::Stale) => {}
+            other => return other,
+        }
+    }
+}
+
+async fn proven(context: &Context, address: &mut Address) -> Result<(), OutError> {
+    match still_ours(context, address).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(OutError::Stale),
+        Err(_) => Err(OutError::Retry(SOON)),
     }
 }
 
@@ -207,15 +222,18 @@ async fn find(context: &Context, address: &mut Address, body: &RichText) -> Resu
     let mut tried = HashSet::new();
     let found = loop {
         // What another worker has sent meanwhile is not to be taken for ours.
-        match still_ours(context, address).await {
-            Ok(true) => {}
-            Ok(false) => return Err(OutError::Stale),
-            Err(_) => return Err(OutError::Retry(SOON)),
-        }
-        let known = context.services.chats().known_ids(&context.incoming).await;
+        proven(context, address).await?;
+        let known = context
+            .services
+            .chats()
+            .known_ids(context.job.id, &context.incoming)
+            .await;
         let known = known.map_err(|_| OutError::Retry(SOON))?;
-        let (before, after) = (tried.len(), context.incoming.message_id);
-        let found = context.out.find_lost(address, after, &known, &mut tried, body).await?;
+        let before = tried.len();
+        let found = match context.out.find_lost(address, &known, &mut tried, body).await {
+            Err(OutError::Stale) => continue,
+            other => other?,
+        };
         if found.is_some() || tried.len() == before {
             break found;
         }

@@ -44,15 +44,22 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
-    /// The final parts with the ids of those that stand in the chat already.
+    /// The final parts with the ids of those that stand in the chat already, and what stands there beyond them: an earlier attempt
+    /// may have had more to say.
     pub fn join(&self, bodies: Vec<RichText>) -> Vec<Part> {
-        let bodies = bodies.into_iter().enumerate();
-        bodies
-            .map(|(number, body)| Part {
+        let mut ids = self.ids.iter().copied();
+        let mut parts: Vec<Part> = bodies
+            .into_iter()
+            .map(|body| Part {
                 body: Some(body),
-                message_id: self.ids.get(number).copied(),
+                message_id: ids.next(),
             })
-            .collect()
+            .collect();
+        parts.extend(ids.map(|id| Part {
+            body: None,
+            message_id: Some(id),
+        }));
+        parts
     }
 }
 
@@ -105,7 +112,6 @@ async fn run(
         // `changed` fails when the answer is complete.
         changed = changes.changed() => if changed.is_err() { return view.shown },
         () = tokio::time::sleep(TYPING_AFTER) => {
-            view.typing().await;
             if !typing_until_text(&mut changes, &view).await { return view.shown }
         }
     }
@@ -146,8 +152,9 @@ async fn silence(changes: &mut watch::Receiver<String>, drafting: bool) -> bool 
 async fn typing_until_text(changes: &mut watch::Receiver<String>, view: &View<'_>) -> bool {
     loop {
         tokio::select! {
+            // Also in the middle of a call that hangs: an answer that is complete does not wait for it.
             changed = changes.changed() => return changed.is_ok(),
-            () = tokio::time::sleep(TYPING_EVERY) => view.typing().await,
+            () = async { view.typing().await; tokio::time::sleep(TYPING_EVERY).await } => {}
         }
     }
 }
@@ -249,5 +256,34 @@ impl View<'_> {
                 Err(error)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_earlier_attempt_said_beyond_this_answer_goes_away() {
+        let body = |text: &str| RichText {
+            text: text.to_owned(),
+            entities: Vec::new(),
+        };
+        let shown = Shown {
+            ids: vec![7, 8, 9],
+            unsure: false,
+        };
+        let parts = shown.join(vec![body("short")]);
+        let told: Vec<_> = parts
+            .iter()
+            .map(|part| (part.body.is_some(), part.message_id))
+            .collect();
+        assert_eq!(told, [(true, Some(7)), (false, Some(8)), (false, Some(9))]);
+        let longer = Shown::default().join(vec![body("a"), body("b")]);
+        assert!(
+            longer
+                .iter()
+                .all(|part| part.body.is_some() && part.message_id.is_none())
+        );
     }
 }

@@ -16,7 +16,7 @@ use bot::{
 use domain::{Lang, views::RichText};
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use services::{KnownIds, Urgency};
+use services::{KnownIds, Taken, Urgency};
 use test_support::fake_telegram::{Drafts, FakeTelegram, Fault, User};
 
 const TOKEN: &str = "123456:secret-TOKEN_part";
@@ -38,9 +38,13 @@ fn http() -> reqwest::Client {
 }
 
 fn taken(ids: &[i64]) -> KnownIds {
+    let taken = Taken {
+        after: 1,
+        ids: ids.to_vec(),
+    };
     KnownIds {
-        in_chat: ids.to_vec(),
-        anywhere: ids.to_vec(),
+        in_chat: taken.clone(),
+        in_row: Some(taken),
         unnoted: 1,
     }
 }
@@ -73,9 +77,9 @@ impl Scene {
         messages.into_iter().filter(|m| m.from_bot).map(|m| m.text).collect()
     }
 
-    async fn find_lost(&self, after: i64, known: &KnownIds, body: &RichText) -> Result<Option<i64>, OutError> {
+    async fn find_lost(&self, known: &KnownIds, body: &RichText) -> Result<Option<i64>, OutError> {
         let mut tried = HashSet::new();
-        self.sender.find_lost(&self.anna, after, known, &mut tried, body).await
+        self.sender.find_lost(&self.anna, known, &mut tried, body).await
     }
 }
 
@@ -269,7 +273,7 @@ async fn a_message_whose_answer_got_lost_is_found_again() {
         assert_eq!(scene.sender.send(&scene.anna, &body).await, Err(OutError::Undecided));
         let known = taken(&[earlier]);
         // Anna wrote in the meantime; her messages are not taken for the bot's.
-        let found = scene.find_lost(1, &known, &body).await.unwrap();
+        let found = scene.find_lost(&known, &body).await.unwrap();
         if was_sent {
             assert_eq!(found, Some(earlier + 1));
             assert_eq!(scene.said(), ["earlier", "the final text"]);
@@ -277,14 +281,14 @@ async fn a_message_whose_answer_got_lost_is_found_again() {
             assert_eq!(asked, earlier + 2);
         } else {
             let known = taken(&[earlier, earlier + 1]);
-            assert_eq!(scene.find_lost(1, &known, &body).await, Ok(None));
+            assert_eq!(scene.find_lost(&known, &body).await, Ok(None));
             assert_eq!(scene.said().len(), 2);
         }
     }
     // What was sent as a preview and crashed before its id was kept takes the final text.
     let preview = scene.sender.send(&scene.anna, &plain("half")).await.unwrap();
     let known = taken(&[earlier, earlier + 1]);
-    let found = scene.find_lost(earlier, &known, &plain("whole")).await;
+    let found = scene.find_lost(&known, &plain("whole")).await;
     assert_eq!(found, Ok(Some(preview)));
     assert_eq!(scene.said().pop().unwrap(), "whole");
 }
@@ -550,7 +554,7 @@ async fn a_call_that_takes_too_long_may_have_been_carried_out() {
         .telegram
         .wait_message(TOKEN, ANNA, Duration::from_secs(5), |m| m.from_bot);
     let id = arrived.await.unwrap().id;
-    let found = scene.find_lost(1, &taken(&[]), &body).await;
+    let found = scene.find_lost(&taken(&[]), &body).await;
     assert_eq!(found, Ok(Some(id)));
     assert_eq!(scene.said(), ["late"]);
     // An edit is simply made again.
@@ -609,5 +613,8 @@ async fn who_was_stopped_for_too_long_sends_nothing_more() {
     // A preview of before must not take the place of the answer that stands there now.
     tokio::time::sleep(Duration::from_millis(1050)).await;
     assert_eq!(scene.sender.preview_edit(&late, 2, &plain("half")).await, Ok(false));
+    // Nor must what was its last change: a newer answer may stand there.
+    let edited = scene.sender.edit(&late, 2, &plain("late"), true).await;
+    assert_eq!(edited, Err(OutError::Stale));
     assert_eq!(scene.said(), ["in time", "b"]);
 }

@@ -79,34 +79,69 @@ pub async fn sent(db: &mut PgConnection, job: JobId, first_part: i32, message_id
     Ok(())
 }
 
-/// Which message ids after one are taken, as far as we know.
+/// Where a message may be that a job has sent without learning its id.
 #[derive(Clone, Debug, Default)]
 pub struct KnownIds {
-    /// By the bot's own messages and those it received in the chat.
-    pub in_chat: Vec<i64>,
-    /// By anybody's messages in any chat of the bot.
-    pub anywhere: Vec<i64>,
+    /// The ids of its chat.
+    pub in_chat: Taken,
+    /// The one row in which Telegram numbers the messages of all private chats and small groups of a bot; `None` for a supergroup,
+    /// which numbers for itself.
+    pub in_row: Option<Taken>,
     /// How many jobs of the bot are sending, or were when their worker went away, what has no id here yet.
     pub unnoted: i64,
 }
 
-/// For a bot and one of its chats.
-pub async fn known_ids(db: &mut PgConnection, bot: BotId, chat: &str, after: i64) -> Result<KnownIds> {
+/// Ids that others have, in no order.
+#[derive(Clone, Debug, Default)]
+pub struct Taken {
+    /// The message that is looked for came after this one.
+    pub after: i64,
+    /// Those that are known beyond it.
+    pub ids: Vec<i64>,
+}
+
+impl Taken {
+    /// From ids with whether they were known before the job was about to send.
+    fn new(question: i64, ids: impl Iterator<Item = (i64, bool)> + Clone) -> Self {
+        let before = ids.clone().filter_map(|(id, before)| before.then_some(id));
+        let after = before.fold(question, i64::max);
+        Self {
+            after,
+            ids: ids.map(|(id, _)| id).filter(|id| *id > after).collect(),
+        }
+    }
+}
+
+/// How many of the newest ids are looked at: far more than are given out between a message and the search for it.
+const NEWEST: i64 = 10_000;
+
+/// For a job that answers the message `question` in a chat. Moments are compared by this database's clock alone.
+pub async fn known_ids(db: &mut PgConnection, job: JobId, bot: BotId, chat: &str, question: i64) -> Result<KnownIds> {
     let sent = sqlx::query!(
-        r#"SELECT message_id AS "id!", chat = $2 AS "here!" FROM deliveries
-           WHERE message_id > $3 AND chat LIKE $1::text || '/%' ORDER BY message_id LIMIT 5000"#,
+        r#"SELECT d.message_id AS "id!", d.chat = $2 AS "here!", d.chat NOT LIKE $1::text || '/-100__________%' AS "in_row!",
+                  coalesce(j.finished_at < (SELECT min(begun_at) FROM deliveries WHERE job_id = $4), false) AS "before!"
+           FROM deliveries d JOIN jobs j ON j.id = d.job_id
+           WHERE d.message_id > $3 AND d.chat LIKE $1::text || '/%' ORDER BY d.message_id DESC LIMIT $5"#,
         bot.to_string(),
         chat,
-        after
+        question,
+        job.0,
+        NEWEST
     )
     .fetch_all(&mut *db)
     .await?;
     let received = sqlx::query!(
-        r#"SELECT message_id AS "id!", coalesce(payload->'message'->'chat'->>'id' = split_part($3, '/', 2), false) AS "here!"
-           FROM updates WHERE bot_id = $1 AND message_id > $2 ORDER BY message_id LIMIT 5000"#,
+        r#"SELECT u.message_id AS "id!",
+                  coalesce(u.payload->'message'->'chat'->>'id' = split_part($2, '/', 2), false) AS "here!",
+                  coalesce(u.payload->'message'->'chat'->>'type' <> 'supergroup', true) AS "in_row!",
+                  coalesce(j.created_at < (SELECT min(begun_at) FROM deliveries WHERE job_id = $4), false) AS "before!"
+           FROM updates u LEFT JOIN jobs j ON j.id = u.id
+           WHERE u.bot_id = $1 AND u.message_id > $3 ORDER BY u.message_id DESC LIMIT $5"#,
         bot.0,
-        after,
-        chat
+        chat,
+        question,
+        job.0,
+        NEWEST
     )
     .fetch_all(&mut *db)
     .await?;
@@ -119,18 +154,22 @@ pub async fn known_ids(db: &mut PgConnection, bot: BotId, chat: &str, after: i64
     )
     .fetch_one(db)
     .await?;
-    let mut known = KnownIds {
+    let sent = sent.into_iter().map(|row| (row.id, row.here, row.in_row, row.before));
+    let received = received
+        .into_iter()
+        .map(|row| (row.id, row.here, row.in_row, row.before));
+    let all: Vec<_> = sent.chain(received).collect();
+    let in_chat = all.iter().filter(|(_, here, ..)| *here);
+    let in_row = all.iter().filter(|(_, _, in_row, _)| *in_row);
+    let supergroup = chat
+        .rsplit('/')
+        .next()
+        .is_some_and(|id| id.starts_with("-100") && id.len() >= 14);
+    Ok(KnownIds {
+        in_chat: Taken::new(question, in_chat.map(|(id, .., before)| (*id, *before))),
+        in_row: (!supergroup).then(|| Taken::new(question, in_row.map(|(id, .., before)| (*id, *before)))),
         unnoted,
-        ..KnownIds::default()
-    };
-    let sent = sent.into_iter().map(|row| (row.id, row.here));
-    for (id, here) in sent.chain(received.into_iter().map(|row| (row.id, row.here))) {
-        known.anywhere.push(id);
-        if here {
-            known.in_chat.push(id);
-        }
-    }
-    Ok(known)
+    })
 }
 
 /// The messages of one job's answer become those of another's, which is to replace it.

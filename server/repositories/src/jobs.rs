@@ -377,7 +377,7 @@ pub async fn cancelled(db: &mut PgConnection, tokens: &[Uuid]) -> Result<Vec<Uui
 /// Asks whatever runs in the lane to stop; returns how many jobs that was.
 pub async fn cancel_lane(db: &mut PgConnection, lane: &str) -> Result<u64> {
     let asked = sqlx::query!(
-        "UPDATE jobs SET cancel_requested = true WHERE lane = $1 AND state = 'running' AND NOT cancel_requested",
+        "UPDATE jobs SET cancel_requested = true WHERE lane = $1 AND state IN ('ready', 'running') AND NOT cancel_requested",
         lane
     )
     .execute(db)

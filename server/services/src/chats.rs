@@ -406,10 +406,11 @@ impl Chats {
         Ok(deliveries::sent(&mut *self.0.db.acquire().await?, job, first, message_ids).await?)
     }
 
-    /// Which message ids after one are taken in the chat, and in all chats of the bot.
-    pub async fn known_ids(&self, incoming: &Incoming) -> Result<KnownIds, Error> {
+    /// Where a message of this job may be whose id was never learnt.
+    pub async fn known_ids(&self, job: JobId, incoming: &Incoming) -> Result<KnownIds, Error> {
         let mut db = self.0.db.acquire().await?;
-        Ok(deliveries::known_ids(&mut db, incoming.bot, &incoming.chat_key(), incoming.message_id).await?)
+        let (bot, question) = (incoming.bot, incoming.message_id);
+        Ok(deliveries::known_ids(&mut db, job, bot, &incoming.chat_key(), question).await?)
     }
 
     /// The user blocked the bot or it was thrown out (`closed`), or came back.

@@ -48,7 +48,7 @@ pub use queue::{Claimed, Ended, LEASE, Queue, draft_id};
 pub use rate::{RateLimiter, Verdict};
 pub use repositories::{
     Database,
-    deliveries::{KnownIds, Part},
+    deliveries::{KnownIds, Part, Taken},
     people::Known,
     updates::Asked,
 };

@@ -31,6 +31,9 @@ pub enum Ended {
     Returned,
 }
 
+/// How long a finished job is kept, with the ids of its messages: people may edit what they wrote for two days, and the new answer
+/// takes the place of the old one.
+const DONE_KEPT_HOURS: i32 = 49;
 /// Of a draft's id: the part of the answer, below the last bits of the job's id.
 const PART_BITS: u32 = 6;
 const JOB_MASK: i64 = 0xff_ffff;
@@ -84,7 +87,10 @@ impl Queue {
             }
             Ended::Returned => jobs::End::Returned,
             Ended::Retry { after, error } if job.attempt < job.max_attempts => {
-                backoff = after.unwrap_or_else(|| back_off(job.attempt, rand::random()));
+                backoff = after.map_or_else(
+                    || back_off(job.attempt, rand::random()),
+                    |after| spread(after, rand::random()),
+                );
                 jobs::End::Retry {
                     after_seconds: backoff.as_secs_f64(),
                     error,
@@ -186,7 +192,7 @@ impl Queue {
     pub async fn tidy(&self) -> Result<(), Error> {
         self.0.db.ensure_partitions().await?;
         let mut db = self.0.db.acquire().await?;
-        while jobs::prune(&mut db, 24).await? > 0 {}
+        while jobs::prune(&mut db, DONE_KEPT_HOURS).await? > 0 {}
         while repositories::job_pages::prune_discarded(&mut db, 30).await? > 0 {}
         repositories::bot_pages::prune_flood_waits(&mut db).await?;
         repositories::sessions::delete_expired(&mut db).await?;
@@ -211,6 +217,11 @@ fn back_off(attempt: i32, jitter: u16) -> Duration {
     whole - whole.mul_f64(0.25 * f64::from(jitter) / f64::from(u16::MAX))
 }
 
+/// Never less than was asked for, and up to a quarter more, so that what was refused together does not come back together.
+fn spread(after: Duration, jitter: u16) -> Duration {
+    after + after.mul_f64(0.25 * f64::from(jitter) / f64::from(u16::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,5 +242,7 @@ mod tests {
         assert_eq!(back_off(4, 0), Duration::from_secs(8));
         assert_eq!(back_off(99, 0), Duration::from_secs(300));
         assert_eq!(back_off(1, u16::MAX), Duration::from_millis(750));
+        assert_eq!(spread(Duration::from_secs(4), 0), Duration::from_secs(4));
+        assert_eq!(spread(Duration::from_secs(4), u16::MAX), Duration::from_secs(5));
     }
 }

@@ -97,6 +97,10 @@ impl World {
             Mode::Webhook => builder.webhook().with("BOTDECK_PUBLIC_URL", &balancer.url),
         };
         let app = builder.prepare().await;
+        // Telegram numbers the messages of all private chats in one row, some servers those of each chat: both are to be lived with.
+        if mode == Mode::Polling {
+            app.telegram.number_in_one_row(TOKEN);
+        }
         // What was committed must outlive a crash of the server, though not one of the machine.
         app.sql_execute("ALTER ROLE CURRENT_USER SET synchronous_commit = on")
             .await;
@@ -243,6 +247,12 @@ impl World {
             verdict
                 .faults
                 .push(format!("an answer took {longest:?}, the bound is {bound:?}"));
+        }
+        if !self.may_repeat && verdict.unsettled != (0, 0) {
+            let (requests, tokens) = verdict.unsettled;
+            verdict.faults.push(format!(
+                "{requests} requests and {tokens} tokens that the provider told are in no ledger"
+            ));
         }
         if !self.may_repeat && verdict.again > 0 {
             verdict

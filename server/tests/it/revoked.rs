@@ -87,3 +87,19 @@ async fn a_revoked_token_stops_that_bot_alone_and_a_new_one_starts_it_again() {
     assert!(!app.telegram.calls_of("getUpdates").is_empty() && app.telegram.polls_open(TOKEN) > 0);
     app.finish().await;
 }
+
+/// Nothing is delivered any more, so nothing but asking can tell.
+#[tokio::test]
+async fn a_revoked_token_of_a_webhook_is_noticed_too() {
+    let app = app().webhook().start().await;
+    app.telegram.revoke(TOKEN);
+    eventually(PATIENCE, "the dashboard's word about the bot", || async {
+        let row = app
+            .sql_one("SELECT coalesce(fault, '') AS fault FROM bots WHERE transport = 'telegram'")
+            .await;
+        let fault = row["fault"].as_str().unwrap().to_owned();
+        if fault.contains("revoked") { Ok(()) } else { Err(fault) }
+    })
+    .await;
+    app.finish().await;
+}

@@ -117,9 +117,11 @@ async fn a_lost_preview_is_found_again() {
 }
 
 /// None of the ids is known when the search for all of them begins, as after the kill of a busy replica.
-#[tokio::test]
-async fn thirty_messages_lost_at_once_are_all_found_again() {
+async fn thirty_lost_at_once(in_one_row: bool) {
     let app = app().start().await;
+    if in_one_row {
+        app.telegram.number_in_one_row(TOKEN);
+    }
     let people: Vec<User> = (1..=30).map(|id| User::new(id, "Somebody")).collect();
     app.telegram.fail_next("sendMessage", 30, Fault::DropAfterHandling);
     for person in &people {
@@ -130,6 +132,41 @@ async fn thirty_messages_lost_at_once_are_all_found_again() {
     for person in &people {
         assert_eq!(app.said_by_bot(person.id), [format!("Echo: of {}", person.id)]);
     }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn thirty_messages_lost_at_once_are_all_found_again() {
+    tokio::join!(thirty_lost_at_once(true), thirty_lost_at_once(false));
+}
+
+/// With 300 questions behind it, nothing but the moment of its sending says where the first answer is to be looked for.
+#[tokio::test]
+async fn a_message_lost_in_a_backlog_is_found_again() {
+    let mut app = app().prepare().await;
+    app.telegram.number_in_one_row(TOKEN);
+    let people: Vec<User> = (1..=300).map(|id| User::new(id, "Somebody")).collect();
+    for person in &people {
+        app.telegram.send_text(TOKEN, person, &format!("of {}", person.id));
+    }
+    app.telegram.fail_next("sendMessage", 5, Fault::DropAfterHandling);
+    app.start().await;
+    app.idle().await;
+    for person in &people {
+        assert_eq!(app.said_by_bot(person.id), [format!("Echo: of {}", person.id)]);
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn an_answer_does_not_wait_for_a_chat_action_that_hangs() {
+    let app = app().start().await;
+    let anna = anna();
+    app.telegram.fail_next("sendChatAction", 1, Fault::Delay(9000));
+    let asked = Instant::now();
+    app.say(&anna, "hm[[delay=1000]]");
+    app.answer(anna.id, "Echo: hm").await;
+    assert!(asked.elapsed() < Duration::from_secs(6), "{:?}", asked.elapsed());
     app.finish().await;
 }
 

@@ -1,6 +1,6 @@
 //! Keeps one listener running for each enabled bot whose lease this replica holds.
 
-use std::{collections::HashMap, convert::Infallible, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use domain::{
     BotId, Lang,
@@ -26,7 +26,7 @@ const LEASE: Duration = Duration::from_secs(6);
 const ROUND: Duration = Duration::from_secs(2);
 const WEBHOOK_CONNECTIONS: u32 = 40;
 /// How often Telegram is asked how much it holds back.
-const ASK_WHAT_WAITS: Duration = Duration::from_secs(30);
+const ASK_WHAT_WAITS: Duration = Duration::from_secs(10);
 
 /// What intake needs to know of the deployment.
 #[derive(Clone, Debug)]
@@ -134,7 +134,9 @@ async fn end(runtime: &Runtime, settings: &IntakeSettings, id: BotId, listener: 
 /// Messages of a stopped bot are to wait at Telegram: it would give up a webhook that refuses them for too long.
 async fn leave_with_telegram(runtime: &Runtime, bot: &BotRecord) {
     let Some(token) = &bot.token else { return };
-    if let Err(error) = runtime.client(token).delete_webhook().await {
+    // All other bots of this replica wait for their leases meanwhile.
+    let client = runtime.client(token).with_timeout(ROUND);
+    if let Err(error) = client.delete_webhook().await {
         warn!(bot.id = %bot.id, error = %error, "The webhook of a stopped bot could not be taken back; what it delivers is refused");
     }
 }
@@ -170,12 +172,12 @@ async fn listen(runtime: Runtime, settings: IntakeSettings, mut bot: BotRecord, 
         };
         let ended = tokio::select! {
             ended = intake => ended,
-            never = ask_what_waits(&runtime, bot.id, &client) => match never {},
+            ended = ask_what_waits(&runtime, &settings, &bot, &client) => ended,
         };
         if ended == polling::Ended::Stopped {
             return;
         }
-        warn!(bot.id = %bot.id, "Somebody has set a webhook for bot {}; it is taken back", bot.id);
+        warn!(bot.id = %bot.id, "Somebody else has changed how bot {} listens, or its token; it is prepared anew", bot.id);
     }
 }
 
@@ -208,22 +210,38 @@ async fn prepared(
     }
 }
 
-/// Keeps asking Telegram how much it holds back, for staff to see.
-async fn ask_what_waits(runtime: &Runtime, id: BotId, client: &TelegramClient) -> Infallible {
+/// Keeps asking Telegram how much it holds back, for staff to see. Ends when a webhook is not ours any more or its token is refused:
+/// nothing else would say so, the bot would simply hear no more.
+async fn ask_what_waits(
+    runtime: &Runtime,
+    settings: &IntakeSettings,
+    bot: &BotRecord,
+    client: &TelegramClient,
+) -> polling::Ended {
+    let id = bot.id;
+    let ours = webhook_url(settings, bot);
     loop {
         tokio::time::sleep(ASK_WHAT_WAITS).await;
         let stored = match client.get_webhook_info().await {
+            Ok(info) if ours.as_ref().is_some_and(|ours| *ours != info.url) => return polling::Ended::WebhookSet,
             Ok(info) => {
                 let pending = i64::try_from(info.pending_update_count).unwrap_or(i64::MAX);
                 runtime.services().bots().set_pending(id, pending).await
             }
-            // Intake itself says what is wrong with Telegram.
+            Err(TelegramError::Unauthorized) if ours.is_some() => return polling::Ended::WebhookSet,
+            // Polling itself says what is wrong with Telegram.
             Err(_) => continue,
         };
         if let Err(error) = stored {
             warn!(bot.id = %id, error = %error, "What Telegram holds back could not be noted");
         }
     }
+}
+
+/// Where Telegram is to deliver; `None` for a bot that polls, or without a public address.
+fn webhook_url(settings: &IntakeSettings, bot: &BotRecord) -> Option<String> {
+    let url = settings.public_url.as_ref()?.trim_end_matches('/');
+    (bot.mode == IntakeMode::Webhook).then(|| format!("{url}/telegram/{}", bot.id))
 }
 
 /// Learns who the bot is, then tells Telegram how it listens. Pending updates are never dropped.
@@ -240,9 +258,8 @@ async fn prepare(
         }
         (bot.name, bot.username) = (identity.name, identity.username);
     }
-    match (bot.mode, &settings.public_url) {
+    match (bot.mode, webhook_url(settings, bot)) {
         (IntakeMode::Webhook, Some(url)) => {
-            let url = format!("{}/telegram/{}", url.trim_end_matches('/'), bot.id);
             let secret = runtime.services().keys().webhook_secret(bot.id);
             client
                 .set_webhook(&url, &secret, ALLOWED_UPDATES, WEBHOOK_CONNECTIONS)

@@ -109,13 +109,12 @@ pub trait ChatOut: Send + Sync {
     /// Ends the waiting that a pressed button shows. Nothing is lost when that fails: it ends by itself.
     async fn acknowledge(&self, _callback_query: &str) {}
 
-    /// After an `Undecided` or a crash between sending and keeping the id: the message with this body that came after
-    /// `after_message_id` and is none of the known ones, if it can be found. Looks at a few at a time, which are `tried` from then
+    /// After an `Undecided` or a crash between sending and keeping the id: the message with this body that is none of the known ones,
+    /// if it can be found. Looks at a few at a time, which are `tried` from then
     /// on; when nothing was added to them, there is nothing left to look at.
     async fn find_lost(
         &self,
         chat: &Address,
-        after_message_id: i64,
         known: &KnownIds,
         tried: &mut HashSet<i64>,
         body: &RichText,

@@ -30,6 +30,8 @@ const BACKOFF: [Duration; 3] = [
     Duration::from_millis(500),
     Duration::from_secs(1),
 ];
+/// What is known of other messages' ids is read anew after this long.
+const KNOWN_FOR: Duration = Duration::from_secs(1);
 const TRY_LATER: Duration = Duration::from_secs(5);
 /// A revoked token comes back only when staff replace it.
 const TRY_MUCH_LATER: Duration = Duration::from_secs(300);
@@ -161,6 +163,10 @@ impl Sender {
         let edit = |body: RichText| {
             let markup = markup.clone();
             async move {
+                // As late as possible, as with what is sent anew.
+                if to.is_stale() {
+                    return Err(TelegramError::Stale);
+                }
                 match self
                     .client
                     .edit_message_text(to.chat_id, message_id, &body, markup)
@@ -435,17 +441,22 @@ impl ChatOut for Sender {
     async fn find_lost(
         &self,
         chat: &Address,
-        after_message_id: i64,
         known: &KnownIds,
         tried: &mut HashSet<i64>,
         body: &RichText,
     ) -> Result<Option<i64>, OutError> {
-        for id in candidates(after_message_id, known, tried) {
-            tried.insert(id);
+        let begun = Instant::now();
+        for id in candidates(known, tried) {
             match self.edit(chat, id, body, None).await {
                 Ok(()) => return Ok(Some(id)),
-                Err(Failure::Telegram(TelegramError::MessageToEditNotFound | TelegramError::CantEdit)) => {}
+                Err(Failure::Telegram(TelegramError::MessageToEditNotFound | TelegramError::CantEdit)) => {
+                    tried.insert(id);
+                }
                 Err(failure) => return Err(failure.into_out()),
+            }
+            // Meanwhile somebody else may have sent what now has one of these ids.
+            if begun.elapsed() > KNOWN_FOR {
+                break;
             }
         }
         Ok(None)

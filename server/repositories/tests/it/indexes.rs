@@ -200,7 +200,7 @@ async fn no_query_of_the_hot_way_or_of_a_list_reads_a_large_table_from_end_to_en
         "deliveries" => async |db| {
             repositories::deliveries::load(db, job).await.unwrap();
             let chat = format!("{BOT}/7");
-            assert_eq!(repositories::deliveries::known_ids(db, BOT, &chat, 0).await.unwrap().in_chat.len(), 40);
+            assert_eq!(repositories::deliveries::known_ids(db, job, BOT, &chat, 0).await.unwrap().in_chat.ids.len(), 40);
         },
         "conversations and failures of a user" => async |db| {
             messages::conversations_of(db, user, 50).await.unwrap();

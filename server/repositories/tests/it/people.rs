@@ -3,12 +3,12 @@ use std::collections::HashSet;
 use chrono::TimeDelta;
 use domain::views::{Author, RichText};
 use futures::future::join_all;
-use repositories::{browser, deliveries, people, sessions};
+use repositories::{browser, deliveries, jobs::End, people, sessions};
 use serde_json::json;
 
 use crate::{
     database::TestDatabase,
-    fixtures::{self, BOT, accept, claim, in_lane},
+    fixtures::{self, BOT, accept, claim, end, in_lane},
 };
 
 #[tokio::test]
@@ -66,6 +66,11 @@ fn rich(text: &str) -> RichText {
     }
 }
 
+fn sorted(mut ids: Vec<i64>) -> Vec<i64> {
+    ids.sort_unstable();
+    ids
+}
+
 #[tokio::test]
 async fn deliveries_remember_what_arrived_across_a_second_attempt() {
     let test = TestDatabase::new().await;
@@ -90,24 +95,36 @@ async fn deliveries_remember_what_arrived_across_a_second_attempt() {
         .collect();
     assert_eq!(told, [("one", Some(100)), ("two", None)]);
     // Both jobs are being worked on, and of the other nothing has an id yet either.
-    let unnoted = async |db: &mut _| deliveries::known_ids(db, BOT, &chat, 100).await.unwrap().unnoted;
+    let unnoted = async |db: &mut _| deliveries::known_ids(db, job, BOT, &chat, 100).await.unwrap().unnoted;
     assert_eq!(unnoted(&mut db).await, 2);
     deliveries::sent(&mut db, job, 1, &[101]).await.unwrap();
     assert_eq!(unnoted(&mut db).await, 1);
     deliveries::sent(&mut db, other, 0, &[102]).await.unwrap();
-    let known = deliveries::known_ids(&mut db, BOT, &chat, 100).await.unwrap();
-    assert_eq!(known.in_chat, [101, 102]);
-    let elsewhere = deliveries::known_ids(&mut db, BOT, &format!("{BOT}/2"), 0)
+    let known = deliveries::known_ids(&mut db, job, BOT, &chat, 100).await.unwrap();
+    assert_eq!(sorted(known.in_chat.ids), [101, 102]);
+    let elsewhere = deliveries::known_ids(&mut db, job, BOT, &format!("{BOT}/2"), 0)
         .await
         .unwrap();
-    assert!(elsewhere.in_chat.is_empty());
-    assert!(elsewhere.anywhere.contains(&101));
+    assert!(elsewhere.in_chat.ids.is_empty());
+    assert!(elsewhere.in_row.unwrap().ids.contains(&101));
     // What was written to the bot there takes an id of the chat, too.
     let mut written = in_lane(105, "c");
     written.payload = serde_json::json!({ "message": { "chat": { "id": 1 } } });
     accept(&test, &[written]).await;
-    let known = deliveries::known_ids(&mut db, BOT, &chat, 101).await.unwrap();
-    assert_eq!(known.in_chat, [102, 105]);
+    let known = deliveries::known_ids(&mut db, job, BOT, &chat, 101).await.unwrap();
+    assert_eq!(sorted(known.in_chat.ids), [102, 105]);
+    // What was noted before a job began to send lies below what it sent: it need not be looked for there.
+    assert!(end(&test, &jobs[1], End::Done).await);
+    accept(&test, &[in_lane(106, "d")]).await;
+    let later = claim(&test, 9).await.pop().unwrap().id;
+    deliveries::begin_preview(&mut db, later, &chat, 0).await.unwrap();
+    let known = deliveries::known_ids(&mut db, later, BOT, &chat, 1).await.unwrap();
+    assert_eq!((known.in_chat.after, known.in_row.unwrap().after), (105, 106));
+    let supergroup = format!("{BOT}/-1001234567890");
+    let known = deliveries::known_ids(&mut db, later, BOT, &supergroup, 1)
+        .await
+        .unwrap();
+    assert!(known.in_row.is_none() && known.in_chat.after == 1);
 }
 
 #[tokio::test]

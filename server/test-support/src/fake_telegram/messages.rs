@@ -71,7 +71,7 @@ fn store(shared: &Shared, bot: &Bot, params: &Params, new: NewMessage) -> Answer
         raw[name] = media;
     }
     let message = Message {
-        id: chat.next_message_id,
+        id: chat.next_id(),
         chat: chat.id,
         from_bot: true,
         date: unix_now(),

@@ -1,5 +1,6 @@
 //! What people do: they make bots, write, press buttons and block.
 
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
@@ -33,6 +34,12 @@ impl FakeTelegram {
         id
     }
 
+    /// From now on all chats of the bot that are not supergroups number their messages in one row, as Telegram's do; before anybody
+    /// has written.
+    pub fn number_in_one_row(&self, token: &str) {
+        self.change(token, |state| state.row = Some(Arc::new(AtomicI64::new(1))));
+    }
+
     /// Makes the token invalid, as @BotFather does: every call is answered 401 from now on.
     pub fn revoke(&self, token: &str) {
         self.change(token, |state| state.revoked = true);
@@ -52,7 +59,7 @@ impl FakeTelegram {
             let Some(chat) = state.chats.get(&user.id) else {
                 return (0, 0);
             };
-            let id = chat.next_message_id;
+            let id = chat.next_id();
             let mut message = json!({
                 "message_id": id, "from": user.json(), "chat": chat.json, "date": unix_now(), "text": text,
             });
@@ -112,7 +119,9 @@ impl FakeTelegram {
             chat["username"] = json!(username);
         }
         self.change(token, |state| {
-            state.chats.entry(user.id).or_insert_with(|| Chat::new(user.id, chat));
+            let row = state.row.as_ref();
+            let new = || Chat::new(user.id, chat, row);
+            state.chats.entry(user.id).or_insert_with(new);
         });
     }
 
@@ -154,7 +163,7 @@ impl FakeTelegram {
             let chat = state
                 .chats
                 .entry(chat_id)
-                .or_insert_with(|| Chat::new(chat_id, message["chat"].clone()));
+                .or_insert_with(|| Chat::new(chat_id, message["chat"].clone(), state.row.as_ref()));
             if let Some(id) = message["message_id"].as_i64()
                 && kind.ends_with("message")
             {

@@ -1,7 +1,7 @@
 //! What the fake remembers: bots, chats, messages, updates and the log of calls.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -146,25 +146,31 @@ pub enum Drafts {
     Taken,
 }
 
-/// A chat as one bot sees it. Message ids count up by one, shared by both sides.
+/// The next message id of all private chats and small groups of a bot together, as Telegram has it.
+pub(crate) type Row = Arc<AtomicI64>;
+
+/// A chat as one bot sees it. Message ids count up by one, shared by both sides, and by other chats in the same row.
 pub(crate) struct Chat {
     pub(crate) id: i64,
     /// Telegram's Chat object.
     pub(crate) json: Value,
     pub(crate) blocked: bool,
-    pub(crate) next_message_id: i64,
+    next_message_id: i64,
+    row: Option<Row>,
     pub(crate) messages: BTreeMap<i64, Message>,
     pub(crate) drafts: Vec<Draft>,
     pub(crate) actions: Vec<String>,
 }
 
 impl Chat {
-    pub(crate) fn new(id: i64, json: Value) -> Self {
+    pub(crate) fn new(id: i64, json: Value, row: Option<&Row>) -> Self {
+        let numbers_for_itself = json["type"] == "supergroup";
         Self {
             id,
             json,
             blocked: false,
             next_message_id: 1,
+            row: row.filter(|_| !numbers_for_itself).cloned(),
             messages: BTreeMap::new(),
             drafts: Vec::new(),
             actions: Vec::new(),
@@ -175,9 +181,18 @@ impl Chat {
         self.json["type"] == "private"
     }
 
+    /// The id that the next message gets.
+    pub(crate) fn next_id(&self) -> i64 {
+        let row = self.row.as_ref().map(|row| row.load(Ordering::Relaxed));
+        row.unwrap_or(self.next_message_id)
+    }
+
     /// Keeps a message; while recording is off, forgets the oldest ones.
     pub(crate) fn insert(&mut self, message: Message, record: bool) {
         self.next_message_id = self.next_message_id.max(message.id + 1);
+        if let Some(row) = &self.row {
+            row.fetch_max(message.id + 1, Ordering::Relaxed);
+        }
         self.messages.insert(message.id, message);
         while !record && self.messages.len() > KEPT_WITHOUT_RECORD {
             self.messages.pop_first();
@@ -237,6 +252,8 @@ pub(crate) struct BotState {
     pub(crate) pending_dropped: u64,
     pub(crate) deliveries: Vec<Delivery>,
     pub(crate) chats: HashMap<i64, Chat>,
+    /// `None`: each chat numbers for itself.
+    pub(crate) row: Option<Row>,
     /// Commands by (scope as JSON text, language code).
     pub(crate) commands: HashMap<(String, String), Value>,
     pub(crate) next_callback: u64,

@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 
 use serde_json::{Value, json};
 
-use super::state::{User, unix_now};
+use super::state::{Chat, User, unix_now};
 use super::{FakeTelegram, check};
 
 /// A group, or one topic of a forum.
@@ -55,9 +55,7 @@ impl FakeTelegram {
 
     /// The id that the next message of the chat gets.
     pub fn next_message_id(&self, token: &str, chat: i64) -> i64 {
-        self.change(token, |state| {
-            state.chats.get(&chat).map_or(1, |chat| chat.next_message_id)
-        })
+        self.change(token, |state| state.chats.get(&chat).map_or(1, Chat::next_id))
     }
 
     /// A person sends pictures in one go: as many messages with one `media_group_id`. Returns their ids.
