@@ -70,15 +70,18 @@ impl ChatOut for BrowserOut {
         _tried: &mut HashSet<i64>,
         body: &RichText,
     ) -> Result<Option<i64>, OutError> {
+        let Some(taken) = known.in_chat.as_ref().or(known.in_row.as_ref()) else {
+            return Ok(None);
+        };
         let sent = self
             .services
             .playground()
-            .sent_after(self.bot, chat.chat_id, known.in_chat.after)
+            .sent_after(self.bot, chat.chat_id, taken.after)
             .await;
         let lost = sent
             .map_err(|_| OutError::Retry(SOON))?
             .into_iter()
-            .find(|id| !known.in_chat.ids.contains(id));
+            .find(|id| !taken.ids.contains(id));
         if let Some(id) = lost {
             self.edit(chat, id, body, true).await?;
         }

@@ -16,6 +16,8 @@ use crate::{
 const SOON: Duration = Duration::from_secs(1);
 /// A call to Telegram takes less than this as a rule, and noting the id of its message a moment more.
 const OTHERS_SETTLE: Duration = Duration::from_millis(1500);
+/// What is looked for stays in mind only here: a search is not put off for a flood limit or a failure that has passed by then.
+const SEARCH_PATIENCE: Duration = Duration::from_secs(30);
 const LONGEST_POSTPONEMENT: Duration = Duration::from_secs(300);
 
 /// Where answers to a message go.
@@ -163,14 +165,15 @@ async fn deliver_part(
             Err(OutError::NoMessage) => {}
             Err(error) => return Err(error),
         }
-    } else if suspect && let Some(id) = find(context, address, body).await? {
+    } else if suspect && let Some(id) = find(context, address, body, Instant::now()).await? {
         return Ok(id);
     }
     match send(context, address, body).await {
         Err(OutError::Undecided) => {
+            let lost = Instant::now();
             // What others of the bot are sending just now gets its ids noted meanwhile, and is not taken for ours.
             tokio::time::sleep(OTHERS_SETTLE).await;
-            match find(context, address, body).await? {
+            match find(context, address, body, lost).await? {
                 Some(id) => Ok(id),
                 None => send(context, address, body).await,
             }
@@ -217,8 +220,14 @@ async fn proven(context: &Context, address: &mut Address) -> Result<(), OutError
     }
 }
 
-/// Looks for a message whose id was never learnt.
-async fn find(context: &Context, address: &mut Address, body: &RichText) -> Result<Option<i64>, OutError> {
+/// Looks for a message whose id was never learnt, and which was not sent after `lost`.
+async fn find(
+    context: &Context,
+    address: &mut Address,
+    body: &RichText,
+    lost: Instant,
+) -> Result<Option<i64>, OutError> {
+    let begun = Instant::now();
     let mut tried = HashSet::new();
     let found = loop {
         // What another worker has sent meanwhile is not to be taken for ours.
@@ -226,12 +235,16 @@ async fn find(context: &Context, address: &mut Address, body: &RichText) -> Resu
         let known = context
             .services
             .chats()
-            .known_ids(context.job.id, &context.incoming)
+            .known_ids(context.job.id, &context.incoming, lost.elapsed())
             .await;
         let known = known.map_err(|_| OutError::Retry(SOON))?;
         let before = tried.len();
         let found = match context.out.find_lost(address, &known, &mut tried, body).await {
             Err(OutError::Stale) => continue,
+            Err(OutError::Retry(wait)) if begun.elapsed() + wait < SEARCH_PATIENCE => {
+                tokio::time::sleep(wait).await;
+                continue;
+            }
             other => other?,
         };
         if found.is_some() || tried.len() == before {

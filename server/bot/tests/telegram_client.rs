@@ -40,12 +40,13 @@ fn http() -> reqwest::Client {
 fn taken(ids: &[i64]) -> KnownIds {
     let taken = Taken {
         after: 1,
+        before: None,
         ids: ids.to_vec(),
+        unnoted: 1,
     };
     KnownIds {
-        in_chat: taken.clone(),
-        in_row: Some(taken),
-        unnoted: 1,
+        in_row: Some(taken.clone()),
+        in_chat: Some(taken),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a job sends, and what of it is known to have arrived.
 
+use std::collections::HashMap;
+
 use domain::{BotId, JobId, views::RichText};
 use sqlx::{PgConnection, types::Json};
 
@@ -82,13 +84,11 @@ pub async fn sent(db: &mut PgConnection, job: JobId, first_part: i32, message_id
 /// Where a message may be that a job has sent without learning its id.
 #[derive(Clone, Debug, Default)]
 pub struct KnownIds {
-    /// The ids of its chat.
-    pub in_chat: Taken,
-    /// The one row in which Telegram numbers the messages of all private chats and small groups of a bot; `None` for a supergroup,
-    /// which numbers for itself.
+    /// The one row in which Telegram numbers the messages of all private chats and small groups of a bot. `None` for a supergroup,
+    /// which numbers for itself, and where two chats are seen to have the same id: some servers let every chat number for itself.
     pub in_row: Option<Taken>,
-    /// How many jobs of the bot are sending, or were when their worker went away, what has no id here yet.
-    pub unnoted: i64,
+    /// The ids of its chat; `None` where it is plain that there is one row.
+    pub in_chat: Option<Taken>,
 }
 
 /// Ids that others have, in no order.
@@ -96,80 +96,142 @@ pub struct KnownIds {
 pub struct Taken {
     /// The message that is looked for came after this one.
     pub after: i64,
-    /// Those that are known beyond it.
+    /// And before this one, if anything is known that was sent later.
+    pub before: Option<i64>,
+    /// Those that are known between.
     pub ids: Vec<i64>,
+    /// How many jobs are sending there, or were when their worker went away, what has no id here yet.
+    pub unnoted: i64,
+}
+
+/// A message somebody has noted.
+struct Noted {
+    id: i64,
+    /// Telegram's id of the chat.
+    chat: Option<String>,
+    /// Noted before the job was about to send.
+    earlier: bool,
+    /// Begun after the job had sent.
+    later: bool,
+}
+
+impl Noted {
+    fn in_row(&self) -> bool {
+        !self.chat.as_deref().is_some_and(is_supergroup)
+    }
 }
 
 impl Taken {
-    /// From ids with whether they were known before the job was about to send.
-    fn new(question: i64, ids: impl Iterator<Item = (i64, bool)> + Clone) -> Self {
-        let before = ids.clone().filter_map(|(id, before)| before.then_some(id));
-        let after = before.fold(question, i64::max);
+    fn new<'a>(question: i64, noted: impl Iterator<Item = &'a Noted> + Clone, unnoted: i64) -> Self {
+        let earlier = noted.clone().filter(|message| message.earlier);
+        let after = earlier.map(|message| message.id).fold(question, i64::max);
+        let beyond = noted.filter(|message| message.id > after);
         Self {
             after,
-            ids: ids.map(|(id, _)| id).filter(|id| *id > after).collect(),
+            before: beyond
+                .clone()
+                .filter(|message| message.later)
+                .map(|message| message.id)
+                .min(),
+            ids: beyond.map(|message| message.id).collect(),
+            unnoted,
         }
     }
 }
 
+/// As the Bot API numbers them: <https://core.telegram.org/api/bots/ids>.
+fn is_supergroup(chat: &str) -> bool {
+    chat.starts_with("-100") && chat.len() >= 14
+}
+
 /// How many of the newest ids are looked at: far more than are given out between a message and the search for it.
 const NEWEST: i64 = 10_000;
+/// To see how chats are numbered, so many ids before the question are looked at as well.
+const BEFORE: i64 = 200;
+/// When none of so many ids of other chats is there twice, it is one row.
+const PLAIN: usize = 20;
 
-/// For a job that answers the message `question` in a chat. Moments are compared by this database's clock alone.
-pub async fn known_ids(db: &mut PgConnection, job: JobId, bot: BotId, chat: &str, question: i64) -> Result<KnownIds> {
-    let sent = sqlx::query!(
-        r#"SELECT d.message_id AS "id!", d.chat = $2 AS "here!", d.chat NOT LIKE $1::text || '/-100__________%' AS "in_row!",
-                  coalesce(j.finished_at < (SELECT min(begun_at) FROM deliveries WHERE job_id = $4), false) AS "before!"
-           FROM deliveries d JOIN jobs j ON j.id = d.job_id
-           WHERE d.message_id > $3 AND d.chat LIKE $1::text || '/%' ORDER BY d.message_id DESC LIMIT $5"#,
+/// For a job that answers the message `question` in a chat, and cannot have sent anything in the last `seconds`. Moments are
+/// compared by this database's clock alone.
+pub async fn known_ids(
+    db: &mut PgConnection,
+    job: JobId,
+    bot: BotId,
+    chat: &str,
+    question: i64,
+    seconds: f64,
+) -> Result<KnownIds> {
+    let mut noted = sqlx::query_as!(
+        Noted,
+        r#"SELECT d.message_id AS "id!", split_part(d.chat, '/', 2) AS chat,
+                  coalesce((SELECT finished_at FROM jobs WHERE id = d.job_id)
+                           < (SELECT min(begun_at) FROM deliveries WHERE job_id = $3), false) AS "earlier!",
+                  d.begun_at > now() - make_interval(secs => $5) AS "later!"
+           FROM deliveries d
+           WHERE d.message_id > $2 - $6::bigint AND d.chat LIKE $1::text || '/%' ORDER BY d.message_id DESC LIMIT $4"#,
         bot.to_string(),
-        chat,
         question,
         job.0,
-        NEWEST
+        NEWEST,
+        seconds,
+        BEFORE
     )
     .fetch_all(&mut *db)
     .await?;
-    let received = sqlx::query!(
-        r#"SELECT u.message_id AS "id!",
-                  coalesce(u.payload->'message'->'chat'->>'id' = split_part($2, '/', 2), false) AS "here!",
-                  coalesce(u.payload->'message'->'chat'->>'type' <> 'supergroup', true) AS "in_row!",
-                  coalesce(j.created_at < (SELECT min(begun_at) FROM deliveries WHERE job_id = $4), false) AS "before!"
-           FROM updates u LEFT JOIN jobs j ON j.id = u.id
-           WHERE u.bot_id = $1 AND u.message_id > $3 ORDER BY u.message_id DESC LIMIT $5"#,
+    // When these were written is known by Telegram's clock only: none of them is proof of having come later.
+    let received = sqlx::query_as!(
+        Noted,
+        r#"SELECT u.message_id AS "id!", u.payload->u.kind->'chat'->>'id' AS chat,
+                  coalesce((SELECT created_at FROM jobs WHERE id = u.id)
+                           < (SELECT min(begun_at) FROM deliveries WHERE job_id = $3), false) AS "earlier!",
+                  false AS "later!"
+           FROM updates u
+           WHERE u.bot_id = $1 AND u.message_id > $2 - $5::bigint ORDER BY u.message_id DESC LIMIT $4"#,
         bot.0,
-        chat,
         question,
         job.0,
-        NEWEST
+        NEWEST,
+        BEFORE
     )
     .fetch_all(&mut *db)
     .await?;
-    let unnoted = sqlx::query_scalar!(
-        r#"SELECT count(*) AS "unnoted!" FROM jobs j
-           WHERE j.state IN ('ready', 'running') AND j.attempts > 0
-             AND EXISTS (SELECT FROM deliveries d
-                         WHERE d.job_id = j.id AND d.message_id IS NULL AND d.chat LIKE $1::text || '/%')"#,
-        bot.to_string()
+    noted.extend(received);
+    let unnoted = sqlx::query!(
+        r#"SELECT count(*) AS "of_bot!", count(*) FILTER (WHERE d.here) AS "of_chat!"
+           FROM jobs j CROSS JOIN LATERAL
+               (SELECT bool_or(chat = $2) AS here FROM deliveries
+                WHERE job_id = j.id AND message_id IS NULL AND chat LIKE $1::text || '/%') d
+           WHERE j.state IN ('ready', 'running') AND j.attempts > 0 AND d.here IS NOT NULL"#,
+        bot.to_string(),
+        chat
     )
     .fetch_one(db)
     .await?;
-    let sent = sent.into_iter().map(|row| (row.id, row.here, row.in_row, row.before));
-    let received = received
-        .into_iter()
-        .map(|row| (row.id, row.here, row.in_row, row.before));
-    let all: Vec<_> = sent.chain(received).collect();
-    let in_chat = all.iter().filter(|(_, here, ..)| *here);
-    let in_row = all.iter().filter(|(_, _, in_row, _)| *in_row);
-    let supergroup = chat
-        .rsplit('/')
-        .next()
-        .is_some_and(|id| id.starts_with("-100") && id.len() >= 14);
+    let chat = chat.rsplit('/').next().unwrap_or(chat);
+    let here = noted.iter().filter(|message| message.chat.as_deref() == Some(chat));
+    let row = noted.iter().filter(|message| message.in_row());
+    let one_row = if is_supergroup(chat) {
+        Some(false)
+    } else {
+        numbered_in_one_row(row.clone(), chat)
+    };
     Ok(KnownIds {
-        in_chat: Taken::new(question, in_chat.map(|(id, .., before)| (*id, *before))),
-        in_row: (!supergroup).then(|| Taken::new(question, in_row.map(|(id, .., before)| (*id, *before)))),
-        unnoted,
+        in_row: (one_row != Some(false)).then(|| Taken::new(question, row, unnoted.of_bot)),
+        in_chat: (one_row != Some(true)).then(|| Taken::new(question, here, unnoted.of_chat)),
     })
+}
+
+/// `None`: too little is known to say.
+fn numbered_in_one_row<'a>(noted: impl Iterator<Item = &'a Noted>, here: &str) -> Option<bool> {
+    let mut chats = HashMap::new();
+    for message in noted {
+        let Some(chat) = message.chat.as_deref() else { continue };
+        if *chats.entry(message.id).or_insert(chat) != chat {
+            return Some(false);
+        }
+    }
+    let elsewhere = chats.values().filter(|chat| **chat != here).count();
+    (elsewhere >= PLAIN).then_some(true)
 }
 
 /// The messages of one job's answer become those of another's, which is to replace it.

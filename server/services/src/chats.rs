@@ -406,11 +406,17 @@ impl Chats {
         Ok(deliveries::sent(&mut *self.0.db.acquire().await?, job, first, message_ids).await?)
     }
 
-    /// Where a message of this job may be whose id was never learnt.
-    pub async fn known_ids(&self, job: JobId, incoming: &Incoming) -> Result<KnownIds, Error> {
+    /// Where a message of this job may be whose id was never learnt. `ago`: for how long the job cannot have sent it any more.
+    pub async fn known_ids(
+        &self,
+        job: JobId,
+        incoming: &Incoming,
+        ago: std::time::Duration,
+    ) -> Result<KnownIds, Error> {
         let mut db = self.0.db.acquire().await?;
         let (bot, question) = (incoming.bot, incoming.message_id);
-        Ok(deliveries::known_ids(&mut db, job, bot, &incoming.chat_key(), question).await?)
+        let ago = ago.as_secs_f64();
+        Ok(deliveries::known_ids(&mut db, job, bot, &incoming.chat_key(), question, ago).await?)
     }
 
     /// The user blocked the bot or it was thrown out (`closed`), or came back.

@@ -11,7 +11,7 @@ async fn housekeeping_is_done_at_once_and_by_many_replicas_without_harm() {
     deck.until("jobs WHERE state = 'done'", 1).await;
     worker.end().await;
     deck.test
-        .run("UPDATE jobs SET finished_at = now() - interval '2 days'")
+        .run("UPDATE jobs SET finished_at = now() - interval '50 hours'")
         .await;
     let partitions = "pg_inherits WHERE inhparent = 'messages'::regclass";
     let last: String = deck

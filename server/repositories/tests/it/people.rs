@@ -95,36 +95,66 @@ async fn deliveries_remember_what_arrived_across_a_second_attempt() {
         .collect();
     assert_eq!(told, [("one", Some(100)), ("two", None)]);
     // Both jobs are being worked on, and of the other nothing has an id yet either.
-    let unnoted = async |db: &mut _| deliveries::known_ids(db, job, BOT, &chat, 100).await.unwrap().unnoted;
-    assert_eq!(unnoted(&mut db).await, 2);
+    let unnoted = async |db: &mut _, chat: &str| {
+        let known = deliveries::known_ids(db, job, BOT, chat, 100, 9.0).await.unwrap();
+        (known.in_row.unwrap().unnoted, known.in_chat.unwrap().unnoted)
+    };
+    assert_eq!(unnoted(&mut db, &chat).await, (2, 2));
     deliveries::sent(&mut db, job, 1, &[101]).await.unwrap();
-    assert_eq!(unnoted(&mut db).await, 1);
+    assert_eq!(unnoted(&mut db, &chat).await, (1, 1));
+    assert_eq!(unnoted(&mut db, &format!("{BOT}/2")).await, (1, 0));
     deliveries::sent(&mut db, other, 0, &[102]).await.unwrap();
-    let known = deliveries::known_ids(&mut db, job, BOT, &chat, 100).await.unwrap();
-    assert_eq!(sorted(known.in_chat.ids), [101, 102]);
-    let elsewhere = deliveries::known_ids(&mut db, job, BOT, &format!("{BOT}/2"), 0)
+    let known = deliveries::known_ids(&mut db, job, BOT, &chat, 100, 9.0).await.unwrap();
+    assert_eq!(sorted(known.in_chat.unwrap().ids), [101, 102]);
+    let elsewhere = deliveries::known_ids(&mut db, job, BOT, &format!("{BOT}/2"), 0, 9.0)
         .await
         .unwrap();
-    assert!(elsewhere.in_chat.ids.is_empty());
+    assert!(elsewhere.in_chat.unwrap().ids.is_empty());
     assert!(elsewhere.in_row.unwrap().ids.contains(&101));
     // What was written to the bot there takes an id of the chat, too.
     let mut written = in_lane(105, "c");
     written.payload = serde_json::json!({ "message": { "chat": { "id": 1 } } });
     accept(&test, &[written]).await;
-    let known = deliveries::known_ids(&mut db, job, BOT, &chat, 101).await.unwrap();
-    assert_eq!(sorted(known.in_chat.ids), [102, 105]);
+    let known = deliveries::known_ids(&mut db, job, BOT, &chat, 101, 9.0).await.unwrap();
+    assert_eq!(sorted(known.in_chat.unwrap().ids), [102, 105]);
     // What was noted before a job began to send lies below what it sent: it need not be looked for there.
     assert!(end(&test, &jobs[1], End::Done).await);
     accept(&test, &[in_lane(106, "d")]).await;
     let later = claim(&test, 9).await.pop().unwrap().id;
     deliveries::begin_preview(&mut db, later, &chat, 0).await.unwrap();
-    let known = deliveries::known_ids(&mut db, later, BOT, &chat, 1).await.unwrap();
-    assert_eq!((known.in_chat.after, known.in_row.unwrap().after), (105, 106));
+    let known = deliveries::known_ids(&mut db, later, BOT, &chat, 1, 9.0).await.unwrap();
+    assert_eq!((known.in_chat.unwrap().after, known.in_row.unwrap().after), (105, 106));
     let supergroup = format!("{BOT}/-1001234567890");
-    let known = deliveries::known_ids(&mut db, later, BOT, &supergroup, 1)
+    let known = deliveries::known_ids(&mut db, later, BOT, &supergroup, 1, 9.0)
         .await
         .unwrap();
-    assert!(known.in_row.is_none() && known.in_chat.after == 1);
+    assert!(known.in_row.is_none() && known.in_chat.unwrap().after == 1);
+    // What was begun after it can have been sent has a larger id.
+    deliveries::sent(&mut db, later, 0, &[107]).await.unwrap();
+    let before = async |db: &mut _, seconds| {
+        let known = deliveries::known_ids(db, job, BOT, &chat, 1, seconds).await.unwrap();
+        (known.in_chat.unwrap().before, known.in_row.unwrap().before)
+    };
+    test.run("UPDATE deliveries SET begun_at = now() - interval '1 minute' WHERE message_id < 107")
+        .await;
+    assert_eq!(before(&mut db, 0.0).await, (None, None));
+    assert_eq!(before(&mut db, 30.0).await, (Some(107), Some(107)));
+    // Twenty of other chats, and none of them twice: it is plain that there is one row.
+    test.run(&format!(
+        "INSERT INTO deliveries (job_id, part, chat, message_id) SELECT job_id, n, '{BOT}/3', 110 + n FROM deliveries, generate_series(1, 20) AS n WHERE message_id = 107"
+    ))
+    .await;
+    let known = deliveries::known_ids(&mut db, job, BOT, &chat, 101, 30.0)
+        .await
+        .unwrap();
+    assert!(known.in_row.is_some() && known.in_chat.is_none());
+    // Two chats with one id: here each numbers for itself.
+    test.run(&format!(
+        "UPDATE deliveries SET chat = '{BOT}/2', message_id = 101 WHERE message_id = 107"
+    ))
+    .await;
+    let known = deliveries::known_ids(&mut db, job, BOT, &chat, 1, 30.0).await.unwrap();
+    assert!(known.in_row.is_none() && known.in_chat.unwrap().before.is_none());
 }
 
 #[tokio::test]

@@ -71,7 +71,8 @@ async fn a_pause_that_was_asked_for_is_kept() {
             .unwrap()
     );
     let wait = wait_of(&app, &job).await;
-    assert!((76.0..=77.0).contains(&wait), "{wait}");
+    // Not less, and up to a quarter more: what was refused together does not come back together.
+    assert!((76.0..=77.0 * 1.25).contains(&wait), "{wait}");
 }
 
 #[tokio::test]
@@ -141,7 +142,7 @@ async fn housekeeping_forgets_finished_work_and_old_sessions() {
     app.queue().tidy().await.unwrap();
     assert_eq!((app.test.count("jobs").await, app.test.count("sessions").await), (1, 1));
     app.test
-        .run("UPDATE jobs SET finished_at = now() - interval '2 days'")
+        .run("UPDATE jobs SET finished_at = now() - interval '50 hours'")
         .await;
     app.queue().tidy().await.unwrap();
     assert_eq!(app.test.count("jobs").await, 0);
