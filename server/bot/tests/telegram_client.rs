@@ -41,6 +41,7 @@ fn taken(ids: &[i64]) -> KnownIds {
     let taken = Taken {
         after: 1,
         before: None,
+        highest: ids.iter().copied().fold(1, i64::max),
         ids: ids.to_vec(),
         unnoted: 1,
     };

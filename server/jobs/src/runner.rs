@@ -146,7 +146,7 @@ async fn work(runtime: &Runtime, services: &Services, in_hand: &InHand, job: Cla
     });
     let outcome = outcome(&ended);
     // A short absence of the database must not make a finished job run again.
-    for pause in [100, 300, 1000, 0] {
+    for pause in [100, 300, 1000, 1000, 1500, 1500, 0] {
         match services.queue().end(&job, ended.clone()).await {
             Ok(true) => break,
             Ok(false) => {

@@ -98,7 +98,9 @@ pub struct Taken {
     pub after: i64,
     /// And before this one, if anything is known that was sent later.
     pub before: Option<i64>,
-    /// Those that are known between.
+    /// The highest that was known when it can have been sent last.
+    pub highest: i64,
+    /// Those that are known beyond `after`.
     pub ids: Vec<i64>,
     /// How many jobs are sending there, or were when their worker went away, what has no id here yet.
     pub unnoted: i64,
@@ -111,8 +113,10 @@ struct Noted {
     chat: Option<String>,
     /// Noted before the job was about to send.
     earlier: bool,
-    /// Begun after the job had sent.
+    /// Begun, or come to us, after the job had sent.
     later: bool,
+    /// Of the bot; when a message of somebody else was written is known by Telegram's clock only.
+    sent: bool,
 }
 
 impl Noted {
@@ -130,9 +134,14 @@ impl Taken {
             after,
             before: beyond
                 .clone()
-                .filter(|message| message.later)
+                .filter(|message| message.later && message.sent)
                 .map(|message| message.id)
                 .min(),
+            highest: beyond
+                .clone()
+                .filter(|message| !message.later)
+                .map(|message| message.id)
+                .fold(after, i64::max),
             ids: beyond.map(|message| message.id).collect(),
             unnoted,
         }
@@ -166,7 +175,7 @@ pub async fn known_ids(
         r#"SELECT d.message_id AS "id!", split_part(d.chat, '/', 2) AS chat,
                   coalesce((SELECT finished_at FROM jobs WHERE id = d.job_id)
                            < (SELECT min(begun_at) FROM deliveries WHERE job_id = $3), false) AS "earlier!",
-                  d.begun_at > now() - make_interval(secs => $5) AS "later!"
+                  d.begun_at > now() - make_interval(secs => $5) AS "later!", true AS "sent!"
            FROM deliveries d
            WHERE d.message_id > $2 - $6::bigint AND d.chat LIKE $1::text || '/%' ORDER BY d.message_id DESC LIMIT $4"#,
         bot.to_string(),
@@ -178,20 +187,20 @@ pub async fn known_ids(
     )
     .fetch_all(&mut *db)
     .await?;
-    // When these were written is known by Telegram's clock only: none of them is proof of having come later.
     let received = sqlx::query_as!(
         Noted,
         r#"SELECT u.message_id AS "id!", u.payload->u.kind->'chat'->>'id' AS chat,
-                  coalesce((SELECT created_at FROM jobs WHERE id = u.id)
-                           < (SELECT min(begun_at) FROM deliveries WHERE job_id = $3), false) AS "earlier!",
-                  false AS "later!"
+                  coalesce(j.created_at < (SELECT min(begun_at) FROM deliveries WHERE job_id = $3), false) AS "earlier!",
+                  coalesce(j.created_at > now() - make_interval(secs => $6), false) AS "later!", false AS "sent!"
            FROM updates u
+           LEFT JOIN LATERAL (SELECT created_at FROM jobs WHERE id = coalesce(u.job_id, u.id) LIMIT 1) j ON true
            WHERE u.bot_id = $1 AND u.message_id > $2 - $5::bigint ORDER BY u.message_id DESC LIMIT $4"#,
         bot.0,
         question,
         job.0,
         NEWEST,
-        BEFORE
+        BEFORE,
+        seconds
     )
     .fetch_all(&mut *db)
     .await?;

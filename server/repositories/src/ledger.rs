@@ -31,6 +31,16 @@ pub struct Usage<'a> {
     pub felt_ms: i64,
 }
 
+/// Whether a job's answer is in the ledger.
+pub async fn has(db: &mut PgConnection, job: JobId) -> Result<bool> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM usage WHERE job_id = $1) AS "has!""#,
+        job.0
+    )
+    .fetch_one(db)
+    .await?)
+}
+
 /// Writes the line. The job is its key: a second line for the same answer is an error, never a second bill.
 pub async fn insert(db: &mut PgConnection, usage: &Usage<'_>) -> Result<()> {
     sqlx::query!(

@@ -45,6 +45,18 @@ impl Error {
     pub fn is_duplicate(&self) -> bool {
         matches!(self, Self::Sql(sqlx::Error::Database(error)) if error.is_unique_violation())
     }
+
+    /// The server is away, stops or starts (<https://www.postgresql.org/docs/current/errcodes-appendix.html>, classes 08 and 57P):
+    /// soon the same may succeed. Whether a commit that ended so took place is unknown.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Sql(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_)) => true,
+            Self::Sql(sqlx::Error::Database(error)) => error
+                .code()
+                .is_some_and(|code| code.starts_with("08") || code.starts_with("57P")),
+            _ => false,
+        }
+    }
 }
 
 pub type Result<T> = std::result::Result<T, Error>;

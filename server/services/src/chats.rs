@@ -3,6 +3,8 @@
 //! The order that makes it safe: a reservation is committed before the provider is asked; answer, usage, settlement and what is
 //! to be sent are committed together after it, under the job's lease; only then is anything final sent.
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     BotId, ErrorCode, JobId, LimitKind, Measure, MessageId, Money, Period,
@@ -35,6 +37,13 @@ const HISTORY_MESSAGES: i64 = 200;
 
 /// The most that one summary of late messages stands for.
 const MOST_WAITING: i64 = 10_000;
+
+/// Pauses before an answer is stored once more, while its lease holds; getting a connection waits up to five seconds by itself.
+const OUTAGE: [Duration; 3] = [
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_millis(1500),
+];
 
 const DEFAULT_PERSONA: &str = "You are a helpful assistant in a chat. Answer in the language of the user, briefly and to the point. Markdown is shown.";
 
@@ -229,6 +238,8 @@ impl Chats {
 
     /// Writes an answer: both messages, the usage, the settlement of the reservation, the failure if there was one, and what is
     /// to be sent. False when the lease has been lost: then nothing is written and nothing may be sent.
+    ///
+    /// An answer was waited and paid for, so a short absence of the database does not lose it.
     pub async fn settle(
         &self,
         job: &Claimed,
@@ -237,6 +248,33 @@ impl Chats {
         question: &Question,
         answer: &Answer,
         parts: &[RichText],
+    ) -> Result<bool, Error> {
+        let settle = |again| self.settle_once(job, incoming, known, question, answer, parts, again);
+        let mut settled = settle(false).await;
+        for pause in OUTAGE {
+            match &settled {
+                Err(Error::Database(error)) if error.is_outage() => {
+                    tracing::warn!(job.id = %job.id, error = %error, "An answer could not be stored, trying again");
+                }
+                _ => break,
+            }
+            tokio::time::sleep(pause).await;
+            settled = settle(true).await;
+        }
+        settled
+    }
+
+    /// `again`: an attempt before this one may have been committed without our learning it.
+    #[allow(clippy::too_many_arguments)] // those of `settle`, and one
+    async fn settle_once(
+        &self,
+        job: &Claimed,
+        incoming: &Incoming,
+        known: &Known,
+        question: &Question,
+        answer: &Answer,
+        parts: &[RichText],
+        again: bool,
     ) -> Result<bool, Error> {
         let now = self.0.now();
         let code = answer.failure.as_ref().map(gateway::GatewayError::code);
@@ -251,6 +289,9 @@ impl Chats {
         // A message that got no answer is given back; one that was stopped or cut has been answered as far as it went.
         let settled = counters::settle(&mut tx, job.id, i64::from(came), tokens, answer.cost.nanos()).await?;
         if !settled {
+            if again && ledger::has(&mut tx, job.id).await? {
+                return Ok(true);
+            }
             return Err(Error::Internal("the reservation of a running answer is gone"));
         }
         let line = ledger::Usage {
@@ -407,12 +448,7 @@ impl Chats {
     }
 
     /// Where a message of this job may be whose id was never learnt. `ago`: for how long the job cannot have sent it any more.
-    pub async fn known_ids(
-        &self,
-        job: JobId,
-        incoming: &Incoming,
-        ago: std::time::Duration,
-    ) -> Result<KnownIds, Error> {
+    pub async fn known_ids(&self, job: JobId, incoming: &Incoming, ago: Duration) -> Result<KnownIds, Error> {
         let mut db = self.0.db.acquire().await?;
         let (bot, question) = (incoming.bot, incoming.message_id);
         let ago = ago.as_secs_f64();
@@ -618,6 +654,6 @@ fn finish_name(finish: &Finish) -> &'static str {
     }
 }
 
-fn millis(time: std::time::Duration) -> i64 {
+fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }

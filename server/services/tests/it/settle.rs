@@ -174,6 +174,33 @@ async fn an_answer_is_billed_once_however_often_it_is_settled() {
     assert_eq!(app.counter("tokens").await, (used, 0));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_answer_outlives_a_connection_that_is_cut_while_it_is_stored() {
+    let app = App::new().await;
+    let (job, incoming) = app.job(7, 7, "hello").await;
+    let (known, question) = app.ask(&job, &incoming).await;
+    let mut lock = app.test.pool().begin().await.unwrap();
+    sqlx::query("SELECT FROM reservations FOR UPDATE")
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    let cut = async {
+        let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                         WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while app.test.one::<i64>(terminate).await == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        lock.rollback().await.unwrap();
+    };
+    let chats = app.chats();
+    let answer = complete("x", 10, 5);
+    let bodies = [rich("x")];
+    let (settled, ()) = tokio::join!(chats.settle(&job, &incoming, &known, &question, &answer, &bodies), cut);
+    assert!(settled.unwrap());
+    assert_eq!(written(&app).await, [1, 2, 1, 0, 3, 0]);
+    assert_eq!(app.counter("tokens").await, (15, 0));
+}
+
 #[tokio::test]
 async fn a_settlement_that_fails_half_way_leaves_nothing() {
     let app = App::new().await;
