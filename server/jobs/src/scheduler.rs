@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use services::Services;
+use services::{BotHealth, Services};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
@@ -44,15 +44,22 @@ async fn measure_once(services: &Services) {
         Err(error) => error!(error = %error, "The retries could not be counted"),
     }
     // One row for each bot that staff have added: the number of labels stays small.
-    match services.bots().lags().await {
-        Ok(lags) => {
-            for (bot, lag_ms, pending) in lags {
-                metrics::gauge!("botdeck_bot_lag_seconds", "bot" => bot.to_string()).set(lag_ms as f64 / 1000.0);
-                if let Some(pending) = pending {
-                    metrics::gauge!("botdeck_bot_pending_updates", "bot" => bot.to_string()).set(pending as f64);
-                }
-            }
-        }
+    match services.bots().health().await {
+        Ok(bots) => bots.iter().for_each(measure_bot),
         Err(error) => error!(error = %error, "The bots could not be measured"),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts and moments are far below 2^52")]
+fn measure_bot(health: &BotHealth) {
+    let bot = health.id.to_string();
+    metrics::gauge!("botdeck_bot_enabled", "bot" => bot.clone()).set(f64::from(u8::from(health.enabled)));
+    metrics::gauge!("botdeck_bot_up", "bot" => bot.clone()).set(f64::from(u8::from(health.up)));
+    metrics::gauge!("botdeck_bot_lag_seconds", "bot" => bot.clone()).set(health.lag_ms as f64 / 1000.0);
+    if let Some(at) = health.last_update_at {
+        metrics::gauge!("botdeck_bot_last_update_timestamp_seconds", "bot" => bot.clone()).set(at.timestamp() as f64);
+    }
+    if let Some(pending) = health.pending {
+        metrics::gauge!("botdeck_bot_pending_updates", "bot" => bot).set(pending as f64);
     }
 }

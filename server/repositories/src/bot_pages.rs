@@ -10,6 +10,11 @@ use crate::{Result, bots::mode_name};
 #[derive(Clone, Debug)]
 pub struct Health {
     pub id: BotId,
+    pub enabled: bool,
+    /// Of Telegram, and not of the browser, which has no intake that could fail.
+    pub telegram: bool,
+    pub fault: Option<String>,
+    pub last_update_at: Option<DateTime<Utc>>,
     pub lease_holder: Option<String>,
     /// Age of its oldest job that waits.
     pub lag_ms: Option<i64>,
@@ -28,7 +33,8 @@ pub async fn health(db: &mut PgConnection) -> Result<Vec<Health>> {
                SELECT left(lane, 36) AS bot, min(created_at) AS at FROM jobs
                WHERE state IN ('waiting', 'ready') AND lane IS NOT NULL GROUP BY 1
            )
-           SELECT b.id, b.persona, b.model, b.pending_updates, b.pending_at,
+           SELECT b.id, b.persona, b.model, b.pending_updates, b.pending_at, b.enabled, b.transport = 'telegram' AS "telegram!",
+                  b.fault, b.last_update_at,
                   CASE WHEN b.enabled AND b.lease_until > now() THEN b.lease_holder END AS lease_holder,
                   (extract(epoch FROM now() - o.at) * 1000)::bigint AS lag_ms,
                   (SELECT coalesce(sum(f.waits), 0) FROM flood_waits f
@@ -41,6 +47,10 @@ pub async fn health(db: &mut PgConnection) -> Result<Vec<Health>> {
         .into_iter()
         .map(|row| Health {
             id: row.id.into(),
+            enabled: row.enabled,
+            telegram: row.telegram,
+            fault: row.fault,
+            last_update_at: row.last_update_at,
             lease_holder: row.lease_holder,
             lag_ms: row.lag_ms,
             pending: row.pending_updates.zip(row.pending_at),

@@ -1,5 +1,6 @@
 //! The bots page: how each bot is doing, and changing what it is.
 
+use chrono::{DateTime, Utc};
 use domain::{
     BotId, Period, Permission, Persona,
     views::{
@@ -169,12 +170,34 @@ impl Bots {
         Ok(bot_pages::set_pending(&mut db, id, pending, self.0.now()).await?)
     }
 
-    /// For the metrics: each bot with the age of its oldest waiting job in milliseconds, and what Telegram holds back for it.
-    pub async fn lags(&self) -> Result<Vec<(BotId, i64, Option<i64>)>, Error> {
+    /// For the metrics.
+    pub async fn health(&self) -> Result<Vec<BotHealth>, Error> {
         let health = bot_pages::health(&mut *self.0.db.acquire().await?).await?;
         Ok(health
             .into_iter()
-            .map(|bot| (bot.id, bot.lag_ms.unwrap_or(0), bot.pending.map(|(count, _)| count)))
+            .map(|bot| BotHealth {
+                id: bot.id,
+                enabled: bot.enabled,
+                up: bot.enabled && bot.fault.is_none() && (bot.lease_holder.is_some() || !bot.telegram),
+                last_update_at: bot.last_update_at,
+                lag_ms: bot.lag_ms.unwrap_or(0),
+                pending: bot.pending.map(|(count, _)| count),
+            })
             .collect())
     }
+}
+
+/// How a bot is doing, in figures.
+#[derive(Clone, Debug)]
+pub struct BotHealth {
+    pub id: BotId,
+    /// Staff want it to run.
+    pub enabled: bool,
+    /// It does: some replica listens for it, and it has no fault.
+    pub up: bool,
+    pub last_update_at: Option<DateTime<Utc>>,
+    /// Age of its oldest job that waits, in milliseconds.
+    pub lag_ms: i64,
+    /// What Telegram holds back for it, where that has been asked.
+    pub pending: Option<i64>,
 }

@@ -100,6 +100,10 @@ async fn dead_letters_retries_and_the_lag_of_each_bot_are_measured() {
         "botdeck_dead_letters_total 1".to_owned(),
         "botdeck_queue_depth{state=\"dead\"} 1".to_owned(),
         "botdeck_queue_retrying 0".to_owned(),
+        format!("botdeck_bot_enabled{{bot=\"{bot}\"}} 1"),
+        format!("botdeck_bot_up{{bot=\"{bot}\"}} 1"),
+        format!("botdeck_bot_lease_held{{bot=\"{bot}\"}} 1"),
+        format!("botdeck_bot_last_update_timestamp_seconds{{bot=\"{bot}\"}} 1"),
         format!("botdeck_bot_lag_seconds{{bot=\"{bot}\"}} 0"),
         format!("botdeck_flood_waits_total{{bot=\"{bot}\"}} 1"),
     ];

@@ -98,6 +98,7 @@ async fn round(
                 continue;
             }
         };
+        measure_lease(bot.id, held);
         let running = listeners
             .get(&bot.id)
             .is_some_and(|listener| !listener.task.is_finished());
@@ -122,8 +123,14 @@ fn start(runtime: &Runtime, settings: &IntakeSettings, bot: BotRecord) -> Listen
     }
 }
 
+/// Every replica says for itself whether it is the one that listens.
+fn measure_lease(id: BotId, held: bool) {
+    metrics::gauge!("botdeck_bot_lease_held", "bot" => id.to_string()).set(f64::from(u8::from(held)));
+}
+
 async fn end(runtime: &Runtime, settings: &IntakeSettings, id: BotId, listener: Listener) {
     info!(bot.id = %id, "Intake of bot {id} stops");
+    measure_lease(id, false);
     listener.stop.cancel();
     let _ = listener.task.await;
     if let Err(error) = runtime.services().bots().release(id, &settings.replica).await {

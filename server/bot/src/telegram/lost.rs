@@ -20,34 +20,39 @@ const AT_A_TIME: usize = 4;
 /// groups of a bot in one row, so first come ids that no message we know of has, in whatever chat. Supergroups number for
 /// themselves, as some servers do with every chat.
 pub(super) fn candidates(known: &KnownIds, tried: &HashSet<i64>) -> Vec<i64> {
-    let mut order = known.in_row.as_ref().map(free).unwrap_or_default();
-    let mut in_chat = known.in_chat.as_ref().map(free).unwrap_or_default();
-    if known.in_row.is_some() {
-        in_chat.truncate(AFTER_ALL_IN_CHAT);
+    let mut order = Vec::new();
+    match (&known.in_row, &known.in_chat) {
+        (Some(row), chat) => {
+            order.extend(free(row, tried));
+            let in_chat = chat.iter().flat_map(|chat| free(chat, &HashSet::new()));
+            order.extend(in_chat.take(AFTER_ALL_IN_CHAT));
+        }
+        (None, Some(chat)) => order.extend(free(chat, tried)),
+        (None, None) => {}
     }
-    order.extend(in_chat);
-    let most = HOLES + AFTER_ALL_IN_CHAT + to_usize(MOST_BEYOND);
     let mut seen = tried.clone();
+    order.retain(|id| seen.insert(*id));
+    order.truncate(AT_A_TIME);
     order
-        .into_iter()
-        .filter(|id| seen.insert(*id))
-        .take(AT_A_TIME.min(most.saturating_sub(tried.len())))
-        .collect()
 }
 
 /// From the first that may be free to the last.
-fn free(taken: &Taken) -> Vec<i64> {
+fn free(taken: &Taken, tried: &HashSet<i64>) -> Vec<i64> {
     let ids: HashSet<i64> = taken.ids.iter().copied().collect();
     let free = |id: &i64| !ids.contains(id);
     let end = taken.before.unwrap_or(i64::MAX);
-    let between = (taken.after.saturating_add(1)..=taken.highest).filter(free).take(HOLES);
-    // Of those just beyond, any that was under way then may be ours. What came in meanwhile is passed over and moves no end: whoever
-    // goes on writing does not make the search longer.
-    let beyond = taken.unnoted.saturating_add(4).clamp(BEYOND, MOST_BEYOND);
-    let beyond = (taken.highest.saturating_add(1)..=i64::MAX)
+    let (low, high) = (taken.after.saturating_add(1), taken.highest.saturating_add(1).min(end));
+    let between = (low..high).filter(free).take(HOLES);
+    // Of those just beyond, any that was under way then may be ours. What comes in meanwhile is passed over: written before ours, and
+    // fetched late, it leads to it. But whoever goes on writing does not make the search longer and longer.
+    let most = to_usize(taken.unnoted.saturating_add(4).clamp(BEYOND, MOST_BEYOND));
+    let left = (2 * most).saturating_sub(tried.iter().filter(|id| **id >= high).count());
+    let beyond = (high..end)
         .filter(free)
-        .take(to_usize(beyond));
-    between.chain(beyond).filter(|id| *id < end).collect()
+        .take(most)
+        .filter(|id| !tried.contains(id))
+        .take(left);
+    between.filter(|id| !tried.contains(id)).chain(beyond).collect()
 }
 
 fn to_usize(number: i64) -> usize {
@@ -128,13 +133,18 @@ mod tests {
         assert_eq!(all(&under_way(known(0, &[], []), i64::MAX)).len(), 64);
     }
 
-    /// Written before it, but fetched later; or written later: that is not known, and does not matter.
+    /// Written before it, but fetched later; or written later: that is not known.
     #[test]
     fn what_came_in_meanwhile_is_passed_over_and_does_not_prolong_the_search() {
         let mut chat = known(10, &[11, 12, 14, 15, 16, 20, 25], []);
         chat.in_row = None;
         chat.in_chat.as_mut().unwrap().highest = 11;
         assert_eq!(all(&chat), [13, 17, 18, 19, 21]);
+        let five: HashSet<i64> = [13, 17, 18, 19, 21].into();
+        chat.in_chat.as_mut().unwrap().ids.extend(13..=21);
+        assert_eq!(candidates(&chat, &five), [22, 23, 24, 26]);
+        let ten: HashSet<i64> = (12..=21).collect();
+        assert!(candidates(&chat, &ten).is_empty());
     }
 
     #[test]

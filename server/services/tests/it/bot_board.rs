@@ -59,14 +59,23 @@ async fn a_card_says_who_runs_the_bot_and_how_far_it_is_behind() {
         None,
         "the other bot is not behind"
     );
-    let lags = app.bots().lags().await.unwrap();
-    let lag = lags.iter().find(|lag| lag.0 == id).unwrap();
-    assert!(lag.1 >= 120_000 && lag.2 == Some(12), "{lag:?}");
+    let health = async || {
+        let bots = app.bots().health().await.unwrap();
+        bots.into_iter().find(|bot| bot.id == id).unwrap()
+    };
+    let bot = health().await;
+    assert!(bot.lag_ms >= 120_000 && bot.pending == Some(12), "{bot:?}");
+    assert!(bot.enabled && bot.up, "{bot:?}");
+    app.test.run("UPDATE bots SET fault = 'no'").await;
+    assert!(!health().await.up, "it has a fault");
+    app.test.run("UPDATE bots SET fault = NULL").await;
     // A lease that ran out is nobody's.
     app.test
         .run("UPDATE bots SET lease_until = now() - interval '1 ms'")
         .await;
     assert_eq!(card(&app, &owner, id).await.lease_holder, None);
+    let bot = health().await;
+    assert!(bot.enabled && !bot.up, "nobody listens for it: {bot:?}");
 }
 
 #[tokio::test]
