@@ -54,6 +54,12 @@ uuid_id! {
     ReservationId,
     /// An update as stored, before it is understood.
     UpdateRowId,
+    /// Somebody whose models can be asked.
+    ProviderId,
+    /// One of a provider's keys.
+    ProviderKeyId,
+    /// A model of a provider.
+    ModelId,
 }
 
 macro_rules! number_id {

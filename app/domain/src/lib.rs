@@ -7,6 +7,7 @@ mod codes;
 mod ids;
 mod lang;
 mod limits;
+mod models;
 mod money;
 mod permissions;
 mod values;
@@ -14,11 +15,12 @@ pub mod views;
 
 pub use codes::{AppError, ErrorCode};
 pub use ids::{
-    BotId, ChatId, ConversationId, JobId, MessageId, PlanId, ReservationId, StaffId, TelegramChatId, TelegramMessageId,
-    TelegramUserId, ThreadId, UpdateId, UpdateRowId, UserId,
+    BotId, ChatId, ConversationId, JobId, MessageId, ModelId, PlanId, ProviderId, ProviderKeyId, ReservationId,
+    StaffId, TelegramChatId, TelegramMessageId, TelegramUserId, ThreadId, UpdateId, UpdateRowId, UserId,
 };
 pub use lang::Lang;
 pub use limits::{Limit, LimitKind, Measure, Period};
+pub use models::{ModelKind, Price, ProviderKind};
 pub use money::Money;
 pub use permissions::{Permission, Role};
 pub use values::{BlockReason, BotName, Email, Invalid, Password, Persona, PlanName, SearchText, Theme};

@@ -2,6 +2,7 @@
 
 pub mod bots;
 pub mod jobs;
+pub mod models;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};

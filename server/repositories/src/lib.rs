@@ -6,6 +6,7 @@ pub mod audit;
 pub mod bot_pages;
 pub mod bots;
 pub mod browser;
+pub mod catalogue;
 pub mod counters;
 pub mod deliveries;
 pub mod job_pages;

@@ -1,0 +1,99 @@
+//! Providers, models and names as the page of models shows them. No key is ever among it.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{ModelId, ModelKind, Price, ProviderId, ProviderKeyId, ProviderKind};
+
+/// Whether a provider, or one of its keys, is asked at present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BreakerState {
+    /// In use.
+    Closed,
+    /// Left alone until then.
+    Open { until: DateTime<Utc> },
+    /// One request at a time, to see whether it has recovered.
+    HalfOpen,
+}
+
+/// All of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelBoard {
+    pub now: DateTime<Utc>,
+    pub providers: Vec<ProviderCard>,
+    /// In the order in which people are offered them; the first shown one is the default.
+    pub aliases: Vec<AliasRow>,
+    /// No provider has a key: the built-in demo model answers.
+    pub is_demo: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProviderCard {
+    pub id: ProviderId,
+    pub name: String,
+    pub kind: ProviderKind,
+    pub base_url: String,
+    pub organisation: Option<String>,
+    /// Whether requests go through a proxy; its address may hold a password.
+    pub has_proxy: bool,
+    /// Names of the headers that are added; their values are secrets.
+    pub headers: Vec<String>,
+    pub max_concurrent: Option<i32>,
+    pub enabled: bool,
+    /// Comes from `OPENAI_*` and follows them at each start.
+    pub from_settings: bool,
+    pub state: BreakerState,
+    /// Requests under way in this process.
+    pub running: u32,
+    /// In words for staff.
+    pub last_failure: Option<String>,
+    pub keys: Vec<KeyRow>,
+    pub models: Vec<ModelRow>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KeyRow {
+    pub id: ProviderKeyId,
+    /// `sk-…wxyz`
+    pub hint: String,
+    pub state: BreakerState,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelRow {
+    pub id: ModelId,
+    pub name: String,
+    pub kind: ModelKind,
+    pub context_tokens: i32,
+    pub max_answer_tokens: i32,
+    pub enabled: bool,
+    pub price: Price,
+    pub priced_since: Option<DateTime<Utc>>,
+}
+
+/// A name under which people and programs ask, and where it leads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AliasRow {
+    pub name: String,
+    pub shown: bool,
+    /// Tried in order; within a tier shared out by weight.
+    pub tiers: Vec<Vec<TargetRow>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TargetRow {
+    pub model: ModelId,
+    /// As the provider calls it.
+    pub name: String,
+    pub provider: String,
+    pub weight: i32,
+}
+
+/// A price with its time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PriceRow {
+    pub since: DateTime<Utc>,
+    pub price: Price,
+    pub set_by: String,
+}
