@@ -98,7 +98,9 @@ CREATE TABLE breakers (
 
 CREATE TABLE catalogue_revision (
     one      boolean PRIMARY KEY DEFAULT true CHECK (one),
-    revision bigint NOT NULL
+    revision bigint NOT NULL,
+    -- The names of OPENAI_MODEL as they were last followed: only when they change is their order put before that of staff.
+    followed text NOT NULL DEFAULT ''
 );
 INSERT INTO catalogue_revision (revision) VALUES (0);
 CREATE FUNCTION raise_catalogue_revision() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -185,6 +185,20 @@ pub async fn load(db: &mut PgConnection, now: DateTime<Utc>) -> Result<Catalogue
     })
 }
 
+/// The models of the settings as they were last followed; empty before the first time.
+pub async fn followed(db: &mut PgConnection) -> Result<String> {
+    Ok(sqlx::query_scalar!("SELECT followed FROM catalogue_revision")
+        .fetch_one(db)
+        .await?)
+}
+
+pub async fn set_followed(db: &mut PgConnection, models: &str) -> Result<()> {
+    sqlx::query!("UPDATE catalogue_revision SET followed = $1", models)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
 /// Whoever changes the catalogue holds this until the transaction ends, so that a before/after record is true.
 pub async fn lock(db: &mut PgConnection) -> Result<()> {
     sqlx::query!("SELECT FROM catalogue_revision FOR UPDATE")
