@@ -17,6 +17,7 @@ use crate::{
         audit::AuditPage,
         bots::BotsPage,
         jobs::JobsPage,
+        models::ModelsPage,
         overview::OverviewPage,
         plans::PlansPage,
         playground::PlaygroundPage,
@@ -95,6 +96,7 @@ pub fn App() -> impl IntoView {
                     <Route path=path!("/plans") view=PlansPage ssr=SsrMode::Async />
                     <Route path=path!("/bots") view=BotsPage ssr=SsrMode::Async />
                     <Route path=path!("/bots/:id/playground") view=PlaygroundPage ssr=SsrMode::Async />
+                    <Route path=path!("/models") view=ModelsPage ssr=SsrMode::Async />
                     <Route path=path!("/jobs") view=JobsPage ssr=SsrMode::Async />
                     <Route path=path!("/audit") view=AuditPage ssr=SsrMode::Async />
                 </ParentRoute>
@@ -145,11 +147,12 @@ const fn place(href: &'static str, glyph: Glyph, words: fn(&Texts) -> &'static s
     }
 }
 
-const PLACES: [Place; 6] = [
+const PLACES: [Place; 7] = [
     place("/", Glyph::Overview, |t| t.nav_overview, Permission::ReadOverview),
     place("/users", Glyph::Users, |t| t.nav_users, Permission::ReadUsers),
     place("/plans", Glyph::Limits, |t| t.nav_plans, Permission::ReadLimits),
     place("/bots", Glyph::Bots, |t| t.nav_bots, Permission::ReadBots),
+    place("/models", Glyph::Models, |t| t.nav_models, Permission::ReadModels),
     place("/jobs", Glyph::Queue, |t| t.nav_jobs, Permission::ReadJobs),
     place("/audit", Glyph::Audit, |t| t.nav_audit, Permission::ReadAudit),
 ];

@@ -39,6 +39,9 @@ permissions! {
     WriteLimits = "limits:write",
     ReadBots = "bots:read",
     WriteBots = "bots:write",
+    /// Providers, models, prices and names; no keys.
+    ReadModels = "models:read",
+    WriteModels = "models:write",
     /// Enter or replace bot tokens and provider keys; nobody may read them back.
     WriteSecrets = "secrets:write",
     /// Talk to a bot in the playground, at the deployment's cost.
@@ -96,10 +99,14 @@ impl Role {
                     | P::ReadConversations
                     | P::ReadLimits
                     | P::ReadBots
+                    | P::ReadModels
                     | P::ReadJobs
                     | P::UsePlayground
             ),
-            Self::Viewer => matches!(permission, P::ReadOverview | P::ReadLimits | P::ReadBots),
+            Self::Viewer => matches!(
+                permission,
+                P::ReadOverview | P::ReadLimits | P::ReadBots | P::ReadModels
+            ),
         }
     }
 

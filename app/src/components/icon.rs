@@ -9,6 +9,7 @@ pub enum Glyph {
     Users,
     Limits,
     Bots,
+    Models,
     Audit,
     Search,
     Check,
@@ -49,6 +50,7 @@ impl Glyph {
             Self::Bots => {
                 "M6 8h12a2 2 0 0 1 2 2v8a2 2 0 0 1-2 2H6a2 2 0 0 1-2-2v-8a2 2 0 0 1 2-2zM12 8V4M9 13v2M15 13v2M1.5 13v3M22.5 13v3"
             }
+            Self::Models => "M12 3 3 7.5l9 4.5 9-4.5zM3 12l9 4.5 9-4.5M3 16.5 12 21l9-4.5",
             Self::Audit => {
                 "M9 4h6v3H9zM9 5.5H6a1 1 0 0 0-1 1V20a1 1 0 0 0 1 1h12a1 1 0 0 0 1-1V6.5a1 1 0 0 0-1-1h-3M9 12h6M9 16h4"
             }

@@ -376,6 +376,32 @@ impl Texts {
                     "эта ссылка уже использована или устарела; запустите botdeck ещё раз, чтобы получить новую"
                 }
                 "a bot with a playground" => "бот с площадкой",
+                "the provider" => "провайдер",
+                "the model" => "модель",
+                "the key" => "ключ",
+                "the name" => "имя",
+                "a name of 1 to 120 characters" => "имя от 1 до 120 знаков",
+                "openai or anthropic" => "openai или anthropic",
+                "chat, embedding, image, transcription or speech" => "chat, embedding, image, transcription или speech",
+                "an http or https address such as https://api.openai.com/v1" => {
+                    "адрес http или https вида https://api.openai.com/v1"
+                }
+                "a whole number from 1, or nothing" => "целое число от 1 или пусто",
+                "a whole number of tokens from 1" => "целое число токенов от 1",
+                "a place from 1 to 9, or nothing" => "место от 1 до 9 или пусто",
+                "a share from 1 to 1000" => "доля от 1 до 1000",
+                "1 to 20 models for a name to lead to" => "от 1 до 20 моделей для имени",
+                "models of one kind behind a name" => "за одним именем модели одного вида",
+                "a model stands behind a name once" => "модель стоит за именем только раз",
+                "a key of one line without spaces" => "ключ в одну строку без пробелов",
+                "a proxy such as http://user:password@host:3128" => "прокси вида http://user:password@host:3128",
+                "headers as lines such as X-Team: support" => "заголовки строками вида X-Team: support",
+                "there is a provider of this name already" => "провайдер с таким названием уже есть",
+                "this provider has a model of this name already" => "у этого провайдера уже есть такая модель",
+                "this provider follows OPENAI_* of the settings" => "этот провайдер следует OPENAI_* из настроек",
+                "the models of this provider are those of OPENAI_MODEL" => {
+                    "модели этого провайдера перечислены в OPENAI_MODEL"
+                }
                 "the bot" => "бот",
                 "the plan" => "тариф",
                 "the user" => "пользователь",
@@ -402,6 +428,18 @@ impl Texts {
             "job.discard" => self.pick("Discarded a job", "Отклонил задачу"),
             "bot.start" => self.pick("Started a bot", "Запустил бота"),
             "bot.stop" => self.pick("Stopped a bot", "Остановил бота"),
+            "provider.add" => self.pick("Added a provider", "Добавил провайдера"),
+            "provider.edit" => self.pick("Changed a provider", "Изменил провайдера"),
+            "provider.remove" => self.pick("Removed a provider", "Убрал провайдера"),
+            "provider.add_key" => self.pick("Added a provider's key", "Добавил ключ провайдера"),
+            "provider.remove_key" => self.pick("Removed a provider's key", "Убрал ключ провайдера"),
+            "model.add" => self.pick("Added a model", "Добавил модель"),
+            "model.edit" => self.pick("Changed a model or its price", "Изменил модель или её цену"),
+            "model.remove" => self.pick("Removed a model", "Убрал модель"),
+            "alias.add" => self.pick("Made a model's name", "Создал имя модели"),
+            "alias.edit" => self.pick("Changed where a model's name leads", "Изменил, куда ведёт имя модели"),
+            "alias.order" => self.pick("Changed the order of models", "Изменил порядок моделей"),
+            "alias.remove" => self.pick("Removed a model's name", "Убрал имя модели"),
             "staff.sign_in" => self.pick("Signed in", "Вошёл"),
             "staff.sign_in_failed" => self.pick("Failed to sign in", "Не смог войти"),
             "staff.sign_out" => self.pick("Signed out", "Вышел"),
@@ -419,6 +457,9 @@ impl Texts {
             "plan" => self.pick("plan", "тариф"),
             "bot" => self.pick("bot", "бот"),
             "job" => self.pick("job", "задача"),
+            "provider" => self.pick("provider", "провайдер"),
+            "model" => self.pick("model", "модель"),
+            "alias" => self.pick("model's name", "имя модели"),
             "staff" => self.pick("staff", "сотрудник"),
             _ => return None,
         })

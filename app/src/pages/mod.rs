@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod bots;
 pub mod jobs;
+pub mod models;
 pub mod overview;
 pub mod plans;
 pub mod playground;
@@ -31,6 +32,7 @@ pub fn server_functions() -> Vec<Function> {
         plans::api::FUNCTIONS,
         bots::api::FUNCTIONS,
         jobs::api::FUNCTIONS,
+        models::api::FUNCTIONS,
         playground::api::FUNCTIONS,
         audit::api::FUNCTIONS,
     ]
@@ -110,6 +112,7 @@ mod tests {
         include_str!("plans/api.rs"),
         include_str!("bots/api.rs"),
         include_str!("jobs/api.rs"),
+        include_str!("models/api.rs"),
         include_str!("playground/api.rs"),
         include_str!("audit/api.rs"),
     ];

@@ -21,6 +21,10 @@ pub(crate) struct Target<'a> {
 
 /// Every action there is, for the filter.
 const ACTIONS: &[&str] = &[
+    "alias.add",
+    "alias.edit",
+    "alias.order",
+    "alias.remove",
     "bot.add",
     "bot.edit",
     "bot.mode",
@@ -31,8 +35,16 @@ const ACTIONS: &[&str] = &[
     "conversation.read",
     "job.discard",
     "job.retry",
+    "model.add",
+    "model.edit",
+    "model.remove",
     "plan.create",
     "plan.limits",
+    "provider.add",
+    "provider.add_key",
+    "provider.edit",
+    "provider.remove",
+    "provider.remove_key",
     "staff.create",
     "staff.reset_password",
     "staff.sign_in",

@@ -88,19 +88,21 @@ impl Models {
             .collect())
     }
 
-    /// Adds a provider (`id` is `None`) or changes one.
+    /// Adds a provider (`id` is `None`) or changes one; `key` is one more key of it.
     pub async fn save_provider(
         &self,
         actor: &Actor,
         id: Option<ProviderId>,
         form: ProviderForm,
+        key: Option<SecretString>,
     ) -> Result<ProviderId, Error> {
-        let secrets = form.proxy.is_some() || form.headers.is_some();
+        let secrets = form.proxy.is_some() || form.headers.is_some() || key.is_some();
         if secrets && !actor.may(Permission::WriteSecrets) {
             return Err(Error::Forbidden(Permission::WriteSecrets));
         }
         let name = line(&form.name, 40, "a name of 1 to 40 characters")?;
         let base_url = base_url(&form.base_url, form.kind)?;
+        let key = key.map(|key| well_formed(&key)).transpose()?;
         if form.max_concurrent.is_some_and(|most| most < 1) {
             return Err(Error::Invalid("a whole number from 1, or nothing"));
         }
@@ -143,6 +145,10 @@ impl Models {
         catalogue::save_provider(&mut tx, &provider, self.0.now())
             .await
             .map_err(|error| duplicate(error, "there is a provider of this name already"))?;
+        if let Some(key) = &key {
+            let row = self.sealed_key(id, key)?;
+            catalogue::insert_key(&mut tx, &row, self.0.now()).await?;
+        }
         let action = if before.is_some() { "provider.edit" } else { "provider.add" };
         let mut after = shown_provider(&provider);
         if secrets {

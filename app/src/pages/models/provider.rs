@@ -1,0 +1,562 @@
+//! One provider: whether it answers, its keys, its models and what they cost.
+
+use chrono::{DateTime, Utc};
+use domain::{
+    ModelKind, Money, Price, ProviderId, ProviderKind,
+    views::models::{BreakerState, KeyRow, ModelRow, ProviderCard},
+};
+use leptos::prelude::*;
+
+use super::{Forms, kind_words};
+use crate::{
+    components::{Badge, Button, Card, Choice, Confirm, Field, Glyph, Look, Notice, Saved, Time, TimeStyle, Tone},
+    i18n::{duration, fill, group, use_texts},
+};
+
+#[component]
+pub(super) fn Provider(
+    provider: ProviderCard,
+    now: DateTime<Utc>,
+    writes: bool,
+    secrets: bool,
+    forms: Forms,
+) -> impl IntoView {
+    let t = use_texts();
+    let id = provider.id;
+    let heading = format!("provider-{id}");
+    let ours = provider.from_settings;
+    let kind = match provider.kind {
+        ProviderKind::OpenAi => t.provider_openai,
+        ProviderKind::Anthropic => t.provider_anthropic,
+    };
+    let keys = provider
+        .keys
+        .clone()
+        .into_iter()
+        .map(|key| view! { <Key key_row=key now removes={secrets && !ours} forms /> })
+        .collect_view();
+    let no_key = provider.keys.is_empty();
+    let models = provider
+        .models
+        .clone()
+        .into_iter()
+        .map(|model| view! { <Model model provider=id ours writes forms /> })
+        .collect_view();
+    let no_model = provider.models.is_empty();
+    let headers = provider.headers.join(", ");
+    let card = provider.clone();
+    view! {
+        <section class="card" aria-labelledby=heading>
+            <header class="card-head">
+                <div class="card-title">
+                    <h3 id=heading.clone()>{provider.name.clone()}</h3>
+                    <p class="muted">{kind}" · "<code>{provider.base_url.clone()}</code></p>
+                </div>
+                <State enabled=provider.enabled state=provider.state now />
+            </header>
+            {ours.then(|| view! { <p class="hint">{t.provider_from_settings}</p> })}
+            {provider
+                .last_failure
+                .clone()
+                .map(|failure| {
+                    view! {
+                        <Notice tone=Tone::Warn glyph=Glyph::Warning>
+                            <p>{t.provider_last_failure}" "{failure}</p>
+                        </Notice>
+                    }
+                })}
+            <dl class="facts">
+                <div>
+                    <dt>{t.provider_running}</dt>
+                    <dd>
+                        {group(provider.running.into())}
+                        {provider.max_concurrent.map(|most| format!(" / {}", group(most.into())))}
+                    </dd>
+                </div>
+                {(!headers.is_empty())
+                    .then(|| {
+                        view! {
+                            <div>
+                                <dt>{t.provider_headers}</dt>
+                                <dd><code>{headers}</code></dd>
+                            </div>
+                        }
+                    })}
+                {provider
+                    .has_proxy
+                    .then(|| {
+                        view! {
+                            <div>
+                                <dt>{t.provider_proxy}</dt>
+                                <dd>{t.provider_proxy_set}</dd>
+                            </div>
+                        }
+                    })}
+                <div>
+                    <dt>{t.provider_keys}</dt>
+                    <dd class="keys">{keys} {no_key.then(|| view! { <span class="muted">{t.provider_no_key}</span> })}</dd>
+                </div>
+            </dl>
+            {no_model.then(|| view! { <p class="muted">{t.provider_no_model}</p> })}
+            <ul class="models">{models}</ul>
+            {(writes && !ours)
+                .then(|| {
+                    view! {
+                        <details class="unfold">
+                            <summary aria-label=fill(t.model_new_label, &[&card.name])>{t.model_new}</summary>
+                            <ModelForm model=None provider=id ours=false forms />
+                        </details>
+                        {secrets.then(|| view! { <NewKey provider=id name=card.name.clone() forms /> })}
+                        <details class="unfold">
+                            <summary aria-label=fill(t.provider_edit_label, &[&card.name])>{t.provider_edit}</summary>
+                            <ProviderForm provider=Some(card.clone()) secrets forms />
+                            <Confirm open=t.remove glyph=Glyph::Stop danger=true>
+                                <ActionForm action=forms.remove_provider attr:class="stack">
+                                    <input type="hidden" name="id" value=id.to_string() />
+                                    <p>{fill(t.provider_remove_hint, &[&card.name])}</p>
+                                    <Button look=Look::Danger pending=forms.remove_provider.pending()>
+                                        {t.remove}
+                                    </Button>
+                                </ActionForm>
+                            </Confirm>
+                        </details>
+                    }
+                })}
+        </section>
+    }
+}
+
+#[component]
+fn State(enabled: bool, state: BreakerState, now: DateTime<Utc>) -> impl IntoView {
+    let t = use_texts();
+    let (tone, glyph, text) = match (enabled, state) {
+        (false, _) => (Tone::Quiet, Glyph::Stop, t.breaker_off.to_owned()),
+        (true, BreakerState::Closed) => (Tone::Good, Glyph::Check, t.breaker_closed.to_owned()),
+        (true, BreakerState::HalfOpen) => (Tone::Warn, Glyph::Clock, t.breaker_half.to_owned()),
+        (true, BreakerState::Open { until }) => {
+            let left = duration(t, (until - now).num_milliseconds().max(0));
+            (Tone::Bad, Glyph::Warning, fill(t.breaker_open, &[&left]))
+        }
+    };
+    view! { <Badge tone glyph text /> }
+}
+
+#[component]
+fn Key(key_row: KeyRow, now: DateTime<Utc>, removes: bool, forms: Forms) -> impl IntoView {
+    let t = use_texts();
+    let rests = key_row.state != BreakerState::Closed;
+    let hint = key_row.hint.clone();
+    view! {
+        <span class="key">
+            <code>{key_row.hint}</code>
+            {rests.then(|| view! { <State enabled=true state=key_row.state now /> })}
+            {removes
+                .then(|| {
+                    view! {
+                        <Confirm open=t.remove glyph=Glyph::Stop>
+                            <ActionForm action=forms.remove_key attr:class="stack">
+                                <input type="hidden" name="id" value=key_row.id.to_string() />
+                                <p>{fill(t.key_remove_hint, &[&hint])}</p>
+                                <Button look=Look::Danger pending=forms.remove_key.pending()>
+                                    {t.remove}
+                                </Button>
+                            </ActionForm>
+                        </Confirm>
+                    }
+                })}
+        </span>
+    }
+}
+
+#[component]
+fn NewKey(provider: ProviderId, name: String, forms: Forms) -> impl IntoView {
+    let t = use_texts();
+    let (id, hint_id) = (format!("key-{provider}"), format!("key-hint-{provider}"));
+    view! {
+        <details class="unfold">
+            <summary aria-label=fill(t.key_new_label, &[&name])>{t.key_new}</summary>
+            <ActionForm action=forms.add_key attr:class="stack narrow">
+                <input type="hidden" name="provider" value=provider.to_string() />
+                <div class="field">
+                    <label for=id.clone()>{t.key_label}</label>
+                    <input
+                        id=id
+                        name="key"
+                        type="password"
+                        autocomplete="off"
+                        spellcheck="false"
+                        required=true
+                        maxlength="500"
+                        aria-describedby=hint_id.clone()
+                    />
+                    <p class="hint" id=hint_id>
+                        {t.key_hint}
+                    </p>
+                </div>
+                <Button pending=forms.add_key.pending()>{t.key_add}</Button>
+            </ActionForm>
+        </details>
+    }
+}
+
+#[component]
+fn Model(model: ModelRow, provider: ProviderId, ours: bool, writes: bool, forms: Forms) -> impl IntoView {
+    let t = use_texts();
+    let id = model.id;
+    let tested = move || {
+        let outcome = forms
+            .test
+            .value()
+            .with(|value| value.as_ref().and_then(|result| result.as_ref().ok()).cloned());
+        outcome
+            .filter(|outcome| outcome.model == id)
+            .map(|outcome| match outcome.failure {
+                None => {
+                    let time = duration(t, outcome.ms.unwrap_or(0));
+                    view! { <Saved><p>{fill(t.model_test_good, &[&time])}</p></Saved> }.into_any()
+                }
+                Some(failure) => view! {
+                    <Notice tone=Tone::Bad glyph=Glyph::Warning>
+                        <p>{t.model_test_bad}" "{failure}</p>
+                    </Notice>
+                }
+                .into_any(),
+            })
+    };
+    let name = model.name.clone();
+    let tests = writes && model.kind == ModelKind::Chat && model.enabled;
+    let price = price_words(t, model.kind, &model.price);
+    let sizes = [model.context_tokens, model.max_answer_tokens].map(|tokens| group(tokens.into()));
+    let off = !model.enabled;
+    let kind = kind_words(t, model.kind);
+    let test_label = fill(t.model_test_label, &[&name]);
+    let test = tests.then(|| {
+        view! {
+            <ActionForm action=forms.test>
+                <input type="hidden" name="model" value=id.to_string() />
+                <Button glyph=Glyph::Bolt pending=forms.test.pending() label=test_label>
+                    {t.model_test}
+                </Button>
+            </ActionForm>
+        }
+    });
+    let remove_hint = fill(t.model_remove_hint, &[&name]);
+    let remove = (writes && !ours).then(|| {
+        view! {
+            <Confirm open=t.remove glyph=Glyph::Stop>
+                <ActionForm action=forms.remove_model attr:class="stack">
+                    <input type="hidden" name="id" value=id.to_string() />
+                    <p>{remove_hint}</p>
+                    <Button look=Look::Danger pending=forms.remove_model.pending()>
+                        {t.remove}
+                    </Button>
+                </ActionForm>
+            </Confirm>
+        }
+    });
+    let edit_label = fill(t.model_edit_label, &[&name]);
+    let edit = writes.then(|| {
+        view! {
+            <details class="unfold">
+                <summary aria-label=edit_label>{t.model_edit}</summary>
+                <ModelForm model=Some(model) provider ours forms />
+            </details>
+        }
+    });
+    view! {
+        <li>
+            <div class="route-head">
+                <b>{name.clone()}</b>
+                <span class="muted">{kind}</span>
+                {off.then(|| view! { <Badge tone=Tone::Quiet glyph=Glyph::Stop text=t.breaker_off /> })}
+            </div>
+            <p class="muted">{price}" · "{fill(t.model_sizes, &[&sizes[0], &sizes[1]])}</p>
+            <div class="card-actions">{test} <History model=id name forms /> {remove}</div>
+            {tested}
+            {edit}
+        </li>
+    }
+}
+
+/// What the model has cost before; fetched when somebody asks.
+#[component]
+fn History(model: domain::ModelId, name: String, forms: Forms) -> impl IntoView {
+    let t = use_texts();
+    let asked = RwSignal::new(false);
+    let prices = forms.prices;
+    let rows = move || {
+        if !asked.get() {
+            return None;
+        }
+        let rows = prices
+            .value()
+            .with(|value| value.as_ref().and_then(|result| result.as_ref().ok()).cloned())?;
+        let rows = rows
+            .into_iter()
+            .map(|row| {
+                view! {
+                    <li>
+                        <Time at=row.since style=TimeStyle::Minute />
+                        " "
+                        {price_words(t, ModelKind::Chat, &row.price)}
+                        <span class="muted">" "{row.set_by}</span>
+                    </li>
+                }
+            })
+            .collect_view();
+        Some(view! { <ul class="changes">{rows}</ul> })
+    };
+    let ask = move |_| {
+        asked.update(|asked| *asked = !*asked);
+        prices.dispatch(super::api::ListPrices { model });
+    };
+    view! {
+        <button
+            type="button"
+            class="button ghost needs-script"
+            on:click=ask
+            aria-expanded=move || asked.get().to_string()
+            aria-label=fill(t.prices_label, &[&name])
+        >
+            {t.prices}
+        </button>
+        {rows}
+    }
+}
+
+fn dollars(money: Money) -> String {
+    let text = money.to_decimal(9);
+    let short = text.trim_end_matches('0').trim_end_matches('.');
+    short.to_owned()
+}
+
+fn price_words(t: &crate::i18n::Texts, kind: ModelKind, price: &Price) -> String {
+    if *price == Price::default() {
+        return t.price_free.to_owned();
+    }
+    match kind {
+        ModelKind::Image if price.image > Money::ZERO => fill(t.price_image, &[&dollars(price.image)]),
+        _ => fill(t.price_tokens, &[&dollars(price.input), &dollars(price.output)]),
+    }
+}
+
+#[component]
+fn ModelForm(model: Option<ModelRow>, provider: ProviderId, ours: bool, forms: Forms) -> impl IntoView {
+    let t = use_texts();
+    let known = model.is_some();
+    let id = model
+        .as_ref()
+        .map_or_else(|| format!("new-{provider}"), |model| model.id.to_string());
+    let row = model.unwrap_or_else(|| ModelRow {
+        id: domain::ModelId(uuid::Uuid::nil()),
+        name: String::new(),
+        kind: ModelKind::Chat,
+        context_tokens: 128_000,
+        max_answer_tokens: 8192,
+        enabled: true,
+        price: Price::default(),
+        priced_since: None,
+    });
+    let kinds = ModelKind::ALL
+        .into_iter()
+        .map(|kind| (kind.name().to_owned(), kind_words(t, kind).to_owned()))
+        .collect::<Vec<_>>();
+    let price = move |label: &'static str, name: &'static str, value: Option<Money>, id: &str| {
+        let value = value.map(dollars).unwrap_or_default();
+        view! { <Field label name id=format!("{name}-{id}") value inputmode="decimal" autocomplete="off" max_length=20 /> }
+    };
+    let shown = move |money: Money| known.then_some(money);
+    view! {
+        <ActionForm action=forms.model attr:class="stack">
+            <input type="hidden" name="provider" value=provider.to_string() />
+            {known.then(|| view! { <input type="hidden" name="id" value=id.clone() /> })}
+            {if ours {
+                view! { <input type="hidden" name="fields[name]" value=row.name.clone() /> }.into_any()
+            } else {
+                view! {
+                    <Field
+                        label=t.model_name
+                        name="fields[name]"
+                        id=format!("model-name-{id}")
+                        value=row.name.clone()
+                        hint=t.model_name_hint
+                        required=true
+                        max_length=120
+                        autocomplete="off"
+                    />
+                }
+                    .into_any()
+            }}
+            <Choice label=t.model_kind name="fields[kind]" id=format!("kind-{id}") chosen=row.kind.name() options=kinds />
+            <div class="field-grid">
+                <Field
+                    label=t.model_context
+                    name="fields[context_tokens]"
+                    id=format!("context-{id}")
+                    value=row.context_tokens.to_string()
+                    inputmode="numeric"
+                    required=true
+                />
+                <Field
+                    label=t.model_answer
+                    name="fields[max_answer_tokens]"
+                    id=format!("answer-{id}")
+                    value=row.max_answer_tokens.to_string()
+                    inputmode="numeric"
+                    required=true
+                />
+                {price(t.price_input, "fields[input]", shown(row.price.input), &id)}
+                {price(t.price_output, "fields[output]", shown(row.price.output), &id)}
+                {price(t.price_cached, "fields[cached_input]", shown(row.price.cached_input), &id)}
+                {price(t.price_reasoning, "fields[reasoning]", row.price.reasoning, &id)}
+                {price(t.price_per_image, "fields[image]", shown(row.price.image), &id)}
+                {price(t.price_audio_in, "fields[audio_input]", shown(row.price.audio_input), &id)}
+                {price(t.price_audio_out, "fields[audio_output]", shown(row.price.audio_output), &id)}
+            </div>
+            <p class="hint">{t.price_hint}</p>
+            <label class="check">
+                <input type="checkbox" name="fields[enabled]" value="yes" checked=row.enabled />
+                <span>{t.model_enabled}</span>
+            </label>
+            <Button look=Look::Main pending=forms.model.pending()>
+                {t.save}
+            </Button>
+        </ActionForm>
+    }
+}
+
+#[component]
+fn ProviderForm(provider: Option<ProviderCard>, secrets: bool, forms: Forms) -> impl IntoView {
+    let t = use_texts();
+    let id = provider
+        .as_ref()
+        .map_or_else(|| "new".to_owned(), |provider| provider.id.to_string());
+    let kind = provider.as_ref().map_or(ProviderKind::OpenAi, |provider| provider.kind);
+    let kinds = vec![
+        ("openai".to_owned(), t.provider_openai.to_owned()),
+        ("anthropic".to_owned(), t.provider_anthropic.to_owned()),
+    ];
+    let (name, base_url, organisation, most) = provider.as_ref().map_or_else(Default::default, |provider| {
+        (
+            provider.name.clone(),
+            provider.base_url.clone(),
+            provider.organisation.clone().unwrap_or_default(),
+            provider.max_concurrent.map(|most| most.to_string()).unwrap_or_default(),
+        )
+    });
+    let enabled = provider.as_ref().is_none_or(|provider| provider.enabled);
+    let has_secrets = provider
+        .as_ref()
+        .is_some_and(|provider| provider.has_proxy || !provider.headers.is_empty());
+    let is_new = provider.is_none();
+    let headers_id = format!("headers-{id}");
+    let key_id = format!("first-key-{id}");
+    view! {
+        <ActionForm action=forms.provider attr:class="stack narrow">
+            {(!is_new).then(|| view! { <input type="hidden" name="id" value=id.clone() /> })}
+            <Field
+                label=t.name
+                name="fields[name]"
+                id=format!("provider-name-{id}")
+                value=name
+                required=true
+                max_length=40
+                autocomplete="off"
+            />
+            <Choice label=t.provider_kind name="fields[kind]" id=format!("provider-kind-{id}") chosen=kind.name() options=kinds />
+            <Field
+                label=t.provider_url
+                name="fields[base_url]"
+                id=format!("url-{id}")
+                value=base_url
+                hint=t.provider_url_hint
+                placeholder="https://api.openai.com/v1"
+                required=true
+                max_length=500
+                autocomplete="off"
+            />
+            {is_new
+                .then(|| {
+                    view! {
+                        <div class="field">
+                            <label for=key_id.clone()>{t.key_label}</label>
+                            <input id=key_id name="fields[key]" type="password" autocomplete="off" spellcheck="false" maxlength="500" />
+                            <p class="hint">{t.key_first_hint}</p>
+                        </div>
+                    }
+                })}
+            <details class="unfold">
+                <summary>{t.provider_more}</summary>
+                <div class="stack">
+                    <Field
+                        label=t.provider_organisation
+                        name="fields[organisation]"
+                        id=format!("organisation-{id}")
+                        value=organisation
+                        max_length=100
+                        autocomplete="off"
+                    />
+                    <Field
+                        label=t.provider_most
+                        name="fields[max_concurrent]"
+                        id=format!("most-{id}")
+                        value=most
+                        placeholder=t.no_limit
+                        inputmode="numeric"
+                        autocomplete="off"
+                    />
+                    {secrets
+                        .then(|| {
+                            view! {
+                                <Field
+                                    label=t.provider_proxy
+                                    name="fields[proxy]"
+                                    id=format!("proxy-{id}")
+                                    kind="password"
+                                    placeholder="http://user:password@host:3128"
+                                    max_length=500
+                                    autocomplete="off"
+                                />
+                                <div class="field">
+                                    <label for=headers_id.clone()>{t.provider_headers}</label>
+                                    <textarea id=headers_id name="fields[headers]" rows="3" autocomplete="off" spellcheck="false" placeholder="X-Team: support"></textarea>
+                                    <p class="hint">{t.provider_headers_hint}</p>
+                                </div>
+                                {has_secrets
+                                    .then(|| {
+                                        view! {
+                                            <label class="check">
+                                                <input type="checkbox" name="fields[replace_secrets]" value="yes" />
+                                                <span>{t.provider_replace_secrets}</span>
+                                            </label>
+                                        }
+                                    })}
+                            }
+                        })}
+                </div>
+            </details>
+            <label class="check">
+                <input
+                    type="checkbox"
+                    name="fields[enabled]"
+                    value="yes"
+                    checked=enabled
+                />
+                <span>{t.provider_enabled}</span>
+            </label>
+            <Button look=Look::Main pending=forms.provider.pending()>
+                {t.save}
+            </Button>
+        </ActionForm>
+    }
+}
+
+#[component]
+pub(super) fn NewProvider(forms: Forms) -> impl IntoView {
+    let t = use_texts();
+    view! {
+        <Card title=t.provider_new id="new-provider" note=t.provider_new_note>
+            <ProviderForm provider=None secrets=true forms />
+        </Card>
+    }
+}
