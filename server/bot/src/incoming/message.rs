@@ -13,6 +13,8 @@ use services::BotRecord;
 pub(super) struct Message {
     pub message_id: i64,
     pub from: Option<Person>,
+    /// In whose name it was written: a group's of which the sender is an anonymous administrator, or a channel's.
+    pub sender_chat: Option<Chat>,
     pub chat: Chat,
     message_thread_id: Option<i64>,
     #[serde(default)]

@@ -150,8 +150,13 @@ impl Piece {
             return None;
         }
         let message: Message = read(update, field)?;
-        let from = message.from.as_ref().filter(|from| !from.is_bot)?;
-        let full_name = from.full_name();
+        let from = message.from.as_ref()?;
+        // Who writes in the name of a group or channel is shown as a bot of Telegram's, the same for all; other bots are not heard.
+        let (sender, full_name) = match &message.sender_chat {
+            Some(chat) if from.is_bot => (chat.id, chat.title.clone().unwrap_or_default()),
+            _ if from.is_bot => return None,
+            _ => (from.id, from.full_name()),
+        };
         let private = message.chat.kind == "private";
         let is_meant = private || message.is_for(bot);
         let text = if private {
@@ -162,9 +167,9 @@ impl Piece {
         let incoming = Incoming {
             bot: bot.id,
             transport: bot.transport,
-            user_external_id: from.id,
+            user_external_id: sender,
             user_name: clean_name(&full_name),
-            username: from.username.clone(),
+            username: from.username.clone().filter(|_| !from.is_bot),
             language: from.language_code.clone(),
             chat_external_id: message.chat.id,
             chat_kind: message.chat.known_kind()?.to_owned(),

@@ -241,3 +241,21 @@ fn what_cannot_be_read_is_ignored_and_what_is_new_in_it_is_not_in_the_way() {
     novel["message"]["entities"] = json!([{"type": "date_time", "offset": 0, "length": 8, "unix_time": 1}]);
     assert_eq!(heard(&novel).as_deref(), Some("tomorrow at nine"));
 }
+
+/// Telegram shows them as one bot, the same in all groups; each group counts as a person of its own.
+#[test]
+fn anonymous_administrators_are_heard_in_the_name_of_their_group_and_other_bots_are_not() {
+    let mut update = update(group(), "@deck_bot hello");
+    update["message"]["from"] =
+        json!({"id": 1_087_968_824, "is_bot": true, "first_name": "Group", "username": "GroupAnonymousBot"});
+    assert_eq!(heard(&update), None, "a bot of somebody");
+    update["message"]["sender_chat"] = group();
+    let Event::Text(incoming) = event(&bot(), &update, at()) else {
+        panic!("not heard")
+    };
+    assert_eq!(
+        (incoming.user_external_id, incoming.user_name.as_str()),
+        (-100, "Friends")
+    );
+    assert_eq!((incoming.username, incoming.text.as_str()), (None, "hello"));
+}
