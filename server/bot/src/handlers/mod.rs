@@ -65,6 +65,7 @@ pub(crate) fn schema() -> dptree::Handler<'static, Handled> {
     use dptree::case;
     dptree::entry()
         .branch(dptree::filter(|event: Event| matches!(event, Event::Edited(_))).endpoint(edits::answer))
+        .branch(dptree::filter(late::is_late).endpoint(late::summary))
         .branch(dptree::filter(|context: Context| context.known.blocked).endpoint(commands::blocked))
         .branch(dptree::filter(|event: Event| matches!(event, Event::Unsupported(_))).endpoint(commands::unsupported))
         .branch(
@@ -80,7 +81,6 @@ pub(crate) fn schema() -> dptree::Handler<'static, Handled> {
             dptree::filter(|context: Context| asks_nothing(&context) || unknown_command(context))
                 .endpoint(commands::help),
         )
-        .branch(dptree::filter(late::is_late).endpoint(late::summary))
         .endpoint(text::answer)
 }
 
