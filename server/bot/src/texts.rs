@@ -90,6 +90,11 @@ pub fn nothing_to_stop(lang: Lang) -> String {
     say(lang, "nothing-to-stop")
 }
 
+/// To somebody who is about to pay.
+pub fn no_payments(lang: Lang) -> String {
+    say(lang, "no-payments")
+}
+
 /// Stands under an answer that its reader has stopped.
 pub fn stopped_suffix(lang: Lang) -> String {
     say(lang, "stopped-suffix")

@@ -19,6 +19,7 @@ command-stop = Stop the answer being written
 new-conversation = A new conversation begins. I no longer think of what was said before.
 stopped = Stopped.
 nothing-to-stop = Nothing is being written right now.
+no-payments = This bot takes no payments yet. You have not been charged.
 stopped-suffix = ⏹ Stopped. Write on whenever you like.
 length-suffix = ⚠ This is as long as one answer may be. Ask me to go on.
 filtered-suffix = ⚠ The model's filter has held back the rest.

@@ -234,6 +234,12 @@ impl TelegramClient {
         self.call("answerCallbackQuery", params).await.map(|_: Value| ())
     }
 
+    /// Refuses a payment before it is made; `why` is shown to the person who is about to pay.
+    pub async fn refuse_pre_checkout_query(&self, id: &str, why: &str) -> Result<()> {
+        let params = json!({"pre_checkout_query_id": id, "ok": false, "error_message": why});
+        self.call("answerPreCheckoutQuery", params).await.map(|_: Value| ())
+    }
+
     /// The command menu for people of a language; `None` for all who have no menu of their own.
     pub async fn set_my_commands(&self, lang: Option<Lang>, commands: &[(&str, String)]) -> Result<()> {
         let commands: Vec<Value> = commands

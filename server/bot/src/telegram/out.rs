@@ -109,6 +109,11 @@ pub trait ChatOut: Send + Sync {
     /// Ends the waiting that a pressed button shows. Nothing is lost when that fails: it ends by itself.
     async fn acknowledge(&self, _callback_query: &str) {}
 
+    /// Refuses a payment that somebody is about to make, and says why.
+    async fn refuse_payment(&self, _pre_checkout_query: &str, _why: &str) -> Result<(), OutError> {
+        Ok(())
+    }
+
     /// After an `Undecided` or a crash between sending and keeping the id: the message with this body that is none of the known ones,
     /// if it can be found. Looks at a few at a time, which are `tried` from then
     /// on; when nothing was added to them, there is nothing left to look at.

@@ -437,6 +437,11 @@ impl ChatOut for Sender {
         }
     }
 
+    async fn refuse_payment(&self, pre_checkout_query: &str, why: &str) -> Result<(), OutError> {
+        let refused = self.client.refuse_pre_checkout_query(pre_checkout_query, why).await;
+        refused.map_err(|error| Failure::Telegram(error).into_out())
+    }
+
     /// By giving the candidates the final text: only a message of the bot takes it.
     async fn find_lost(
         &self,

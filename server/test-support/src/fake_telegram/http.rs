@@ -15,8 +15,9 @@ use super::{messages, profile, updates};
 use crate::net::{Kill, lock};
 
 /// The methods that are understood, in Telegram's spelling. To add one: its name here, its arm in `handle`.
-const METHODS: [&str; 18] = [
+const METHODS: [&str; 19] = [
     "answerCallbackQuery",
+    "answerPreCheckoutQuery",
     "deleteMessage",
     "deleteMyCommands",
     "deleteWebhook",
@@ -39,6 +40,7 @@ const METHODS: [&str; 18] = [
 async fn handle(shared: &Arc<Shared>, bot: &Arc<Bot>, method: &str, params: &Params) -> Answer {
     match method {
         "answerCallbackQuery" => profile::answer_callback_query(bot, params),
+        "answerPreCheckoutQuery" => profile::answer_pre_checkout_query(bot, params),
         "deleteMessage" => messages::delete_message(bot, params),
         "deleteMyCommands" => profile::delete_my_commands(bot, params),
         "deleteWebhook" => updates::delete_webhook(bot, params),

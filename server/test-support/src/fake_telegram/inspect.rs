@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::faults::Flood;
-use super::state::{Bot, BotState, Call, CallbackAnswer, Counters, Delivery, Draft, Drafts, Message};
+use super::state::{Bot, BotState, Call, CallbackAnswer, CheckoutAnswer, Counters, Delivery, Draft, Drafts, Message};
 use super::{FakeTelegram, Fault};
 use crate::net::lock;
 
@@ -101,6 +101,11 @@ impl FakeTelegram {
     /// How a button press was answered; `None` as long as it was not.
     pub fn callback_answer(&self, token: &str, query_id: &str) -> Option<CallbackAnswer> {
         self.read(token, |state| state.callbacks.get(query_id).cloned().flatten())
+    }
+
+    /// What was said of a payment; `None` as long as nothing was.
+    pub fn checkout_answer(&self, token: &str, query_id: &str) -> Option<CheckoutAnswer> {
+        self.read(token, |state| state.checkouts.get(query_id).cloned().flatten())
     }
 
     /// The highest offset asked for: all updates below it are confirmed. 0 at first.

@@ -45,7 +45,7 @@ use axum::extract::DefaultBodyLimit;
 use tokio::sync::watch;
 
 pub use faults::Fault;
-pub use state::{Call, CallbackAnswer, Counters, Delivery, Draft, Drafts, FileInfo, Message, User};
+pub use state::{Call, CallbackAnswer, CheckoutAnswer, Counters, Delivery, Draft, Drafts, FileInfo, Message, User};
 pub use talk::Group;
 
 use crate::net::{Server, lock};

@@ -235,6 +235,13 @@ pub struct CallbackAnswer {
     pub show_alert: bool,
 }
 
+/// What a bot said of a payment that somebody was about to make.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CheckoutAnswer {
+    pub ok: bool,
+    pub error_message: Option<String>,
+}
+
 #[derive(Default)]
 pub(crate) struct BotState {
     pub(crate) revoked: bool,
@@ -258,6 +265,7 @@ pub(crate) struct BotState {
     pub(crate) commands: HashMap<(String, String), Value>,
     pub(crate) next_callback: u64,
     pub(crate) callbacks: HashMap<String, Option<CallbackAnswer>>,
+    pub(crate) checkouts: HashMap<String, Option<CheckoutAnswer>>,
     pub(crate) limiters: HashMap<(i64, &'static str), Limiter>,
 }
 
