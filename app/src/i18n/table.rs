@@ -324,7 +324,7 @@ texts! {
     jobs_hurry_hint: "The chosen jobs get their next attempt at once instead of at its time.", "Следующая попытка выбранных задач будет сразу, а не в своё время.";
     jobs_hurry_confirm: "Try at once", "Попробовать сразу";
     jobs_discard: "Discard…", "Отклонить…";
-    jobs_discard_hint: "The chosen dead letters will not be tried again, and their senders get no answer. They stay in the list of discarded ones for 30 days and can be put back from there.", "Выбранные задачи больше не будут выполняться, отправители не получат ответа. Ещё 30 дней они видны среди отклонённых, и оттуда их можно вернуть.";
+    jobs_discard_hint: "The chosen jobs will not be tried again, and their senders get no answer. They stay in the list of discarded ones for 30 days and can be put back from there.", "Выбранные задачи больше не будут выполняться, отправители не получат ответа. Ещё 30 дней они видны среди отклонённых, и оттуда их можно вернуть.";
     jobs_discard_confirm: "Discard them", "Отклонить";
     jobs_retried: "{} {} put back into the queue.", "В очередь возвращено: {} {}.";
     jobs_discarded: "{} {} discarded.", "Отклонено: {} {}.";

@@ -145,7 +145,7 @@ async fn deliver_at(
         };
         ids.push(id);
         if several {
-            chats.sent(context.job.id, number, &[id]).await?;
+            chats.sent(&context.job, number, &[id]).await?;
         }
     }
     Ok(Ended::Delivered(ids))

@@ -242,13 +242,13 @@ impl View<'_> {
     async fn begin(&mut self, number: usize, body: &RichText) -> Result<bool, OutError> {
         let Context { job, incoming, out, .. } = self.context;
         let chats = self.context.services.chats();
-        if chats.begin_preview(job.id, &incoming.chat_key(), number).await.is_err() {
+        if chats.begin_preview(job, &incoming.chat_key(), number).await.is_err() {
             return Ok(false);
         }
         match out.begin(&self.address, body).await {
             Ok(Some(id)) => {
                 self.shown.ids.push(id);
-                Ok(chats.sent(job.id, number, &[id]).await.is_ok())
+                Ok(chats.sent(job, number, &[id]).await.is_ok())
             }
             Ok(None) => Ok(true),
             Err(error) => {

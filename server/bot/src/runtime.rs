@@ -13,7 +13,7 @@ use std::{
 use domain::{BotId, ErrorCode, Lang};
 use futures::FutureExt;
 use secrecy::{ExposeSecret, SecretString};
-use services::{BotRecord, Claimed, Ended, Incoming, Services, Urgency};
+use services::{BotRecord, Claimed, Ended, Incoming, MOST_CRASHES, Services, Urgency};
 use teloxide::dptree;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info_span, warn};
@@ -23,7 +23,7 @@ use crate::{
     delivery::{address, deliver, tried_before},
     handlers::{Context, Failure, Handled, schema},
     incoming::{Event, event, gathered},
-    telegram::{Address, ChatOut, Pacer, Sender, TelegramClient},
+    telegram::{Address, ChatOut, OutError, Pacer, Sender, TelegramClient},
     texts,
 };
 
@@ -93,17 +93,17 @@ impl Runtime {
     pub async fn handle(&self, job: Claimed, cancel: CancellationToken) -> (Claimed, Ended) {
         let span = info_span!("job", job.id = %job.id, bot.id = %job.bot, job.attempt = job.attempt);
         let job = Arc::new(job);
-        if job.attempt > job.max_attempts {
-            // All its workers went away in the middle of it, so it may be why.
+        if job.crashes >= MOST_CRASHES {
+            // Its workers went away in the middle of it, so it may be why.
             self.apologise(&job).instrument(span).await;
-            let error = "all workers that tried went away".to_owned();
+            let error = "too many workers that tried went away".to_owned();
             return (Arc::unwrap_or_clone(job), Ended::Dead { error });
         }
         let run = AssertUnwindSafe(self.run(&job, cancel)).catch_unwind();
         let handled = match run.instrument(span.clone()).await {
             Ok(handled) => handled,
             Err(panic) => {
-                if job.attempt >= job.max_attempts {
+                if job.crashes + 1 >= MOST_CRASHES {
                     self.apologise(&job).instrument(span).await;
                 }
                 // The runner reports it, as it does with any other.
@@ -114,6 +114,11 @@ impl Runtime {
             Ok(ended) => ended,
             // Whoever has it now will end it.
             Err(Failure::LeaseLost) => Ended::Returned,
+            Err(Failure::Service(cause)) if cause.is_permanent() => {
+                let _entered = span.enter();
+                error!(error = %chain(&cause), "A job failed, and would fail again");
+                Ended::Dead { error: chain(&cause) }
+            }
             Err(Failure::Service(cause)) => {
                 let _entered = span.enter();
                 error!(error = %chain(&cause), "A job failed and will be tried again");
@@ -174,6 +179,17 @@ impl Runtime {
             // Nothing has buttons yet that do something, but who presses one of an old message must not see it wait for ever.
             out.acknowledge(query).await;
             return Ok(Ended::Done);
+        }
+        if let Some(checkout) = job.update.get("pre_checkout_query") {
+            return Ok(refuse_payment(out.as_ref(), checkout).await);
+        }
+        if let Some(payment) = job.update["message"].get("successful_payment") {
+            // Nothing is sold yet, so nothing can be given for it. Kept where staff sees it, since it is somebody's money.
+            let error = format!(
+                "a payment came that nobody handles: {} {}, charge {}",
+                payment["total_amount"], payment["currency"], payment["telegram_payment_charge_id"]
+            );
+            return Ok(Ended::Dead { error });
         }
         let others = if job.parts > 1 {
             self.0.services.chats().other_parts(job.id).await?
@@ -279,6 +295,24 @@ impl Runtime {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(id, loaded.clone());
         Ok(Some(loaded))
+    }
+}
+
+/// Telegram takes the answer for ten seconds; after that it has told the person itself that the bot did not answer.
+async fn refuse_payment(out: &dyn ChatOut, checkout: &serde_json::Value) -> Ended {
+    let lang = Lang::from_tag(checkout["from"]["language_code"].as_str());
+    let query = checkout["id"].as_str().unwrap_or_default();
+    match out.refuse_payment(query, &texts::no_payments(lang)).await {
+        Ok(()) => Ended::Done,
+        // The ten seconds are over.
+        Err(error @ OutError::Gone(_)) => {
+            warn!(error = %error, "A payment could not be refused in time");
+            Ended::Done
+        }
+        Err(error) => Ended::Retry {
+            after: Some(Duration::from_secs(1)),
+            error: error.to_string(),
+        },
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Health {
     pub model: Option<String>,
 }
 
-/// Of every bot. Jobs that overtake have no lane and are not looked at: they do not wait.
+/// Of every bot. Jobs without a lane are not looked at: they do not wait.
 pub async fn health(db: &mut PgConnection) -> Result<Vec<Health>> {
     let rows = sqlx::query!(
         r#"WITH oldest AS (

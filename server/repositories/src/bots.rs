@@ -177,7 +177,8 @@ pub async fn upsert_telegram(
         r#"INSERT INTO bots AS b (id, transport, name, username, telegram_id, mode, token_cipher, token_key_id, created_at)
            VALUES ($1, 'telegram', $2, $3, $4, $5, $6, $7, $8)
            ON CONFLICT (telegram_id) DO UPDATE SET
-               mode = excluded.mode, token_cipher = excluded.token_cipher, token_key_id = excluded.token_key_id, fault = NULL,
+               mode = excluded.mode, token_cipher = excluded.token_cipher, token_key_id = excluded.token_key_id,
+               fault = NULL, token_refused = false,
                username = coalesce(excluded.username, b.username)
            RETURNING id, (xmax = 0) AS "added!""#,
         bot.id.0,
@@ -207,16 +208,17 @@ pub async fn set_identity(db: &mut PgConnection, id: BotId, name: &str, username
     Ok(())
 }
 
-/// Starting again forgets the old fault.
 /// False when there is no such bot.
 pub async fn is_enabled(db: &mut PgConnection, id: BotId) -> Result<bool> {
     let enabled = sqlx::query_scalar!("SELECT enabled FROM bots WHERE id = $1", id.0);
     Ok(enabled.fetch_optional(db).await?.unwrap_or(false))
 }
 
+/// Starting again forgets the old fault.
 pub async fn set_enabled(db: &mut PgConnection, id: BotId, enabled: bool) -> Result<()> {
     sqlx::query!(
-        "UPDATE bots SET enabled = $2, fault = CASE WHEN $2 THEN NULL ELSE fault END WHERE id = $1",
+        "UPDATE bots SET enabled = $2, fault = CASE WHEN $2 THEN NULL ELSE fault END, token_refused = token_refused AND NOT $2
+         WHERE id = $1",
         id.0,
         enabled
     )
@@ -225,11 +227,39 @@ pub async fn set_enabled(db: &mut PgConnection, id: BotId, enabled: bool) -> Res
     Ok(())
 }
 
-pub async fn set_fault(db: &mut PgConnection, id: BotId, fault: Option<&str>) -> Result<()> {
+/// What keeps a bot from running.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault<'a> {
+    /// For staff; `None`: nothing.
+    pub words: Option<&'a str>,
+    /// Telegram does not take the token.
+    pub token_refused: bool,
+}
+
+impl<'a> Fault<'a> {
+    pub const NONE: Self = Self {
+        words: None,
+        token_refused: false,
+    };
+
+    pub const fn words(words: &'a str) -> Self {
+        Self {
+            words: Some(words),
+            token_refused: false,
+        }
+    }
+}
+
+/// By `holder` of the bot's lease only, if one is named: whoever has lost it may have seen nothing but its successor at work.
+pub async fn set_fault(db: &mut PgConnection, id: BotId, holder: Option<&str>, fault: Fault<'_>) -> Result<()> {
     sqlx::query!(
-        "UPDATE bots SET fault = $2 WHERE id = $1 AND fault IS DISTINCT FROM $2",
+        "UPDATE bots SET fault = $2, token_refused = $3
+         WHERE id = $1 AND (fault IS DISTINCT FROM $2 OR token_refused <> $3)
+           AND ($4::text IS NULL OR lease_holder = $4 AND lease_until > now())",
         id.0,
-        fault
+        fault.words,
+        fault.token_refused,
+        holder
     )
     .execute(db)
     .await?;

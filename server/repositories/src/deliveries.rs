@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use domain::{BotId, JobId, views::RichText};
 use sqlx::{PgConnection, types::Json};
+use uuid::Uuid;
 
 use crate::Result;
 
@@ -32,11 +33,13 @@ pub async fn load(db: &mut PgConnection, job: JobId) -> Result<Vec<Part>> {
         .collect())
 }
 
-/// Notes that a preview is about to be sent as part number `part`.
-pub async fn begin_preview(db: &mut PgConnection, job: JobId, chat: &str, part: i32) -> Result<()> {
+/// Notes that a preview is about to be sent as part number `part`; not for a worker that has lost its lease.
+pub async fn begin_preview(db: &mut PgConnection, job: JobId, token: Uuid, chat: &str, part: i32) -> Result<()> {
     sqlx::query!(
-        "INSERT INTO deliveries (job_id, chat, part) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        "INSERT INTO deliveries (job_id, chat, part) SELECT id, $3, $4 FROM jobs WHERE id = $1 AND lease_token = $2
+         ON CONFLICT DO NOTHING",
         job.0,
+        token,
         chat,
         part
     )
@@ -66,15 +69,16 @@ pub async fn store(db: &mut PgConnection, job: JobId, chat: &str, parts: &[RichT
     Ok(())
 }
 
-/// Notes the ids under which parts arrived, from the first part on.
-pub async fn sent(db: &mut PgConnection, job: JobId, first_part: i32, message_ids: &[i64]) -> Result<()> {
+/// Notes the ids under which parts arrived, from the first part on; not for a worker that has lost its lease.
+pub async fn sent(db: &mut PgConnection, job: JobId, token: Uuid, first_part: i32, message_ids: &[i64]) -> Result<()> {
     let numbers: Vec<i32> = (first_part..).take(message_ids.len()).collect();
     sqlx::query!(
         "UPDATE deliveries d SET message_id = t.message_id FROM unnest($2::int[], $3::bigint[]) AS t (part, message_id)
-         WHERE d.job_id = $1 AND d.part = t.part",
+         WHERE d.job_id = $1 AND d.part = t.part AND EXISTS (SELECT FROM jobs WHERE id = $1 AND lease_token = $4)",
         job.0,
         &numbers,
-        message_ids
+        message_ids,
+        token
     )
     .execute(db)
     .await?;

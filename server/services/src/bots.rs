@@ -10,7 +10,7 @@ use domain::{
     BotId, Period, Permission,
     views::{BotRow, BotTransport, IntakeMode},
 };
-use repositories::bots::{self, Bot, NewTelegramBot};
+use repositories::bots::{self, Bot, Fault, NewTelegramBot};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
@@ -202,7 +202,8 @@ impl Bots {
                 Ok(record) => records.push(record),
                 Err(error) => {
                     tracing::error!(bot.id = %id, "The token of bot {id} cannot be opened: {error}");
-                    bots::set_fault(&mut db, id, Some(&error.to_string())).await?;
+                    let fault = error.to_string();
+                    bots::set_fault(&mut db, id, None, Fault::words(&fault)).await?;
                 }
             }
         }
@@ -260,9 +261,9 @@ impl Bots {
         Ok(bots::set_identity(&mut db, id, &identity.name, identity.username.as_deref()).await?)
     }
 
-    /// Says to staff why a bot does not run; `None` when it does again.
-    pub async fn set_fault(&self, id: BotId, fault: Option<&str>) -> Result<(), Error> {
-        Ok(bots::set_fault(&mut *self.0.db.acquire().await?, id, fault).await?)
+    /// Says to staff why a bot does not run, or that it does again. Nothing when `holder` does not hold the bot's lease.
+    pub async fn set_fault(&self, id: BotId, holder: &str, fault: Fault<'_>) -> Result<(), Error> {
+        Ok(bots::set_fault(&mut *self.0.db.acquire().await?, id, Some(holder), fault).await?)
     }
 
     /// Takes or renews the right to run a bot's intake; false while another replica has it.

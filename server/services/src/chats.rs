@@ -436,15 +436,17 @@ impl Chats {
     }
 
     /// Notes that a preview is about to be sent as message number `part` of the answer.
-    pub async fn begin_preview(&self, job: JobId, chat_key: &str, part: usize) -> Result<(), Error> {
+    pub async fn begin_preview(&self, job: &Claimed, chat_key: &str, part: usize) -> Result<(), Error> {
         let part = i32::try_from(part).map_err(|_| Error::Internal("too many parts"))?;
-        Ok(deliveries::begin_preview(&mut *self.0.db.acquire().await?, job, chat_key, part).await?)
+        let mut db = self.0.db.acquire().await?;
+        Ok(deliveries::begin_preview(&mut db, job.id, job.token, chat_key, part).await?)
     }
 
     /// Notes the ids under which messages arrived, from part `first` on.
-    pub async fn sent(&self, job: JobId, first: usize, message_ids: &[i64]) -> Result<(), Error> {
+    pub async fn sent(&self, job: &Claimed, first: usize, message_ids: &[i64]) -> Result<(), Error> {
         let first = i32::try_from(first).map_err(|_| Error::Internal("too many parts"))?;
-        Ok(deliveries::sent(&mut *self.0.db.acquire().await?, job, first, message_ids).await?)
+        let mut db = self.0.db.acquire().await?;
+        Ok(deliveries::sent(&mut db, job.id, job.token, first, message_ids).await?)
     }
 
     /// Where a message of this job may be whose id was never learnt. `ago`: for how long the job cannot have sent it any more.

@@ -45,10 +45,11 @@ pub use overview::OverviewService;
 pub use pace::{Ask, Held, RECOVERY, SharedPace, Urgency};
 pub use plans::Plans;
 pub use playground::PlaygroundService;
-pub use queue::{Claimed, Ended, LEASE, Queue, draft_id};
+pub use queue::{Claimed, Ended, LEASE, MOST_CRASHES, Queue, Room, Which, draft_id};
 pub use rate::{RateLimiter, Verdict};
 pub use repositories::{
     Database,
+    bots::Fault,
     deliveries::{KnownIds, Part, Taken},
     people::Known,
     updates::Asked,

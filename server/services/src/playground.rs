@@ -94,10 +94,7 @@ impl PlaygroundService {
             }
         });
         let peek = crate::peek(&update).ok_or(Error::Internal("a playground update is malformed"))?;
-        let work = match peek.chat {
-            Some((chat, thread)) if !peek.overtakes => repositories::jobs::Work::InLane(crate::lane(id, chat, thread)),
-            _ => repositories::jobs::Work::Overtakes,
-        };
+        let work = crate::intake::work(id, &peek);
         let update = repositories::jobs::NewUpdate {
             id: uuid::Uuid::now_v7(),
             update_id: peek.update_id,

@@ -36,9 +36,14 @@ pub async fn receive(
     let Ok(Json(update)) = body else {
         return StatusCode::BAD_REQUEST;
     };
-    // What overtakes the queue does not wait for room in it. What cannot be seen is found out when the update is stored.
-    let overtakes = services::peek(&update).is_some_and(|peek| peek.overtakes);
-    if !overtakes && !state.services.intake().has_room(bot).await.unwrap_or(true) {
+    // What overtakes the queue does not wait for room in it, up to a point. What cannot be seen is found out when the update is stored.
+    let intake = state.services.intake();
+    let has_room = if services::peek(&update).is_some_and(|peek| peek.overtakes) {
+        intake.has_room_for_overtaking(bot).await
+    } else {
+        intake.has_room(bot).await
+    };
+    if !has_room.unwrap_or(true) {
         return StatusCode::SERVICE_UNAVAILABLE;
     }
     match state.services.bots().takes_updates(bot).await {

@@ -266,3 +266,39 @@ async fn a_webhook_answers_503_while_nothing_can_be_stored() {
     app.answer(anna.id, "Echo: are you there?").await;
     app.finish().await;
 }
+
+/// Whoever cannot renew its lease does not know whether another replica listens by now.
+#[tokio::test]
+async fn a_replica_without_the_database_stops_polling_when_its_lease_is_over() {
+    let app = app().polling().start().await;
+    let anna = anna();
+    app.db.take_away().await;
+    // Its lease is for six seconds.
+    app.telegram
+        .wait_for(PATIENCE, |telegram| (telegram.polls_open(TOKEN) == 0).then_some(()))
+        .await
+        .unwrap();
+    assert!(app.logs().contains("its intake ends here"));
+    app.say(&anna, "are you there?");
+    app.db.give_back().await;
+    app.answer(anna.id, "Echo: are you there?").await;
+    app.finish().await;
+}
+
+/// The living come before those who look for the jobs of the dead.
+#[tokio::test]
+async fn an_outage_longer_than_a_lease_takes_no_job_from_a_living_worker() {
+    let app = app().start().await;
+    let anna = anna();
+    app.say(&anna, "a story[[tokens=30]][[chunks=30,600ms]]");
+    app.answer_with(anna.id, "word1").await;
+    app.db.take_away().await;
+    tokio::time::sleep(Duration::from_millis(9500)).await;
+    app.db.give_back().await;
+    app.answer_with(anna.id, "word30").await;
+    app.idle().await;
+    let job = app.sql_one("SELECT attempts, crashes, state FROM jobs").await;
+    assert_eq!((&job["attempts"], &job["crashes"]), (&1.into(), &0.into()), "{job}");
+    assert_eq!(app.provider.requests().len(), 1);
+    app.finish().await;
+}

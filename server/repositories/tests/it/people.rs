@@ -77,11 +77,12 @@ async fn deliveries_remember_what_arrived_across_a_second_attempt() {
     accept(&test, &[in_lane(1, "a"), in_lane(2, "b")]).await;
     let jobs = claim(&test, 2).await;
     let (job, other, chat) = (jobs[0].id, jobs[1].id, format!("{BOT}/1"));
+    let (token, others) = (jobs[0].token, jobs[1].token);
     let mut db = test.acquire().await.unwrap();
-    deliveries::begin_preview(&mut db, job, &chat, 0).await.unwrap();
-    deliveries::sent(&mut db, job, 0, &[100]).await.unwrap();
+    deliveries::begin_preview(&mut db, job, token, &chat, 0).await.unwrap();
+    deliveries::sent(&mut db, job, token, 0, &[100]).await.unwrap();
     // Run again: the preview that stands there keeps its id, and the final text comes beside it.
-    deliveries::begin_preview(&mut db, job, &chat, 0).await.unwrap();
+    deliveries::begin_preview(&mut db, job, token, &chat, 0).await.unwrap();
     deliveries::store(&mut db, job, &chat, &[rich("one"), rich("two")])
         .await
         .unwrap();
@@ -100,10 +101,10 @@ async fn deliveries_remember_what_arrived_across_a_second_attempt() {
         (known.in_row.unwrap().unnoted, known.in_chat.unwrap().unnoted)
     };
     assert_eq!(unnoted(&mut db, &chat).await, (2, 2));
-    deliveries::sent(&mut db, job, 1, &[101]).await.unwrap();
+    deliveries::sent(&mut db, job, token, 1, &[101]).await.unwrap();
     assert_eq!(unnoted(&mut db, &chat).await, (1, 1));
     assert_eq!(unnoted(&mut db, &format!("{BOT}/2")).await, (1, 0));
-    deliveries::sent(&mut db, other, 0, &[102]).await.unwrap();
+    deliveries::sent(&mut db, other, others, 0, &[102]).await.unwrap();
     let known = deliveries::known_ids(&mut db, job, BOT, &chat, 100, 9.0).await.unwrap();
     assert_eq!(sorted(known.in_chat.unwrap().ids), [101, 102]);
     let elsewhere = deliveries::known_ids(&mut db, job, BOT, &format!("{BOT}/2"), 0, 9.0)
@@ -120,8 +121,11 @@ async fn deliveries_remember_what_arrived_across_a_second_attempt() {
     // What was noted before a job began to send lies below what it sent: it need not be looked for there.
     assert!(end(&test, &jobs[1], End::Done).await);
     accept(&test, &[in_lane(106, "d")]).await;
-    let later = claim(&test, 9).await.pop().unwrap().id;
-    deliveries::begin_preview(&mut db, later, &chat, 0).await.unwrap();
+    let begun = claim(&test, 9).await.pop().unwrap();
+    let later = begun.id;
+    deliveries::begin_preview(&mut db, later, begun.token, &chat, 0)
+        .await
+        .unwrap();
     let known = deliveries::known_ids(&mut db, later, BOT, &chat, 1, 9.0).await.unwrap();
     assert_eq!((known.in_chat.unwrap().after, known.in_row.unwrap().after), (105, 106));
     let supergroup = format!("{BOT}/-1001234567890");
@@ -130,7 +134,7 @@ async fn deliveries_remember_what_arrived_across_a_second_attempt() {
         .unwrap();
     assert!(known.in_row.is_none() && known.in_chat.unwrap().after == 1);
     // What was begun after it can have been sent has a larger id.
-    deliveries::sent(&mut db, later, 0, &[107]).await.unwrap();
+    deliveries::sent(&mut db, later, begun.token, 0, &[107]).await.unwrap();
     let before = async |db: &mut _, seconds| {
         let known = deliveries::known_ids(db, job, BOT, &chat, 1, seconds).await.unwrap();
         (known.in_chat.unwrap().before, known.in_row.unwrap().before)

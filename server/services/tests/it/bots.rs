@@ -4,7 +4,7 @@ use domain::{BotId, Permission, Role, views::IntakeMode};
 use secrecy::{ExposeSecret, SecretString};
 use services::{Actor, Error, KeyRing, Unidentified};
 
-use crate::app::App;
+use crate::app::{App, faulty};
 
 const TOKEN: &str = "4242:AAF-secret_token";
 
@@ -82,7 +82,7 @@ async fn a_token_is_stored_sealed_and_opens_only_in_its_row_and_with_its_key() {
 async fn adding_a_bot_twice_replaces_its_token_and_mode() {
     let app = App::new().await;
     let (owner, id) = added(&app).await;
-    app.bots().set_fault(id, Some("Unauthorized")).await.unwrap();
+    faulty(&app, id, "Unauthorized").await;
     let again = app
         .bots()
         .add(&owner, token("4242:AAF-another_token"), IntakeMode::Webhook)
@@ -185,10 +185,38 @@ async fn a_stopped_bot_is_leased_to_nobody_and_shown_as_stopped() {
     assert!(!running().await);
     assert!(app.bots().lease(id, "replica", time).await.unwrap());
     assert!(running().await);
+    faulty(&app, id, "Conflict").await;
     app.bots().set_enabled(&owner, id, false).await.unwrap();
     assert!(!app.bots().lease(id, "replica", time).await.unwrap());
     assert!(!running().await);
-    app.bots().set_fault(id, Some("Conflict")).await.unwrap();
     app.bots().set_enabled(&owner, id, true).await.unwrap();
     assert!(running().await, "starting again forgets the old fault");
+}
+
+#[tokio::test]
+async fn only_the_one_that_listens_says_what_is_wrong_with_a_bot() {
+    let app = App::new().await;
+    let (owner, id) = added(&app).await;
+    let fault = async || {
+        let rows = app.bots().list(&owner).await.unwrap();
+        rows.into_iter().find(|row| row.id == id).unwrap().fault
+    };
+    faulty(&app, id, "Conflict").await;
+    assert_eq!(fault().await.as_deref(), Some("Conflict"));
+    // One that was frozen has seen its successor at work.
+    let none = services::Fault::NONE;
+    app.bots()
+        .set_fault(id, "frozen", services::Fault::words("x"))
+        .await
+        .unwrap();
+    app.bots().set_fault(id, "frozen", none).await.unwrap();
+    assert_eq!(fault().await.as_deref(), Some("Conflict"));
+    app.bots().set_fault(id, "replica", none).await.unwrap();
+    assert_eq!(fault().await, None);
+    app.test.run("UPDATE bots SET lease_until = now()").await;
+    app.bots()
+        .set_fault(id, "replica", services::Fault::words("x"))
+        .await
+        .unwrap();
+    assert_eq!(fault().await, None);
 }

@@ -225,7 +225,12 @@ async fn nothing_is_set_aside_for_a_job_that_was_lost() {
         .await;
     assert_eq!(app.queue().recover().await.unwrap(), 1);
     assert!(matches!(app.begin(&frozen, &incoming).await.1, Begin::LeaseLost));
-    let other = app.queue().claim("another worker", 9, &[]).await.unwrap().remove(0);
+    let other = app
+        .queue()
+        .claim("another worker", 9, services::Which::All, &[])
+        .await
+        .unwrap()
+        .remove(0);
     assert!(matches!(app.begin(&frozen, &incoming).await.1, Begin::LeaseLost));
     let (known, question) = app.ask(&other, &incoming).await;
     let answer = complete("Hello", 10, 10);
