@@ -158,10 +158,17 @@ async fn work(runtime: &Runtime, services: &Services, in_hand: &InHand, job: Cla
     if let Some(held) = lock(in_hand).get_mut(&token) {
         held.abort = Some(handled.abort_handle());
     }
-    let ended = handled.await.unwrap_or_else(|panic| {
+    let ended = handled.await.unwrap_or_else(|end| {
+        // Stopped where it was, by a process that ends: that is not its fault.
+        if end.is_cancelled() {
+            return Ended::Retry {
+                after: Some(Duration::ZERO),
+                error: "the worker stopped".to_owned(),
+            };
+        }
         error!(job.id = %job.id, "A job panicked");
         Ended::Crashed {
-            error: format!("panic: {panic}"),
+            error: format!("panic: {end}"),
         }
     });
     let outcome = outcome(&ended);
