@@ -474,7 +474,7 @@ async fn every_refusal_has_an_answer_of_its_own() {
             gone("Bad Request: BUTTON_DATA_INVALID"),
         ),
         // The token's fault: staff have to act, so the job waits long.
-        ("Unauthorized", 401, Err(OutError::Retry(Duration::from_secs(300)))),
+        ("Unauthorized", 401, Err(OutError::Retry(Duration::from_secs(5)))),
         ("Not Found", 404, Err(OutError::Retry(Duration::from_secs(300)))),
     ] {
         let calls = scene.telegram.calls_of("sendMessage").len();

@@ -79,6 +79,12 @@ pub async fn run(runtime: Runtime, settings: RunnerSettings, stop: CancellationT
     while !stop.is_cancelled() {
         while running.try_join_next().is_some() {}
         let claimed = claim(&services, &settings, &in_hand, &ordinary, &spare).await;
+        // Said once a second at most while the database is away.
+        let look_again = if claimed.is_ok() { LOOK_AGAIN } else { SOON };
+        let claimed = claimed.unwrap_or_else(|error| {
+            error!(error = %error, "Jobs could not be taken");
+            Vec::new()
+        });
         let idle = claimed.is_empty();
         for job in claimed {
             let Some(permit) = hand(&job, &ordinary, &spare).await else {
@@ -102,7 +108,7 @@ pub async fn run(runtime: Runtime, settings: RunnerSettings, stop: CancellationT
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = queue.work_arrived() => {}
-                () = tokio::time::sleep(LOOK_AGAIN) => {}
+                () = tokio::time::sleep(look_again) => {}
             }
         }
         metrics::gauge!("botdeck_jobs_running").set(lossy(running.len()));
@@ -120,9 +126,9 @@ async fn claim(
     in_hand: &InHand,
     ordinary: &Semaphore,
     spare: &Semaphore,
-) -> Vec<Claimed> {
+) -> Result<Vec<Claimed>, services::Error> {
     let (which, hands) = match (ordinary.available_permits(), spare.available_permits()) {
-        (0, 0) => return Vec::new(),
+        (0, 0) => return Ok(Vec::new()),
         (0, spare) => (Which::Overtaking, spare),
         (ordinary, 0) => (Which::Ordinary, ordinary),
         (ordinary, _) => (Which::All, ordinary),
@@ -130,11 +136,7 @@ async fn claim(
     // A bot with nothing in hand has room for all that comes in one go.
     let limit = i64::try_from(hands.min(settings.per_bot).min(32)).unwrap_or(32);
     let room = room(in_hand, settings.per_bot);
-    let claimed = services.queue().claim(&settings.worker, limit, which, &room).await;
-    claimed.unwrap_or_else(|error| {
-        error!(error = %error, "Jobs could not be taken");
-        Vec::new()
-    })
+    services.queue().claim(&settings.worker, limit, which, &room).await
 }
 
 /// What overtakes takes a spare hand if one is left; when it is all that was taken, there are as many.
@@ -207,7 +209,7 @@ async fn keep_leases(services: Services, in_hand: InHand, stop: CancellationToke
         if tokens.is_empty() {
             continue;
         }
-        match in_time(services.queue().renew(&tokens)).await {
+        match in_time(PATIENCE, services.queue().renew(&tokens)).await {
             Ok(kept) => {
                 let held = lock(&in_hand);
                 for token in tokens.iter().filter(|token| !kept.contains(token)) {
@@ -249,12 +251,19 @@ async fn watch_stops(services: Services, in_hand: InHand, stop: CancellationToke
 }
 
 async fn recover(services: Services, stop: CancellationToken) {
+    let mut absent = false;
     loop {
         let mut pause = RECOVER_EVERY;
-        if let Err(error) = in_time(services.queue().recover()).await {
+        if absent {
+            let back = async { Ok(services.database().ping().await?) };
+            absent = in_time(PATIENCE, back).await.is_err();
+            if !absent {
+                // The living could not renew their leases either: now they come first.
+                pause = LEASE;
+            }
+        } else if let Err(error) = in_time(LEASE, services.queue().recover()).await {
             warn!(error = %error, "Jobs of workers that went away could not be recovered");
-            // The living could not renew their leases either: they come first when the database is back.
-            pause = LEASE;
+            absent = true;
         }
         if !sleep_or_stop(pause, &stop).await {
             return;
@@ -313,9 +322,12 @@ fn room(in_hand: &InHand, per_bot: usize) -> Vec<Room> {
 }
 
 /// A database that does not answer is as bad as one that says no.
-async fn in_time<T>(work: impl Future<Output = Result<T, services::Error>>) -> Result<T, services::Error> {
+async fn in_time<T>(
+    patience: Duration,
+    work: impl Future<Output = Result<T, services::Error>>,
+) -> Result<T, services::Error> {
     let late = |_| Err(services::Error::Internal("the database does not answer"));
-    tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(late)
+    tokio::time::timeout(patience, work).await.unwrap_or_else(late)
 }
 
 async fn sleep_or_stop(time: Duration, stop: &CancellationToken) -> bool {

@@ -165,8 +165,10 @@ async fn late_pictures_are_part_of_the_one_word_and_so_is_all_that_a_blocked_per
     app.answer(boris.id, "Echo: привет").await;
     app.idle().await;
     app.kill().await;
-    app.sql_execute("UPDATE users SET blocked_at = now() WHERE external_id = 7002")
-        .await;
+    app.sql_execute(
+        "UPDATE users SET blocked_at = now(), blocked_reason = 'spam', blocked_by = 'test' WHERE external_id = 7002",
+    )
+    .await;
     app.sql_execute("UPDATE bots SET lease_until = now()").await;
     let picture = |user: &User, id: i64| {
         let mut update = old_text(user, id, 3600, "");

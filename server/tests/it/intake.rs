@@ -274,10 +274,13 @@ async fn a_replica_without_the_database_stops_polling_when_its_lease_is_over() {
     let anna = anna();
     app.db.take_away().await;
     // Its lease is for six seconds.
-    app.telegram
-        .wait_for(PATIENCE, |telegram| (telegram.polls_open(TOKEN) == 0).then_some(()))
-        .await
-        .unwrap();
+    eventually(PATIENCE, "nobody polls", || async {
+        match app.telegram.polls_open(TOKEN) {
+            0 => Ok(()),
+            open => Err(open.to_string()),
+        }
+    })
+    .await;
     assert!(app.logs().contains("its intake ends here"));
     app.say(&anna, "are you there?");
     app.db.give_back().await;

@@ -33,7 +33,7 @@ const BACKOFF: [Duration; 3] = [
 /// What is known of other messages' ids is read anew after this long.
 const KNOWN_FOR: Duration = Duration::from_secs(1);
 const TRY_LATER: Duration = Duration::from_secs(5);
-/// A revoked token comes back only when staff replace it.
+/// An API server that does not know a method learns it only when it is replaced.
 const TRY_MUCH_LATER: Duration = Duration::from_secs(300);
 /// After a refusal drafts are not tried again for this long: servers and bots do not change every minute.
 const DRAFTS_AGAIN_AFTER: Duration = Duration::from_secs(3600);
@@ -325,7 +325,9 @@ impl Failure {
                 TelegramError::MigrateTo(chat) => OutError::Moved(chat),
                 TelegramError::MessageToEditNotFound | TelegramError::CantEdit => OutError::NoMessage,
                 TelegramError::RetryAfter(wait) => OutError::Retry(wait),
-                TelegramError::Unauthorized | TelegramError::NoMethod => OutError::Retry(TRY_MUCH_LATER),
+                // Soon, since it may have been replaced just now. While Telegram refuses it, no job of the bot is taken.
+                TelegramError::Unauthorized => OutError::Retry(TRY_LATER),
+                TelegramError::NoMethod => OutError::Retry(TRY_MUCH_LATER),
                 error if error.is_passing() => OutError::Retry(TRY_LATER),
                 error => OutError::Gone(error.to_string()),
             },
