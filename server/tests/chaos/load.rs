@@ -36,6 +36,8 @@ pub struct Question {
 /// Who writes in a supergroup, which numbers its messages for itself; all others write in private.
 const IN_GROUP: i64 = 1;
 const GROUP: i64 = -1_000_000_000_500;
+/// Twenty calls a minute are what a group takes, with what shows and changes an answer.
+const GROUP_PAUSE: Duration = Duration::from_secs(8);
 /// So many words are more than one message takes.
 const LONG: usize = 600;
 
@@ -98,8 +100,16 @@ impl Load {
             .map(|_| self.during.mul_f64(random.random_range(0.0..1.0)))
             .collect();
         moments.sort_unstable();
-        let mut question = |at| {
-            let person = random.random_range(1..=self.people);
+        let mut group_until = Duration::ZERO;
+        let mut question = |at: Duration| {
+            let mut person = random.random_range(1..=self.people);
+            if person == IN_GROUP && self.people > 1 {
+                if group_until > at {
+                    person = random.random_range(2..=self.people);
+                } else {
+                    group_until = at + GROUP_PAUSE;
+                }
+            }
             let number = written.entry(person).or_default();
             let (directives, fails) = manner(random);
             let long = !fails && random.random_bool(0.05);

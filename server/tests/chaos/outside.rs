@@ -53,8 +53,9 @@ async fn provider_fails_hangs_and_cuts() {
 }
 
 /// A flood limit is waited out (up to 5 s here), a call that failed is made again after 1 s, 2 s, 4 s…; in a chat this adds up. The
-/// longest is a message that was perhaps never sent: looking for it takes up to 16 edits, and only six of them pass in 5 s.
-const TELEGRAM: Duration = Duration::from_secs(60);
+/// longest is a message that was perhaps never sent: looking for it takes up to 16 edits, and only six of them pass in 5 s; in the
+/// group twenty a minute.
+const TELEGRAM: Duration = Duration::from_secs(90);
 
 /// Every so often the next call, whichever it is, meets one of the ways to fail, and each chat has a flood limit.
 async fn telegram(mode: Mode) {
