@@ -169,8 +169,9 @@ async fn work(runtime: &Runtime, services: &Services, in_hand: &InHand, job: Cla
             };
         }
         error!(job.id = %job.id, "A job panicked");
+        // Not its words: they may hold what somebody wrote.
         Ended::Crashed {
-            error: format!("panic: {end}"),
+            error: "panic".to_owned(),
         }
     });
     let outcome = outcome(&ended);

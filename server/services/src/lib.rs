@@ -42,7 +42,7 @@ pub use intake::{Intake, Peek, is_command, lane, peek};
 pub use jobs_board::JobsService;
 pub use keys::{EXPECTED_KEY, KeyRing};
 pub use overview::OverviewService;
-pub use pace::{Ask, Held, RECOVERY, SharedPace, Urgency};
+pub use pace::{Ask, Held, RECOVERY, SharedPace, Urgency, window};
 pub use plans::Plans;
 pub use playground::PlaygroundService;
 pub use queue::{Claimed, Ended, LEASE, MOST_CRASHES, Queue, Room, Which, draft_id};
@@ -50,7 +50,7 @@ pub use rate::{RateLimiter, Verdict};
 pub use repositories::{
     Database,
     bots::Fault,
-    deliveries::{KnownIds, Part, Taken},
+    deliveries::{KnownIds, Lost, Part, Taken},
     people::Known,
     updates::Asked,
 };
