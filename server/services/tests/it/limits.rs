@@ -79,6 +79,9 @@ async fn the_limit_that_lasts_longest_is_the_one_that_is_told() {
     };
     assert_eq!((codes(ErrorCode::LimitDay), codes(ErrorCode::LimitMinute)), (40, 0));
     // What the day refused has taken nothing of the minute, and the other way round.
+    for (job, _) in &jobs {
+        assert!(app.queue().end(job, Ended::Done).await.unwrap());
+    }
     app.limit(LimitKind::MessagesPerDay, 1000).await;
     let jobs = app.jobs(7, 50, "hello").await;
     let begun = join_all(jobs.iter().map(|(job, incoming)| app.begin(job, incoming))).await;
