@@ -160,10 +160,12 @@ pub struct UserError {
 pub struct LimitBar {
     pub kind: LimitKind,
     pub limit: Option<i64>,
-    pub used: i64,
+    /// `None`: not known, as that of a minute without Redis.
+    pub used: Option<i64>,
     /// Set aside for answers that are being made right now.
     pub reserved: i64,
-    pub resets_at: DateTime<Utc>,
+    /// When there is more again; `None` when nothing is used of a window that slides.
+    pub resets_at: Option<DateTime<Utc>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

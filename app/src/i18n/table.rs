@@ -164,6 +164,7 @@ texts! {
     of_limit: "of {}", "из {}";
     limit_reserved: "{} reserved", "{} в резерве";
     limit_left: "{} left", "осталось {}";
+    limit_unknown: "Limit {}; how many are used is not known while Redis is away", "Лимит {}; пока нет Redis, неизвестно, сколько израсходовано";
     resets: "Resets", "Сброс";
     conversations_title: "Conversations", "Переписка";
     conversations_none: "No conversations yet", "Переписки пока нет";

@@ -17,7 +17,7 @@ use domain::{Lang, views::RichText};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use services::{KnownIds, Taken, Urgency};
-use test_support::fake_telegram::{Drafts, FakeTelegram, Fault, User};
+use test_support::fake_telegram::{Absent, Drafts, FakeTelegram, Fault, Manners, Unknown, User};
 
 const TOKEN: &str = "123456:secret-TOKEN_part";
 const ANNA: i64 = 7;
@@ -579,6 +579,59 @@ async fn drafts_are_tried_until_they_are_refused() {
         assert!(!sender.drafts(&other(8)), "{status}");
     }
     assert!(!scene.sender.clone().with_drafts(false).drafts(&scene.anna));
+}
+
+/// Servers that are not Telegram's say in their own words that they do not know a method.
+#[tokio::test]
+async fn a_method_that_is_not_there_is_done_without_however_that_is_said() {
+    for unknown in [
+        Unknown::NotFound,
+        Unknown::Page,
+        Unknown::Framework,
+        Unknown::NotImplemented,
+    ] {
+        let scene = scene().await;
+        scene.telegram.manners(Manners {
+            only: Some(&["sendMessage"]),
+            unknown,
+            ..Manners::default()
+        });
+        assert_eq!(
+            scene.sender.draft(&scene.anna, 5, &plain("a")).await,
+            Ok(false),
+            "{unknown:?}"
+        );
+        let id = scene.sender.send(&scene.anna, &plain("a")).await.unwrap();
+        let edited = scene.sender.edit(&scene.anna, id, &plain("b"), true).await;
+        assert_eq!(edited, Err(OutError::NoMessage), "{unknown:?}");
+    }
+}
+
+#[tokio::test]
+async fn nulls_and_what_is_left_out_are_read_as_absent() {
+    for absent in [Absent::Null, Absent::AllButTheLeast] {
+        let scene = scene().await;
+        scene.telegram.manners(Manners {
+            absent,
+            ..Manners::default()
+        });
+        let client = scene.sender.client();
+        assert_eq!(client.get_me().await.unwrap().id, 123_456, "{absent:?}");
+        assert_eq!(client.get_webhook_info().await.unwrap().url, "");
+        assert_eq!(client.get_updates(0, Duration::ZERO, &[]).await.unwrap().len(), 1);
+        let id = scene.sender.send(&scene.anna, &plain("a")).await.unwrap();
+        assert_eq!(scene.sender.edit(&scene.anna, id, &plain("b"), true).await, Ok(()));
+    }
+    let scene = scene().await;
+    scene.telegram.manners(Manners {
+        absent: Absent::Null,
+        ..Manners::default()
+    });
+    scene.telegram.fail_next("sendMessage", 1, Fault::MigrateTo(-100));
+    assert_eq!(
+        scene.sender.send(&scene.anna, &plain("a")).await,
+        Err(OutError::Moved(-100))
+    );
 }
 
 #[tokio::test]

@@ -83,8 +83,8 @@ pub struct Remembered {
     pub tokens: i32,
 }
 
-/// The latest messages that the model may see, oldest first: at most `limit`, and at most `tokens` of them in all, with
-/// `per_message` added to each. `without`: the exchange that is about to be replaced.
+/// The latest messages that the model may see, oldest first and beginning with a question: at most `limit`, and at most `tokens` of
+/// them in all, with `per_message` added to each. `without`: the exchange that is about to be replaced.
 pub async fn history(
     db: &mut PgConnection,
     conversation: ConversationId,
@@ -109,7 +109,8 @@ pub async fn history(
     )
     .fetch_all(db)
     .await?;
-    rows.into_iter()
+    let mut remembered = rows
+        .into_iter()
         .map(|row| {
             Ok(Remembered {
                 author: author(&row.author)?,
@@ -117,7 +118,11 @@ pub async fn history(
                 tokens: row.tokens,
             })
         })
-        .collect()
+        .collect::<Result<Vec<_>>>()?;
+    // An answer whose question was cut off says little, and there are models that refuse a conversation which begins with one.
+    let first = remembered.iter().position(|message| message.author == Author::User);
+    remembered.drain(..first.unwrap_or(remembered.len()));
+    Ok(remembered)
 }
 
 /// The model no longer sees a question and its answer.

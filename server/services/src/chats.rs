@@ -186,12 +186,6 @@ impl Chats {
                 limit: None,
             }));
         };
-        if let Some(limit) = amount(&known.limits, LimitKind::MessagesPerMinute)
-            && let Verdict::Refused(wait) = self.0.rate.admit(known.user, job.id, limit).await
-        {
-            let resets_at = now + TimeDelta::from_std(wait).unwrap_or(TimeDelta::minutes(1));
-            return Ok(Begin::Refused(refusal(LimitKind::MessagesPerMinute, limit, resets_at)));
-        }
         let mut tx = self.0.db.begin().await?;
         let history = messages::history(
             &mut tx,
@@ -216,7 +210,10 @@ impl Chats {
                 .unwrap_or(0)
                 .max(SHORTEST_ANSWER)
                 .min(most)),
-            SetAside::Nothing => reserve(&mut tx, job.id, known, model, prompt, most, now).await?,
+            SetAside::Nothing => match reserve(&mut tx, job.id, known, model, prompt, most, now).await? {
+                Ok(max_tokens) => self.admit(job, incoming, known, now).await.map(|()| max_tokens),
+                refused => refused,
+            },
         };
         let max_tokens = match reserved {
             Ok(max_tokens) => max_tokens,
@@ -234,6 +231,26 @@ impl Chats {
             asked_at: now,
             question_tokens,
         })))
+    }
+
+    /// The limit per minute comes last: of limits that are used up, the one is told that lasts longest, and a message that another
+    /// limit refuses takes nothing of the minute. What was set aside for one that is refused here is rolled back.
+    async fn admit(
+        &self,
+        job: &Claimed,
+        incoming: &Incoming,
+        known: &Known,
+        now: DateTime<Utc>,
+    ) -> Result<(), Refusal> {
+        let kind = LimitKind::MessagesPerMinute;
+        let Some(limit) = amount(&known.limits, kind) else {
+            return Ok(());
+        };
+        match self.0.rate.admit(known.user, job.id, incoming.received_at, limit).await {
+            Verdict::Admitted => Ok(()),
+            // There may be room again by now, if the message has waited long.
+            Verdict::Refused(until) => Err(refusal(kind, limit, until.max(now))),
+        }
     }
 
     /// Writes an answer: both messages, the usage, the settlement of the reservation, the failure if there was one, and what is
@@ -547,10 +564,11 @@ async fn reserve(
     };
     let (tokens, money) = (usage.prompt_tokens + usage.completion_tokens, price(model, usage));
     let (day, month) = (Period::Day.start(now), Period::Month.start(now));
+    // The one that lasts longest first: that is the one to be told of.
     let claims = [
+        LimitKind::MoneyPerMonth,
         LimitKind::MessagesPerDay,
         LimitKind::TokensPerDay,
-        LimitKind::MoneyPerMonth,
     ]
     .map(|kind| Claim {
         measure: kind.measure(),
@@ -611,12 +629,6 @@ async fn affordable(
         cap - counter.map_or(0, |counter| counter.used + counter.reserved)
     };
     let mut answer = i64::from(most);
-    if let Some(cap) = tokens_cap {
-        answer = answer.min(left(LimitKind::TokensPerDay, cap) - i64::from(prompt));
-        if answer < i64::from(SHORTEST_ANSWER) {
-            return Ok(Err(refusal(LimitKind::TokensPerDay, cap, Period::Day.reset(now))));
-        }
-    }
     if let Some(cap) = money_cap
         && model.output_per_million > Money::ZERO
     {
@@ -626,6 +638,12 @@ async fn affordable(
         answer = answer.min(i64::try_from(paid_for).unwrap_or(i64::MAX));
         if answer < i64::from(SHORTEST_ANSWER) {
             return Ok(Err(refusal(LimitKind::MoneyPerMonth, cap, Period::Month.reset(now))));
+        }
+    }
+    if let Some(cap) = tokens_cap {
+        answer = answer.min(left(LimitKind::TokensPerDay, cap) - i64::from(prompt));
+        if answer < i64::from(SHORTEST_ANSWER) {
+            return Ok(Err(refusal(LimitKind::TokensPerDay, cap, Period::Day.reset(now))));
         }
     }
     Ok(Ok(u32::try_from(answer).unwrap_or(most)))

@@ -174,7 +174,7 @@ pub fn peek(update: &Value) -> Option<Peek> {
     let overtakes = matches!(
         kind,
         "callback_query" | "pre_checkout_query" | "stopped_message_generation"
-    ) || (kind == "message" && (is_stop(body) || body.get("successful_payment").is_some()));
+    ) || (kind == "message" && (is_stop(body) || !body["successful_payment"].is_null()));
     let message_id = (kind != "callback_query")
         .then(|| body["message_id"].as_i64())
         .flatten();
@@ -286,6 +286,11 @@ mod tests {
         );
         assert!(peek(&text("/stop@my_bot now")).unwrap().overtakes);
         assert!(!peek(&text("/stopwatch")).unwrap().overtakes);
+        // Some servers write null for what is absent.
+        let nulls =
+            json!({"update_id": 7, "callback_query": null, "message": {"text": "hello", "successful_payment": null}});
+        assert_eq!(peek(&nulls).unwrap().kind, "message");
+        assert!(!peek(&nulls).unwrap().overtakes);
         let button = json!({"update_id": 8, "callback_query": {"id": "1", "message": {"chat": {"id": 5}}}});
         assert!(peek(&button).unwrap().overtakes);
         let paid = json!({"update_id": 9, "message": {"chat": {"id": 5}, "successful_payment": {}}});

@@ -148,7 +148,7 @@ pub(crate) async fn limit_bars(services: &Services, db: &mut PgConnection, id: U
     let now = services.now();
     let limits = users::limits(db, id).await?;
     let counters = counters::of_user(db, id, Period::Day.start(now), Period::Month.start(now)).await?;
-    let minute = services.rate.used(id).await;
+    let minute = services.rate.minute(id, now).await;
     Ok(LimitKind::ALL
         .into_iter()
         .map(|kind| {
@@ -157,18 +157,25 @@ pub(crate) async fn limit_bars(services: &Services, db: &mut PgConnection, id: U
                 .find(|counter| LimitKind::from_parts(&counter.measure, &counter.period) == Some(kind))
                 .map(|counter| (counter.used, counter.reserved));
             let is_minute = (kind.measure(), kind.period()) == (Measure::Messages, Period::Minute);
-            let (used, reserved) = if is_minute {
-                (minute, 0)
-            } else {
-                counter.unwrap_or_default()
-            };
             let limit = limits.iter().find(|limit| limit.kind == kind).map(|limit| limit.amount);
+            let (used, reserved) = counter.unwrap_or_default();
+            if is_minute {
+                // Counted only where there is a limit.
+                let minute = minute.filter(|_| limit.is_some());
+                return LimitBar {
+                    kind,
+                    limit,
+                    used: minute.map(|minute| minute.used),
+                    reserved: 0,
+                    resets_at: minute.and_then(|minute| minute.resets_at),
+                };
+            }
             LimitBar {
                 kind,
                 limit,
-                used,
+                used: Some(used),
                 reserved,
-                resets_at: kind.period().reset(now),
+                resets_at: Some(kind.period().reset(now)),
             }
         })
         .collect())

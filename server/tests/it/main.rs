@@ -25,6 +25,7 @@ mod processes;
 mod revoked;
 mod sessions;
 mod stopped;
+mod strangers;
 mod streaming;
 mod telegram_failures;
 mod web;

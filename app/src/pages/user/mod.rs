@@ -203,7 +203,7 @@ fn LimitRow(limit: LimitBar) -> impl IntoView {
         resets_at,
     } = limit;
     let show = move |value: i64| amount(kind, value);
-    let bar = limit.map(|limit| {
+    let bar = limit.and_then(|limit| {
         let percent = |part: i64| {
             if limit > 0 {
                 part.saturating_mul(100) / limit
@@ -211,14 +211,16 @@ fn LimitRow(limit: LimitBar) -> impl IntoView {
                 100
             }
         };
+        let used = used?;
         let left = (limit - used - reserved).max(0);
         let text = fill(t.limit_text, &[&show(used), &show(limit), &show(left)]);
-        (percent(used), percent(reserved), left, text)
+        Some((percent(used), percent(reserved), left, text))
     });
+    let used_shown = used.map(|used| view! { <b>{show(used)}</b> });
     let detail = match (&bar, limit) {
         (Some((_, _, left, _)), Some(limit)) => view! {
             <span>
-                <b>{show(used)}</b>
+                {used_shown}
                 " "
                 {fill(t.of_limit, &[&show(limit)])}
             </span>
@@ -226,12 +228,10 @@ fn LimitRow(limit: LimitBar) -> impl IntoView {
             <span>{fill(t.limit_left, &[&show(*left)])}</span>
         }
         .into_any(),
+        // A count that is not known is not zero.
+        (None, Some(limit)) => view! { <span>{fill(t.limit_unknown, &[&show(limit)])}</span> }.into_any(),
         _ => view! {
-            <span>
-                <b>{show(used)}</b>
-                " · "
-                {t.no_limit}
-            </span>
+            <span>{used_shown.map(|used| view! { {used} " · " })} {t.no_limit}</span>
         }
         .into_any(),
     };
@@ -239,7 +239,8 @@ fn LimitRow(limit: LimitBar) -> impl IntoView {
         <li>
             <div class="limit-head">
                 <span class="limit-name">{t.limit(kind)}</span>
-                <span class="muted">{t.resets}" "<Time at=resets_at style=reset_style(kind) /></span>
+                {resets_at
+                    .map(|at| view! { <span class="muted">{t.resets}" "<Time at style=reset_style(kind) /></span> })}
             </div>
             {bar.map(|(used, reserved, _, text)| view! { <Bar used_percent=used reserved_percent=reserved text /> })}
             <p class="limit-detail">{detail}</p>

@@ -28,7 +28,10 @@ cut-suffix = ⚠ The answer broke off here. Ask me to go on, or ask again.
 usage = Your plan: { $plan }
 usage-no-limits = There are no limits on it.
 usage-line = { $what }: { $used } of { $limit }, starts again { $resets }
+usage-line-unused = { $what }: { $used } of { $limit }
+usage-line-unknown = { $what }: { $limit } at most; how many are used is not known now
 usage-line-free = { $what }: { $used }, no limit
+usage-line-uncounted = { $what }: no limit
 
 measure-messages-per-minute = Messages this minute
 measure-messages-per-day = Messages today

@@ -28,7 +28,10 @@ cut-suffix = ⚠ Здесь ответ оборвался. Попросите м
 usage = Ваш тариф: { $plan }
 usage-no-limits = Ограничений на нём нет.
 usage-line = { $what }: { $used } из { $limit }, сброс { $resets }
+usage-line-unused = { $what }: { $used } из { $limit }
+usage-line-unknown = { $what }: не больше { $limit }; сколько израсходовано, сейчас неизвестно
 usage-line-free = { $what }: { $used }, без ограничений
+usage-line-uncounted = { $what }: без ограничений
 
 measure-messages-per-minute = Сообщения за минуту
 measure-messages-per-day = Сообщения за сегодня

@@ -1,6 +1,6 @@
 //! Long polling of one bot, by the replica that holds its lease.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use services::{BotRecord, Fault, Services};
 use tokio_util::sync::CancellationToken;
@@ -12,6 +12,11 @@ use crate::telegram::{TelegramClient, TelegramError};
 /// How long Telegram may hold an empty answer back.
 const HOLD: Duration = Duration::from_secs(25);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// An answer without anything new that comes faster than this was not held back: the server does not know long polling, or
+/// does not heed the offset.
+const HELD_BACK: Duration = Duration::from_secs(1);
+/// Between questions to such a server.
+const WITHOUT_HOLD: Duration = Duration::from_millis(400);
 /// While the queue holds as much of the bot as it may.
 const LOOK_FOR_ROOM: Duration = Duration::from_millis(500);
 
@@ -53,11 +58,20 @@ pub(super) async fn poll(
             continue;
         }
         let hold = if held { Duration::ZERO } else { HOLD };
+        let asked = Instant::now();
+        let nothing_new = || {
+            if asked.elapsed() < HELD_BACK {
+                WITHOUT_HOLD
+            } else {
+                Duration::ZERO
+            }
+        };
         // The request is dropped at `stop`: what it would have brought stays with Telegram.
         let batch = tokio::select! {
             () = stop.cancelled() => return Ended::Stopped,
             batch = client.get_updates(offset, hold, ALLOWED_UPDATES) => batch,
         };
+        let mut answered = false;
         pause = match batch {
             // What waits in front of Telegram's row is looked at, but not confirmed: `/stop` and buttons pass a full queue.
             Ok(updates) if held => {
@@ -66,13 +80,17 @@ pub(super) async fn poll(
                 }
                 LOOK_FOR_ROOM
             }
-            Ok(updates) if updates.is_empty() => Duration::ZERO,
+            Ok(updates) if updates.is_empty() => {
+                answered = true;
+                nothing_new()
+            }
             Ok(updates) => {
                 let last = updates.iter().filter_map(|update| update["update_id"].as_i64()).max();
                 match services.intake().accept(bot.id, updates).await {
-                    Ok(_) => {
+                    Ok(new) => {
+                        answered = true;
                         offset = last.map_or(offset, |last| last + 1);
-                        Duration::ZERO
+                        if new == 0 { nothing_new() } else { Duration::ZERO }
                     }
                     Err(error) => {
                         warn!(bot.id = %bot.id, error = %error, "Updates could not be stored; they will be asked for again");
@@ -94,7 +112,7 @@ pub(super) async fn poll(
                 }
             }
         };
-        if pause.is_zero() && std::mem::take(&mut faulty) {
+        if answered && std::mem::take(&mut faulty) {
             // Telegram answers: an old fault is over.
             clear_fault(&services, replica, &bot).await;
         }

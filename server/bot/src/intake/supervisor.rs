@@ -29,6 +29,8 @@ use crate::{
 const LEASE: Duration = Duration::from_secs(6);
 const ROUND: Duration = Duration::from_secs(2);
 const WEBHOOK_CONNECTIONS: u32 = 40;
+/// Before a bot is prepared anew: what stands in the way may be there still.
+const BEFORE_ANEW: Duration = Duration::from_secs(1);
 /// How often Telegram is asked how much it holds back.
 const ASK_WHAT_WAITS: Duration = Duration::from_secs(10);
 
@@ -217,14 +219,23 @@ async fn listen(runtime: Runtime, settings: IntakeSettings, mut bot: BotRecord, 
                 }
             }
         };
+        // Nothing of this holds intake up, or is needed for it.
+        let beside = async {
+            show_menu(&bot, &client).await;
+            ask_what_waits(&runtime, &settings, &bot, &client).await
+        };
         let ended = tokio::select! {
             ended = intake => ended,
-            ended = ask_what_waits(&runtime, &settings, &bot, &client) => ended,
+            ended = beside => ended,
         };
         if ended == polling::Ended::Stopped {
             return;
         }
         warn!(bot.id = %bot.id, "Somebody else has changed how bot {} listens, or its token; it is prepared anew", bot.id);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(BEFORE_ANEW) => {}
+        }
     }
 }
 
@@ -322,21 +333,24 @@ async fn prepare(
                 "BOTDECK_PUBLIC_URL is not set, so Telegram cannot reach a webhook".to_owned(),
             ));
         }
-        // The token has just been shown to be good: a Bot API server that refuses this call does not know it, and has no webhooks.
-        (IntakeMode::Polling, _) => match client.delete_webhook().await {
-            Err(TelegramError::Unauthorized) => {
-                warn!(bot.id = %bot.id, "The Bot API server does not know deleteWebhook");
+        // The token has just been shown to be good. A server that does not know this call has no webhooks, and one that has is heard
+        // of again: polling is refused while a webhook is set.
+        (IntakeMode::Polling, _) => {
+            if let Err(error) = client.delete_webhook().await {
+                warn!(bot.id = %bot.id, error = %error, "The Bot API server does not take deleteWebhook; polling begins all the same");
             }
-            other => other?,
-        },
+        }
     }
-    // Nice to have: a bot without its menu of commands still answers.
+    Ok(())
+}
+
+/// Nice to have: a bot without its menu of commands still answers.
+async fn show_menu(bot: &BotRecord, client: &TelegramClient) {
     for (tag, lang) in [(None, Lang::En), (Some(Lang::Ru), Lang::Ru)] {
         if let Err(error) = client.set_my_commands(tag, &texts::commands(lang)).await {
             warn!(bot.id = %bot.id, error = %error, "The menu of commands could not be set");
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::error::TelegramError;
+use crate::lenient::null_is_absent;
 
 pub const DEFAULT_API_URL: &str = "https://api.telegram.org";
 
@@ -39,14 +40,15 @@ impl fmt::Debug for TelegramClient {
 /// What `getMe` says about a bot.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct BotProfile {
+    #[serde(default, deserialize_with = "null_is_absent")]
     pub id: i64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     pub username: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     pub first_name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     pub can_join_groups: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     pub can_read_all_group_messages: bool,
 }
 
@@ -54,11 +56,14 @@ pub struct BotProfile {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct WebhookInfo {
+    #[serde(deserialize_with = "null_is_absent")]
     pub url: String,
+    #[serde(deserialize_with = "null_is_absent")]
     pub pending_update_count: u64,
     pub last_error_date: Option<i64>,
     pub last_error_message: Option<String>,
     pub max_connections: Option<u32>,
+    #[serde(deserialize_with = "null_is_absent")]
     pub allowed_updates: Vec<String>,
 }
 
@@ -69,9 +74,9 @@ struct Envelope {
     result: Value,
     #[serde(default)]
     error_code: Option<u16>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     description: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     parameters: Parameters,
 }
 
@@ -105,12 +110,18 @@ impl TelegramClient {
         self
     }
 
-    /// This method exists everywhere: where it is not found, what stands for the token is none.
+    /// This method exists everywhere: where it is not found, what stands for the token is none. A server that does not say who the
+    /// bot is has at least accepted the token, which begins with its number.
     pub async fn get_me(&self) -> Result<BotProfile> {
-        match self.call("getMe", json!({})).await {
-            Err(TelegramError::NoMethod) => Err(TelegramError::Unauthorized),
-            other => other,
+        let mut profile: BotProfile = match self.call("getMe", json!({})).await {
+            Err(TelegramError::NoMethod) => return Err(TelegramError::Unauthorized),
+            other => other?,
+        };
+        if profile.id == 0 {
+            let number = self.token.expose_secret().split(':').next();
+            profile.id = number.and_then(|number| number.parse().ok()).unwrap_or_default();
         }
+        Ok(profile)
     }
 
     /// Waits up to `timeout` for updates and returns them raw, so that kinds not known yet are kept. Asking for an
@@ -173,7 +184,7 @@ impl TelegramClient {
 
     /// Shows in a private chat for 30 seconds, or until the next message, what an answer says so far. `draft_id` is not zero;
     /// calls with the same one change the same draft. Its reader gets a button, and pressing it makes an update
-    /// `stopped_message_generation` (Bot API 10; refused by older servers).
+    /// `stopped_message_generation` (Bot API 10; refused by older servers, some of which say so in words of their own).
     pub async fn send_message_draft(
         &self,
         chat_id: i64,
@@ -196,7 +207,10 @@ impl TelegramClient {
             params["message_thread_id"] = json!(id);
         }
         let sent = self.call_within("sendMessageDraft", params, self.brief());
-        sent.await.map(|_: Value| ())
+        match sent.await {
+            Err(error) if is_unknown_method(&error) => Err(TelegramError::NoMethod),
+            other => other.map(|_: Value| ()),
+        }
     }
 
     pub async fn edit_message_text(
@@ -224,8 +238,11 @@ impl TelegramClient {
     ) -> Result<()> {
         let mut params = message(chat_id, body, markup);
         params["message_id"] = json!(message_id);
-        let edited = self.call_within("editMessageText", params, timeout);
-        edited.await.map(|_: Value| ())
+        match self.call_within("editMessageText", params, timeout).await {
+            // What cannot be changed is sent anew.
+            Err(error) if is_unknown_method(&error) => Err(TelegramError::CantEdit),
+            other => other.map(|_: Value| ()),
+        }
     }
 
     fn brief(&self) -> Duration {
@@ -337,6 +354,13 @@ impl TelegramClient {
             token => text.replace(token, "[token]"),
         }
     }
+}
+
+/// Servers that are not Telegram's refuse what they do not know in words of their own.
+fn is_unknown_method(error: &TelegramError) -> bool {
+    let foreign = |status| matches!(status, 404 | 405 | 501);
+    matches!(error, TelegramError::NoMethod)
+        || matches!(error, TelegramError::Server { status, .. } if foreign(*status))
 }
 
 fn message(chat_id: i64, body: &RichText, markup: Option<Value>) -> Value {

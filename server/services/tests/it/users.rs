@@ -219,7 +219,7 @@ async fn a_page_about_a_user_shows_everything_and_hides_the_trail_from_who_may_n
         .iter()
         .find(|bar| bar.kind == LimitKind::TokensPerDay)
         .unwrap();
-    assert_eq!((tokens.used, tokens.reserved, tokens.limit), (20, 0, Some(1000)));
+    assert_eq!((tokens.used, tokens.reserved, tokens.limit), (Some(20), 0, Some(1000)));
     assert_eq!(
         detail.conversations.iter().map(|one| one.messages).collect::<Vec<_>>(),
         [2]

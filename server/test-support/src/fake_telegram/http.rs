@@ -85,16 +85,21 @@ pub(crate) async fn entry(
     let path = request.uri().path().to_owned();
     // Some clients escape the colon of the token.
     let path = path.replace("%3A", ":").replace("%3a", ":");
+    let manners = *lock(&shared.manners);
     let Some((token, method)) = path.strip_prefix("/bot").and_then(|rest| rest.split_once('/')) else {
-        return respond(Err(not_found()));
+        return respond(Err(not_found()), manners.absent);
     };
     let known = METHODS.into_iter().find(|name| name.eq_ignore_ascii_case(method));
     let params = match Params::read(request).await {
         Ok(params) => params,
-        Err(refusal) => return respond(Err(refusal)),
+        Err(refusal) => return respond(Err(refusal), manners.absent),
     };
     let at = SystemTime::now();
-    let answer = process(&shared, token, known, &params).await;
+    let answer = if manners.knows(known.unwrap_or(method)) {
+        process(&shared, token, known, &params).await
+    } else {
+        manners.refusal().map(Err)
+    };
     let (status, description) = match &answer {
         None => (None, None),
         Some(Ok(_)) => (Some(200), None),
@@ -110,7 +115,8 @@ pub(crate) async fn entry(
         description,
     });
     match answer {
-        Some(answer) => respond(answer),
+        Some(answer) => respond(answer, manners.absent),
+        None if !manners.knows(known.unwrap_or(method)) => std::future::pending().await,
         None => {
             kill.kill();
             std::future::pending().await

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::faults::{Faults, Limiter};
+use super::manners::Manners;
 use crate::net::lock;
 
 /// How many messages of a chat are kept while recording is off: enough for edits and replies to find theirs.
@@ -334,6 +335,7 @@ pub(crate) struct Shared {
     pub(crate) faults: Mutex<Faults>,
     pub(crate) record: AtomicBool,
     pub(crate) drafts: Mutex<Drafts>,
+    pub(crate) manners: Mutex<Manners>,
     pub(crate) duplicates: AtomicUsize,
     /// Called with a bot's state locked.
     pub(crate) listener: OnceLock<Listener>,
