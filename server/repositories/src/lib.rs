@@ -27,8 +27,6 @@ use sqlx::{
 };
 pub use sqlx::{PgConnection, PgPool};
 
-static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
-
 /// What the database said, or that it was not reached.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -84,7 +82,10 @@ impl Database {
 
     /// Brings the schema up to date, under sqlx's advisory lock: replicas that start together wait for each other.
     pub async fn migrate(&self) -> Result<()> {
-        MIGRATOR.run(&self.0).await?;
+        let mut migrator = sqlx::migrate!("../../migrations");
+        // Those of a newer release are there while its replicas take over one by one, and when it is taken back.
+        migrator.set_ignore_missing(true);
+        migrator.run(&self.0).await?;
         self.ensure_partitions().await
     }
 
