@@ -91,6 +91,7 @@ impl Deck {
         {
             info!("The owner account of BOTDECK_OWNER_EMAIL was made");
         }
+        self.services.bots().seal_anew().await?;
         if let Some(token) = &self.settings.telegram_token {
             self.services.bots().ensure_from_settings(token).await?;
         }
