@@ -67,6 +67,11 @@ pub type Transaction = sqlx::Transaction<'static, sqlx::Postgres>;
 pub struct Database(PgPool);
 
 impl Database {
+    /// Whether `url` can be read at all; nothing is asked.
+    pub fn takes_url(url: &str) -> bool {
+        url.parse::<PgConnectOptions>().is_ok()
+    }
+
     /// Connects lazily tested: fails within five seconds when nothing answers at `url`.
     pub async fn connect(url: &str, max_connections: u32) -> Result<Self> {
         let options: PgConnectOptions = url.parse()?;
