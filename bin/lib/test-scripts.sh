@@ -185,7 +185,7 @@ of_file=$(key_of)
 rm "$checkout/botdeck.toml"
 of_local=$(key_of)
 of_flag=$(key_of --set BOTDECK_SECRET_KEY=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=)
-test_that "and so is its key" [ -n "$of_file" -a "$of_file" != "$of_local" ]
+test_that "and so is its key" eval '[ -n "$of_file" ] && [ "$of_file" != "$of_local" ]'
 test_that "and a key of --set" [ "$of_flag" = "$of_file" ]
 
 # --- A run that is killed
@@ -233,9 +233,10 @@ test_that "with both" services_gone
 
 # --- Two at once: whoever is last stops the servers
 
-second=127.0.0.1:$(node -e 'const s = require("net").createServer().listen(0, "127.0.0.1", () => { console.log(s.address().port); s.close() })')
+second=0.0.0.0:$(node -e 'const s = require("net").createServer().listen(0, "127.0.0.1", () => { console.log(s.address().port); s.close() })')
 start bin/botdeck serve --addr "$second"
 test_that "bin/botdeck serve serves" ready
+test_that "and says where a browser goes" says "Botdeck is ready: http://127.0.0.1:${second#*:}"
 first=$job
 remember_services
 start bin/run
@@ -246,6 +247,19 @@ test_that "and leaves the servers to the other" eval 'same_services && serves'
 kill -INT -- "-$job"
 test_that "which goes" ended "$job" 0
 test_that "with them" services_gone
+
+node -e 'require("net").createServer(() => {}).listen(0, "127.0.0.1", function () { console.log(this.address().port) })' >"$work/mute" &
+mute=$!
+jobs+=("$mute")
+within 10 [ -s "$work/mute" ]
+start env TELEGRAM_BOT_TOKEN=1:never TELEGRAM_API_URL="http://127.0.0.1:$(cat "$work/mute")" bin/botdeck doctor
+test_that "a command that waits for Telegram has servers" within 30 services_run
+remember_services
+kill -INT -- "-$job"
+test_that "Ctrl-C ends it" ended "$job" 130
+test_that "with them, too" services_gone
+elsewhere() { not in_checkout bin/botdeck serve --addr 192.0.2.1:80 && says "192.0.2.1:80 cannot be listened on"; }
+test_that "an address of another machine is not called taken" elsewhere
 
 # --- What needs no servers, or cannot have them
 
