@@ -23,7 +23,7 @@ if [ "$(id -u)" = 0 ]; then
 fi
 as_service() {
   if [ -n "$service_user" ]; then
-    setpriv --reuid="$service_user" --regid="$service_user" --init-groups -- "$@" 8>&- 9>&-
+    setpriv --reuid="$service_user" --regid="$(id -g "$service_user")" --init-groups -- "$@" 8>&- 9>&-
   else
     "$@" 8>&- 9>&-
   fi
@@ -92,7 +92,7 @@ locate() {
   if [ -L "$home" ]; then home=$(readlink "$home"); fi
   # One that runs says itself where it is reached: scripts of another release may have started it.
   if pg_pid >/dev/null; then
-    line=$(sed -n 5p "$home/postgres/postmaster.pid")
+    line=$(sed -n 5p "$home/postgres/postmaster.pid" || true)
     sock=${line:-$sock}
   fi
 }
