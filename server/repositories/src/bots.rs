@@ -126,6 +126,17 @@ pub async fn lock(db: &mut PgConnection, id: BotId) -> Result<Option<Bot>> {
     get(db, id).await
 }
 
+/// The same by Telegram's id.
+pub async fn lock_telegram(db: &mut PgConnection, telegram_id: i64) -> Result<Option<Bot>> {
+    let id = sqlx::query_scalar!("SELECT id FROM bots WHERE telegram_id = $1 FOR UPDATE", telegram_id)
+        .fetch_optional(&mut *db)
+        .await?;
+    match id {
+        Some(id) => get(db, id.into()).await,
+        None => Ok(None),
+    }
+}
+
 /// For the dashboard. `since` is the start of today.
 pub async fn rows(db: &mut PgConnection, since: DateTime<Utc>, default_model: &str) -> Result<Vec<BotRow>> {
     let rows = sqlx::query!(
@@ -193,6 +204,20 @@ pub async fn upsert_telegram(
     .fetch_one(db)
     .await?;
     Ok((row.id.into(), row.added))
+}
+
+/// The same token under another key; false when somebody else has changed it since.
+pub async fn seal_anew(db: &mut PgConnection, id: BotId, old: &[u8], cipher: &[u8], key_id: &str) -> Result<bool> {
+    let done = sqlx::query!(
+        "UPDATE bots SET token_cipher = $3, token_key_id = $4 WHERE id = $1 AND token_cipher = $2",
+        id.0,
+        old,
+        cipher,
+        key_id
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
 }
 
 /// What getMe said.

@@ -27,8 +27,6 @@ use sqlx::{
 };
 pub use sqlx::{PgConnection, PgPool};
 
-static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
-
 /// What the database said, or that it was not reached.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -99,6 +97,11 @@ const KEEPALIVE: [(&str, &str); 3] = [
 pub struct Database(PgPool);
 
 impl Database {
+    /// Whether `url` can be read at all; nothing is asked.
+    pub fn takes_url(url: &str) -> bool {
+        url.parse::<PgConnectOptions>().is_ok()
+    }
+
     /// Connects lazily tested: fails within five seconds when nothing answers at `url`.
     pub async fn connect(url: &str, max_connections: u32) -> Result<Self> {
         let options = url
@@ -124,7 +127,10 @@ impl Database {
         let patient = PgConnectOptions::clone(&self.0.connect_options())
             .options([("idle_in_transaction_session_timeout", "0"), ("lock_timeout", "0")]);
         let mut connection = patient.connect().await?;
-        MIGRATOR.run(&mut connection).await?;
+        let mut migrator = sqlx::migrate!("../../migrations");
+        // Those of a newer release are there while its replicas take over one by one, and when it is taken back.
+        migrator.set_ignore_missing(true);
+        migrator.run(&mut connection).await?;
         connection.close().await?;
         self.ensure_partitions().await
     }

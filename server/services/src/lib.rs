@@ -31,7 +31,7 @@ pub use actor::{Actor, Origin};
 pub use audit::{Audit, Verified};
 pub use auth::{Auth, SESSION_STAFF, password_hash_for_bench};
 pub use bot_board::BotHealth;
-pub use bots::{BotIdentity, BotRecord, Bots, TelegramDirectory, Unidentified};
+pub use bots::{BotIdentity, BotRecord, Bots, TelegramDirectory, Unidentified, well_formed};
 pub use chats::{Begin, Change, Chats, Incoming, Question, Refusal, Reply};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use conversations::Conversations;

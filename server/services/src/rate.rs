@@ -85,6 +85,11 @@ pub struct RateLimiter {
 }
 
 impl RateLimiter {
+    /// Whether `url` can be read at all; nothing is asked.
+    pub fn takes_url(url: &str) -> bool {
+        Client::open(url).is_ok()
+    }
+
     /// Needs no Redis to be there: it is connected to when first used, and again whenever it comes back.
     pub fn new(redis_url: Option<&str>) -> Result<Self, RedisError> {
         let shared = redis_url

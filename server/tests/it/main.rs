@@ -15,6 +15,7 @@ mod failures;
 mod files;
 mod groups;
 mod hostile;
+mod house;
 mod intake;
 mod jobs_page;
 mod limits;

@@ -220,3 +220,69 @@ async fn only_the_one_that_listens_says_what_is_wrong_with_a_bot() {
         .unwrap();
     assert_eq!(fault().await, None);
 }
+
+#[tokio::test]
+async fn a_start_undoes_nothing_that_staff_have_set_on_the_bot_of_the_settings() {
+    let app = App::new().await;
+    let owner = app.owner().await;
+    let of_settings = token("4242:AAF-of_the_settings");
+    app.bots().ensure_from_settings(&of_settings).await.unwrap();
+    let bot = async || {
+        let all = app.bots().all().await.unwrap();
+        let bot = all.into_iter().find(|bot| bot.name == "Bot 4242").unwrap();
+        (bot.id, bot.mode, bot.token.unwrap().expose_secret().to_owned())
+    };
+    let (id, first, _) = bot().await;
+    assert_eq!(first, IntakeMode::Webhook, "the settings have a public address");
+    app.bots().set_mode(&owner, id, IntakeMode::Polling).await.unwrap();
+    app.bots().replace_token(&owner, id, token(TOKEN)).await.unwrap();
+    let trail = app.test.count("audit").await;
+
+    // The old token was revoked, or Telegram is not reached: what staff have entered stays.
+    for why in [
+        Unidentified::Unknown,
+        Unidentified::Unreachable("no connection".to_owned()),
+    ] {
+        *app.telegram.refuses.lock().unwrap() = Some(why);
+        app.bots().ensure_from_settings(&of_settings).await.unwrap();
+        assert_eq!(bot().await, (id, IntakeMode::Polling, TOKEN.to_owned()));
+    }
+    assert_eq!(app.test.count("audit").await, trail);
+
+    // Telegram takes that of the settings again: somebody has put a new one there.
+    *app.telegram.refuses.lock().unwrap() = None;
+    app.bots().ensure_from_settings(&of_settings).await.unwrap();
+    let now = bot().await;
+    assert_eq!(
+        (now.1, now.2.as_str()),
+        (IntakeMode::Polling, of_settings.expose_secret()),
+        "a new token is no reason for another mode"
+    );
+    let before: serde_json::Value = app
+        .test
+        .one("SELECT before FROM audit WHERE action = 'bot.replace_token' ORDER BY id DESC LIMIT 1")
+        .await;
+    assert_eq!(before, serde_json::json!({ "username": "bot_4242", "mode": "polling" }));
+}
+
+#[tokio::test]
+async fn after_a_rotation_the_old_key_is_needed_no_more() {
+    let app = App::new().await;
+    let (_, id) = added(&app).await;
+    let new = KeyRing::generate();
+    let both: SecretString = format!("{},{}", new.expose_secret(), app.secret.expose_secret()).into();
+    let rotated = app.replica(&both);
+    rotated.bots().seal_anew().await.unwrap();
+    let cipher = app
+        .test
+        .one::<Vec<u8>>(&format!("SELECT token_cipher FROM bots WHERE id = '{id}'"))
+        .await;
+    rotated.bots().seal_anew().await.unwrap();
+    let again = app
+        .test
+        .one::<Vec<u8>>(&format!("SELECT token_cipher FROM bots WHERE id = '{id}'"))
+        .await;
+    assert_eq!(cipher, again, "what has the current key is left alone");
+    let opened = app.replica(&new).bots().get(id).await.unwrap().unwrap();
+    assert_eq!(opened.token.unwrap().expose_secret(), TOKEN);
+}
