@@ -55,6 +55,7 @@ pub async fn examine(settings: &Settings) -> Vec<Finding> {
     findings.extend(storage);
     findings.push(redis);
     findings.extend(telegram(settings, stored).await);
+    findings.extend(metrics(settings));
     findings.extend([provider, disk()]);
     findings
 }
@@ -67,6 +68,20 @@ fn secret_key(settings: &Settings) -> Finding {
             finding("secret key", State::Bad, "not set", advice)
         }
     }
+}
+
+/// Figures of the whole deck, by the address that everybody knows.
+fn metrics(settings: &Settings) -> Option<Finding> {
+    let advice = "set BOTDECK_METRICS_TOKEN, or keep /metrics from strangers in your proxy";
+    let is_open = settings.public_url.is_some() && settings.metrics_token.is_none();
+    is_open.then(|| {
+        finding(
+            "metrics",
+            State::Note,
+            "open to everybody who reaches BOTDECK_PUBLIC_URL",
+            advice,
+        )
+    })
 }
 
 /// The database and its clock; the database itself when it is reached.

@@ -142,7 +142,7 @@ pub async fn rows(db: &mut PgConnection, since: DateTime<Utc>, default_model: &s
     let rows = sqlx::query!(
         r#"SELECT b.id, b.transport, b.name, b.username, b.mode, b.enabled, b.fault, b.last_update_at, b.model,
                   (b.transport = 'browser' OR coalesce(b.lease_until > now(), false)) AS "running!",
-                  (SELECT count(*) FROM usage u WHERE u.bot_id = b.id AND u.at >= $1) AS "messages_today!"
+                  (SELECT count(*) FROM usage u WHERE u.bot_id = b.id AND u.at >= $1 AND u.finish <> 'failed') AS "messages_today!"
            FROM bots b ORDER BY b.transport DESC, b.created_at, b.id"#,
         since
     )

@@ -3,11 +3,11 @@
 //! The order that makes it safe: a reservation is committed before the provider is asked; answer, usage, settlement and what is
 //! to be sent are committed together after it, under the job's lease; only then is anything final sent.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
-    BotId, ErrorCode, JobId, LimitKind, Measure, MessageId, Money, Period,
+    BotId, ErrorCode, JobId, LimitKind, Measure, MessageId, Money, Period, UserId,
     views::{Author, BotTransport, LimitBar, RichText},
 };
 use gateway::{
@@ -113,8 +113,17 @@ pub enum Change {
     Renew,
     /// `/model`
     Model(String),
-    /// Requests that wait in the same lane and are answered by this reply as well, with their texts.
-    Absorb(Vec<(JobId, String)>),
+    /// Requests that wait in the same lane and are answered by this reply as well.
+    Absorb(Vec<Absorbed>),
+}
+
+/// A request that is answered together with another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Absorbed {
+    pub job: JobId,
+    /// Who asked, as the transport knows them: in a group perhaps somebody else.
+    pub user_external_id: i64,
+    pub text: String,
 }
 
 /// A reply that no model made.
@@ -336,6 +345,7 @@ impl Chats {
             id: MessageId(job.id.0),
             at: question.asked_at,
             author: Author::User,
+            user: Some(known.user),
             text: &incoming.text,
             tokens: i32::try_from(question.question_tokens).unwrap_or(i32::MAX),
             in_context: came,
@@ -346,6 +356,7 @@ impl Chats {
             id: MessageId(uuid::Uuid::now_v7()),
             at: now.max(question.asked_at + TimeDelta::microseconds(1)),
             author: Author::Bot,
+            user: None,
             text: &answer.text,
             tokens: i32::try_from(count_tokens(&answer.text)).unwrap_or(i32::MAX),
             in_context: came,
@@ -384,7 +395,7 @@ impl Chats {
         if !jobs::hold(&mut tx, job.id, job.token).await? {
             return Ok(false);
         }
-        let note = |id: uuid::Uuid, author, text| messages::NewMessage {
+        let note = |id: uuid::Uuid, user: Option<UserId>, author, text| messages::NewMessage {
             id: MessageId(id),
             at: if author == Author::User {
                 now
@@ -392,19 +403,28 @@ impl Chats {
                 now + TimeDelta::microseconds(1)
             },
             author,
+            user,
             text,
             tokens: 0,
             in_context: false,
             error_code: None,
             error_cause: None,
         };
-        let asked = note(job.id.0, Author::User, incoming.text.as_str());
-        let mut answered = note(uuid::Uuid::now_v7(), Author::Bot, reply.text);
+        let asked = note(job.id.0, Some(known.user), Author::User, incoming.text.as_str());
+        let mut answered = note(uuid::Uuid::now_v7(), None, Author::Bot, reply.text);
         let code = reply.code.map(ErrorCode::as_str);
         answered.error_code = code;
         let mut notes = vec![asked];
         if let Change::Absorb(waiting) = &reply.change {
-            notes.extend(waiting.iter().map(|(id, text)| note(id.0, Author::User, text)));
+            let senders: Vec<i64> = waiting.iter().map(|one| one.user_external_id).collect();
+            let users: HashMap<i64, UserId> = people::by_external_ids(&mut tx, incoming.transport, &senders)
+                .await?
+                .into_iter()
+                .collect();
+            notes.extend(waiting.iter().map(|one| {
+                let user = users.get(&one.user_external_id).copied();
+                note(one.job.0, user, Author::User, &one.text)
+            }));
         }
         notes.push(answered);
         messages::insert(&mut tx, known.conversation, job.id, &notes).await?;
@@ -416,7 +436,7 @@ impl Chats {
             Change::Renew => people::renew(&mut tx, known.conversation, now).await?,
             Change::Model(model) => people::set_model(&mut tx, known.conversation, model).await?,
             Change::Absorb(waiting) => {
-                let ids: Vec<JobId> = waiting.iter().map(|(id, _)| *id).collect();
+                let ids: Vec<JobId> = waiting.iter().map(|one| one.job).collect();
                 updates::absorb(&mut tx, job.id, &ids).await?;
             }
         }

@@ -32,7 +32,7 @@ pub use audit::{Audit, Verified};
 pub use auth::{Auth, SESSION_STAFF, password_hash_for_bench};
 pub use bot_board::BotHealth;
 pub use bots::{BotIdentity, BotRecord, Bots, TelegramDirectory, Unidentified, well_formed};
-pub use chats::{Begin, Change, Chats, Incoming, Question, Refusal, Reply};
+pub use chats::{Absorbed, Begin, Change, Chats, Incoming, Question, Refusal, Reply};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use conversations::Conversations;
 pub use error::Error;
@@ -96,6 +96,7 @@ impl Services {
             // Each hash takes a core for a tenth of a second and some memory; more at once would only slow everything.
             throttle_hashing: tokio::sync::Semaphore::new(2),
             work: Notify::new(),
+            talk: Notify::new(),
             running: std::sync::Mutex::default(),
             bots_changed: Notify::new(),
             flood_waits: floods::FloodWaits::default(),

@@ -1,7 +1,7 @@
 //! Finding users, and what staff does with them.
 
 use domain::{
-    BlockReason, LimitKind, Measure, Period, Permission, PlanId, UserId,
+    BlockReason, ConversationId, LimitKind, Measure, Period, Permission, PlanId, UserId,
     views::{AuditRow, Blocked, LimitBar, Page, UserDetail, UserQuery, UserRow},
 };
 use repositories::{PgConnection, audit as audit_rows, counters, ledger, messages, plans, users};
@@ -13,6 +13,7 @@ use crate::{
 };
 
 const PAGE: i64 = 50;
+const CONVERSATIONS: i64 = 20;
 
 /// Users as staff sees them.
 pub struct Users(pub(crate) Services);
@@ -43,15 +44,26 @@ impl Users {
         Ok(Page { rows, next })
     }
 
-    pub async fn get(&self, actor: &Actor, id: UserId) -> Result<Option<UserDetail>, Error> {
+    /// `older`: the `next` of the page of conversations before.
+    pub async fn get(&self, actor: &Actor, id: UserId, older: Option<String>) -> Result<Option<UserDetail>, Error> {
+        let before = crate::parse_cursor(older.as_deref())?.map(|(at, id)| (at, ConversationId(id)));
         let mut db = self.0.db.acquire().await?;
         let Some(user) = users::get(&mut db, id).await? else {
             return Ok(None);
         };
+        let mut conversations = messages::conversations_of(&mut db, id, before, CONVERSATIONS + 1).await?;
+        let more = cut(&mut conversations, CONVERSATIONS);
+        let next = conversations
+            .last()
+            .filter(|_| more)
+            .map(|row| crate::cursor(row.last, row.id.0));
         let staff_actions = self.staff_actions(&mut db, actor, id).await?;
         Ok(Some(UserDetail {
             limits: limit_bars(&self.0, &mut db, id).await?,
-            conversations: messages::conversations_of(&mut db, id, 50).await?,
+            conversations: Page {
+                rows: conversations,
+                next,
+            },
             errors: ledger::failures_of(&mut db, id, 20).await?,
             staff_actions,
             id: user.id,
@@ -71,7 +83,7 @@ impl Users {
         if !actor.may(Permission::ReadAudit) {
             return Ok(Vec::new());
         }
-        Ok(audit_rows::list(db, None, Some("user"), Some(&id.to_string()), None, 20).await?)
+        Ok(audit_rows::about_user(db, id, 20).await?)
     }
 
     pub async fn block(&self, actor: &Actor, id: UserId, reason: BlockReason) -> Result<(), Error> {

@@ -225,6 +225,16 @@ async fn settings_come_from_flags_environment_and_file() {
         );
     }
     assert_eq!(app.cli(&["--config", "/nowhere.toml", "doctor"]).await.code, Some(2));
+    // Figures that anybody can read are told of once anybody can come.
+    let public = ("BOTDECK_PUBLIC_URL", "https://deck.example.org");
+    for (set, told) in [
+        (vec![], false),
+        (vec![public], true),
+        (vec![public, ("BOTDECK_METRICS_TOKEN", "let-me-see")], false),
+    ] {
+        let ended = app.cli_with(&set, &["doctor"], "").await;
+        assert_eq!(ended.stdout.contains("BOTDECK_METRICS_TOKEN"), told, "{ended:?}");
+    }
     // botdeck.toml in the working directory is read by itself.
     std::fs::write(app.dir().join("botdeck.toml"), "botdeck_workers = \"many\"").unwrap();
     assert!(app.cli(&["doctor"]).await.stderr.contains("BOTDECK_WORKERS"));

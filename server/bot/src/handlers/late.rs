@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use domain::ErrorCode;
 use serde_json::Value;
-use services::{Change, Incoming, is_command};
+use services::{Absorbed, Change, Incoming, is_command};
 
 use super::{Context, Handled};
 use crate::{
@@ -41,7 +41,11 @@ pub(crate) async fn summary(context: Context) -> Handled {
             && came_late(&context, &update)
         {
             last = incoming.message_id;
-            late.push((job, incoming.text));
+            late.push(Absorbed {
+                job,
+                user_external_id: incoming.user_external_id,
+                text: incoming.text,
+            });
         }
     }
     let code = context.known.blocked.then_some(ErrorCode::Blocked);

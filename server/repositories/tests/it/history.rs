@@ -31,6 +31,7 @@ impl Talk {
             id: MessageId(Uuid::now_v7()),
             at: self.start + TimeDelta::seconds(second),
             author,
+            user: None,
             text,
             tokens,
             in_context,

@@ -7,7 +7,7 @@ use domain::{
     views::{BotTransport, UserStatus},
 };
 use repositories::{
-    PgConnection,
+    PgConnection, audit,
     counters::{self, Claim},
     jobs, ledger, messages,
     people::{self, Place, Sender},
@@ -65,6 +65,14 @@ async fn fill(test: &TestDatabase) {
              SELECT {job}, now() - n * interval '1 minute', {user}, '{BOT}', {talk}, 'p', 'm', 1, 1, 0, true, 1, 1, 'stop', 1, 1 FROM {series}"
         ),
         format!("INSERT INTO errors (id, at, code, user_id) SELECT {job}, now() - n * interval '1 minute', 'BD-AI-DOWN', {user} FROM {series}"),
+        format!("INSERT INTO participants (user_id, conversation_id) SELECT {user}, {} FROM {series}", uuid("conversation", "(n + 1) % 20000")),
+        format!(
+            "INSERT INTO audit (id, at, actor, action, target_kind, target_id, target_name, after, key_id, hash)
+             SELECT 3 * n + m, now(), 'a', CASE m WHEN 1 THEN 'user.block' ELSE 'conversation.read' END,
+                    CASE m WHEN 1 THEN 'user' ELSE 'conversation' END, {user}, 'b',
+                    CASE m WHEN 1 THEN '{{}}' WHEN 2 THEN jsonb_build_object('user', {user}) ELSE jsonb_build_object('users', jsonb_build_array({user})) END,
+                    'k', decode(repeat('00', 32), 'hex') FROM {series}, generate_series(1, 3) AS m"
+        ),
         format!(r#"INSERT INTO deliveries (job_id, part, chat, body, message_id, begun_at) SELECT {job}, 0, '{BOT}/' || n / 40, '{{"text":"t","entities":[]}}', n, '-infinity' FROM {series}"#),
         // Vacuumed as well, as a server does by itself: the search index collects new names in a list before it sorts them in.
         "VACUUM ANALYZE".to_owned(),
@@ -209,8 +217,14 @@ async fn no_query_of_the_hot_way_or_of_a_list_reads_a_large_table_from_end_to_en
             assert!(repositories::deliveries::known_ids(db, job, other, &format!("{other}/5"), 1, 9.0).await.unwrap().in_chat.unwrap().ids.is_empty());
         },
         "conversations and failures of a user" => async |db| {
-            messages::conversations_of(db, user, 50).await.unwrap();
+            let before = Some((chrono::Utc::now() + TimeDelta::hours(1), conversation));
+            for before in [None, before] {
+                assert_eq!(messages::conversations_of(db, user, before, 50).await.unwrap().len(), 2);
+            }
             assert_eq!(ledger::failures_of(db, user, 20).await.unwrap().len(), 1);
+        },
+        "what staff did with a user" => async |db| {
+            assert_eq!(audit::about_user(db, user, 20).await.unwrap().len(), 3);
         },
     );
 }

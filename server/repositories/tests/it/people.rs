@@ -325,10 +325,29 @@ async fn a_session_lives_until_it_expires() {
         sessions::load(&mut db, "a").await.unwrap(),
         Some((json!({"n": 1}), soon))
     );
-    sessions::save(&mut db, "a", &json!({"n": 3}), past).await.unwrap();
+    assert!(sessions::save(&mut db, "a", &json!({"n": 3}), past).await.unwrap());
     assert_eq!(sessions::load(&mut db, "a").await.unwrap(), None);
-    sessions::save(&mut db, "b", &json!({}), soon).await.unwrap();
+    assert!(sessions::create(&mut db, "b", &json!({}), soon).await.unwrap());
     assert_eq!(sessions::delete_expired(&mut db).await.unwrap(), 1);
     sessions::delete(&mut db, "b").await.unwrap();
+    // One that was ended does not come back with what a request of it had still to save.
+    assert!(!sessions::save(&mut db, "b", &json!({}), soon).await.unwrap());
     assert_eq!(test.count("sessions").await, 0);
+}
+
+#[tokio::test]
+async fn a_session_is_kept_under_a_hash_and_ends_after_thirty_days_however_often_it_was_prolonged() {
+    let test = TestDatabase::new().await;
+    let mut db = test.acquire().await.unwrap();
+    let soon = test.now().await.unwrap() + TimeDelta::hours(1);
+    assert!(sessions::create(&mut db, "the id", &json!({}), soon).await.unwrap());
+    assert_eq!(test.count("sessions WHERE sessions::text LIKE '%the id%'").await, 0);
+    test.run("UPDATE sessions SET created_at = now() - interval '29 days 23 hours'")
+        .await;
+    assert!(sessions::save(&mut db, "the id", &json!({}), soon).await.unwrap());
+    assert!(sessions::load(&mut db, "the id").await.unwrap().is_some());
+    test.run("UPDATE sessions SET created_at = created_at - interval '1 hour'")
+        .await;
+    assert_eq!(sessions::load(&mut db, "the id").await.unwrap(), None);
+    assert_eq!(sessions::delete_expired(&mut db).await.unwrap(), 1);
 }

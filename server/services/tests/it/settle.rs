@@ -302,7 +302,12 @@ async fn a_refusal_is_kept_with_its_code_and_costs_nothing() {
     };
     assert!(app.chats().reply(&job, &incoming, &known, reply).await.unwrap());
     assert_eq!(written(&app).await, [0, 2, 1, 1, 0, 0]);
-    let detail = app.users().get(&app.owner().await, known.user).await.unwrap().unwrap();
+    let detail = app
+        .users()
+        .get(&app.owner().await, known.user, None)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(
         detail
             .errors
@@ -311,5 +316,6 @@ async fn a_refusal_is_kept_with_its_code_and_costs_nothing() {
             .collect::<Vec<_>>(),
         ["BD-LIMIT-DAY"]
     );
-    assert_eq!(detail.conversations[0].messages, 2);
+    assert_eq!(detail.conversations.rows.len(), 1);
+    assert_eq!(app.test.count("messages").await, 2);
 }
