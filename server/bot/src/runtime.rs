@@ -210,10 +210,17 @@ impl Runtime {
                 .await;
             return Ok(Ended::Done);
         }
-        if let Some(checkout) = job.update.get("pre_checkout_query").filter(|checkout| !checkout.is_null()) {
+        if let Some(checkout) = job
+            .update
+            .get("pre_checkout_query")
+            .filter(|checkout| !checkout.is_null())
+        {
             return Ok(refuse_payment(out.as_ref(), checkout).await);
         }
-        if let Some(payment) = job.update["message"].get("successful_payment").filter(|payment| !payment.is_null()) {
+        if let Some(payment) = job.update["message"]
+            .get("successful_payment")
+            .filter(|payment| !payment.is_null())
+        {
             // Nothing is sold yet, so nothing can be given for it. Kept where staff sees it, since it is somebody's money.
             let error = format!(
                 "a payment came that nobody handles: {} {}, charge {}",
