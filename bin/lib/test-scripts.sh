@@ -10,7 +10,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . bin/lib/env.sh
 programs=$(cd "${1:?which directory has botdeck and bench?}" && pwd -P)
 
-work=$(cd "$(mktemp -d "${TMPDIR:-/tmp}/botdeck-test-XXXXXX")" && pwd -P)
+# In two steps: without a directory (a full disk), `cd ""` stays in the checkout, and that is what would be removed in the end.
+work=$(mktemp -d "${TMPDIR:-/tmp}/botdeck-test-XXXXXX")
+work=$(cd "$work" && pwd -P)
 checkout=$work/checkout
 jobs=()
 cleanup() {
@@ -301,6 +303,11 @@ test_that "what was built from the same sources is served" ready
 test_that "within 10 seconds, its database being made" [ $((SECONDS - started)) -le 10 ]
 kill -INT -- "-$job"
 test_that "and ends" ended "$job" 0
+
+# --- No room for a test's files
+
+no_room() { not in_other env TMPDIR=/nonexistent bin/lib/test-scripts.sh "$programs" && [ -e "$work/other/bin/run" ]; }
+test_that "tests that find no room remove nothing" no_room
 
 # --- A compiler that does not know mold
 
