@@ -598,7 +598,7 @@ async fn a_method_that_is_not_there_is_done_without_however_that_is_said() {
         });
         assert_eq!(
             scene.sender.draft(&scene.anna, 5, &plain("a")).await,
-            Ok(false),
+            Ok(Drawn::Refused),
             "{unknown:?}"
         );
         let id = scene.sender.send(&scene.anna, &plain("a")).await.unwrap();
