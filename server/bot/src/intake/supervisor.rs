@@ -156,7 +156,7 @@ async fn lapsed(mut renewed: watch::Receiver<Instant>) {
             () = tokio::time::sleep_until(until) => return,
             changed = renewed.changed() => if changed.is_err() {
                 // Whoever lets go of a listener stops it, too.
-                std::future::pending().await
+                std::future::pending::<()>().await;
             },
         }
     }
