@@ -33,6 +33,8 @@ async fn postgres(mode: Mode) {
         world.servers.postgres_is_down().await;
         world.servers.start_again();
     }
+    // A stop in good order tells each connection of it, and the driver says so of each.
+    world.log_a_message = 1200;
     world.end(POSTGRES).await;
 }
 
