@@ -1,10 +1,11 @@
 //! One job, from claim to end: which bot, what happened, who is it, and which handler.
 
 use std::{
+    cell::RefCell,
     collections::HashMap,
-    panic::{AssertUnwindSafe, resume_unwind},
+    panic::AssertUnwindSafe,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, Once, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -30,6 +31,23 @@ use crate::{
 /// How long a bot's settings are believed without asking the database again.
 const FRESH: Duration = Duration::from_secs(2);
 
+thread_local! {
+    /// Where this thread has panicked last. Staff are told the place and not the words, which may hold what somebody wrote.
+    static PANICKED_AT: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Notes the place beside whatever else is done about a panic.
+fn note_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            PANICKED_AT.set(panic.location().map(ToString::to_string));
+            before(panic);
+        }));
+    });
+}
+
 /// Runs the jobs of all bots. Cheap to clone.
 #[derive(Clone)]
 pub struct Runtime(Arc<Inner>);
@@ -54,6 +72,7 @@ struct Loaded {
 
 impl Runtime {
     pub fn new(services: Services, http: reqwest::Client, api_url: &str) -> Self {
+        note_panics();
         Self(Arc::new(Inner {
             services,
             http,
@@ -102,12 +121,14 @@ impl Runtime {
         let run = AssertUnwindSafe(self.run(&job, cancel)).catch_unwind();
         let handled = match run.instrument(span.clone()).await {
             Ok(handled) => handled,
-            Err(panic) => {
-                if job.attempt >= job.max_attempts {
-                    self.apologise(&job).instrument(span).await;
-                }
-                // The runner reports it, as it does with any other.
-                resume_unwind(panic)
+            Err(_) => {
+                let at = PANICKED_AT.take().unwrap_or_default();
+                let _entered = span.enter();
+                error!(location = %at, "A job panicked");
+                Ok(Ended::Retry {
+                    after: None,
+                    error: format!("panic: {at}"),
+                })
             }
         };
         let ended = match handled {
@@ -154,8 +175,12 @@ impl Runtime {
             urgency: Urgency::Command,
             ..address(&incoming)
         };
-        if let Err(error) = out.mention(&address, &body).await {
-            warn!(error = %error, "It could not be said that a message will not be answered");
+        match out.mention(&address, &body).await {
+            Ok(id) => {
+                // If that cannot be noted, it may at worst be taken for something that is looked for there.
+                let _ = chats.apologised(job.id, &incoming.chat_key(), id).await;
+            }
+            Err(error) => warn!(error = %error, "It could not be said that a message will not be answered"),
         }
     }
 
@@ -170,9 +195,12 @@ impl Runtime {
             self.0.services.queue().cancel_draft(&lane, draft).await?;
             return Ok(Ended::Done);
         }
-        if let Some(query) = job.update["callback_query"]["id"].as_str() {
+        let query = &job.update["callback_query"];
+        if let Some(id) = query["id"].as_str() {
             // Nothing has buttons yet that do something, but who presses one of an old message must not see it wait for ever.
-            out.acknowledge(query).await;
+            let chat = query["message"]["chat"]["id"].as_i64();
+            out.acknowledge(chat.or(query["from"]["id"].as_i64()).unwrap_or(0), id)
+                .await;
             return Ok(Ended::Done);
         }
         let others = if job.parts > 1 {
@@ -211,6 +239,11 @@ impl Runtime {
         }
         let lang = Lang::from_tag(incoming.language.as_deref());
         let services = self.0.services.clone();
+        let before = if tried_before(job) {
+            services.chats().resume(job.id).await?
+        } else {
+            Vec::new()
+        };
         let context = Context {
             services,
             out,
@@ -224,13 +257,11 @@ impl Runtime {
                 millis => Some(Duration::from_millis(millis)),
             },
             cancel,
+            before: Arc::new(before),
         };
-        if tried_before(job) {
-            // An earlier attempt got as far as storing its answer: what is left is to send it.
-            let parts = context.services.chats().parts(job.id).await?;
-            if parts.iter().any(|part| part.body.is_some()) {
-                return deliver(&context, parts, None, true).await;
-            }
+        // An earlier attempt got as far as storing its answer: what is left is to send it.
+        if context.before.iter().any(|part| part.body.is_some()) {
+            return deliver(&context, context.before.to_vec(), None).await;
         }
         match self.0.schema.dispatch(dptree::deps![context, event]).await {
             std::ops::ControlFlow::Break(handled) => handled,

@@ -262,10 +262,11 @@ pub async fn claim(
         .collect())
 }
 
-/// Locks the job for the rest of the transaction; false when the lease has been lost, and then nothing may be written.
+/// Locks the job for the rest of the transaction; false when the lease has been lost, and then nothing may be written. Not its key:
+/// a preview that is under way may note meanwhile that it begins.
 pub async fn hold(db: &mut PgConnection, id: JobId, token: Uuid) -> Result<bool> {
     let held = sqlx::query!(
-        "SELECT FROM jobs WHERE id = $1 AND lease_token = $2 FOR UPDATE",
+        "SELECT FROM jobs WHERE id = $1 AND lease_token = $2 FOR NO KEY UPDATE",
         id.0,
         token
     )

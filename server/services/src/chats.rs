@@ -25,7 +25,7 @@ use repositories::{
 };
 use serde_json::Value;
 
-use crate::{Claimed, Error, Services, Verdict, plans::amount};
+use crate::{Claimed, Error, Services, Verdict, plans::amount, queue::DONE_KEPT_HOURS};
 
 /// The longest answer asked for; what is reserved on every budget while it is made.
 const LONGEST_ANSWER: u32 = 4096;
@@ -430,7 +430,28 @@ impl Chats {
         Ok(ledger::insert_failure(tx, &failure).await?)
     }
 
-    /// What the job has stored to be sent, if it got that far before.
+    /// What earlier attempts at the job have left: stored to be sent, if they got that far, and perhaps sent.
+    pub async fn resume(&self, job: JobId) -> Result<Vec<Part>, Error> {
+        Ok(deliveries::resume(&mut *self.0.db.acquire().await?, job, DONE_KEPT_HOURS).await?)
+    }
+
+    /// Notes that of the parts without an id none was sent: the next attempt need not look for them.
+    pub async fn unsent(&self, job: &Claimed) -> Result<(), Error> {
+        Ok(deliveries::unsent(&mut *self.0.db.acquire().await?, job.id, job.token).await?)
+    }
+
+    /// Notes the ids that a part turned out not to have.
+    pub async fn tried(&self, job: JobId, part: usize, ids: &[i64]) -> Result<(), Error> {
+        let part = i32::try_from(part).map_err(|_| Error::Internal("too many parts"))?;
+        Ok(deliveries::tried(&mut *self.0.db.acquire().await?, job, part, ids).await?)
+    }
+
+    /// Notes the message that says that there will be no answer.
+    pub async fn apologised(&self, job: JobId, chat_key: &str, message_id: i64) -> Result<(), Error> {
+        Ok(deliveries::apologised(&mut *self.0.db.acquire().await?, job, chat_key, message_id).await?)
+    }
+
+    /// What is stored to be sent.
     pub async fn parts(&self, job: JobId) -> Result<Vec<Part>, Error> {
         Ok(deliveries::load(&mut *self.0.db.acquire().await?, job).await?)
     }

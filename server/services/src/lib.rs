@@ -49,7 +49,7 @@ pub use queue::{Claimed, Ended, LEASE, Queue, draft_id};
 pub use rate::{RateLimiter, Verdict};
 pub use repositories::{
     Database,
-    deliveries::{KnownIds, Part, Taken},
+    deliveries::{KnownIds, Lost, Part, Taken},
     people::Known,
     updates::Asked,
 };

@@ -33,7 +33,7 @@ pub enum Ended {
 
 /// How long a finished job is kept, with the ids of its messages: people may edit what they wrote for two days, and the new answer
 /// takes the place of the old one.
-const DONE_KEPT_HOURS: i32 = 49;
+pub(crate) const DONE_KEPT_HOURS: i32 = 49;
 /// Of a draft's id: the part of the answer, below the last bits of the job's id.
 const PART_BITS: u32 = 6;
 const JOB_MASK: i64 = 0xff_ffff;

@@ -16,8 +16,8 @@ use super::error::TelegramError;
 pub const DEFAULT_API_URL: &str = "https://api.telegram.org";
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// A draft that comes late is of no use, and the answer waits for it.
-const DRAFT_TIMEOUT: Duration = Duration::from_secs(2);
+/// A preview that comes late is of no use, and the answer waits for it.
+const PREVIEW_TIMEOUT: Duration = Duration::from_secs(2);
 
 type Result<T> = std::result::Result<T, TelegramError>;
 
@@ -99,7 +99,7 @@ impl TelegramClient {
         }
     }
 
-    /// With another time than ten seconds for a call to be answered; `getUpdates` and drafts keep theirs.
+    /// With another time than ten seconds for a call to be answered; `getUpdates` and previews keep theirs.
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -195,7 +195,7 @@ impl TelegramClient {
         if let Some(id) = thread {
             params["message_thread_id"] = json!(id);
         }
-        let sent = self.call_within("sendMessageDraft", params, DRAFT_TIMEOUT.min(self.timeout));
+        let sent = self.call_within("sendMessageDraft", params, self.brief());
         sent.await.map(|_: Value| ())
     }
 
@@ -206,9 +206,30 @@ impl TelegramClient {
         body: &RichText,
         markup: Option<Value>,
     ) -> Result<()> {
+        self.edit_within(chat_id, message_id, body, markup, self.timeout).await
+    }
+
+    /// Changes a message that will change again soon: without waiting long for the answer.
+    pub async fn edit_preview(&self, chat_id: i64, message_id: i64, body: &RichText) -> Result<()> {
+        self.edit_within(chat_id, message_id, body, None, self.brief()).await
+    }
+
+    async fn edit_within(
+        &self,
+        chat_id: i64,
+        message_id: i64,
+        body: &RichText,
+        markup: Option<Value>,
+        timeout: Duration,
+    ) -> Result<()> {
         let mut params = message(chat_id, body, markup);
         params["message_id"] = json!(message_id);
-        self.call("editMessageText", params).await.map(|_: Value| ())
+        let edited = self.call_within("editMessageText", params, timeout);
+        edited.await.map(|_: Value| ())
+    }
+
+    fn brief(&self) -> Duration {
+        PREVIEW_TIMEOUT.min(self.timeout)
     }
 
     pub async fn delete_message(&self, chat_id: i64, message_id: i64) -> Result<()> {

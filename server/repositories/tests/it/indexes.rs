@@ -201,6 +201,11 @@ async fn no_query_of_the_hot_way_or_of_a_list_reads_a_large_table_from_end_to_en
             repositories::deliveries::load(db, job).await.unwrap();
             let chat = format!("{BOT}/{}", ROWS / 40 - 1);
             assert!(repositories::deliveries::known_ids(db, job, BOT, &chat, ROWS - 100, 9.0).await.unwrap().in_chat.is_none());
+            // Where another bot's ids are much higher: its messages are not gone through.
+            let other = domain::BotId(uuid::Uuid::nil());
+            let chat = format!("{other}/-1001234567890");
+            assert!(repositories::deliveries::known_ids(db, job, other, &chat, 1, 9.0).await.unwrap().in_row.is_none());
+            assert!(repositories::deliveries::known_ids(db, job, other, &format!("{other}/5"), 1, 9.0).await.unwrap().in_chat.unwrap().ids.is_empty());
         },
         "conversations and failures of a user" => async |db| {
             messages::conversations_of(db, user, 50).await.unwrap();

@@ -162,6 +162,74 @@ async fn deliveries_remember_what_arrived_across_a_second_attempt() {
     assert!(known.in_row.is_none() && known.in_chat.unwrap().before.is_none());
 }
 
+/// Two bots and a supergroup beside a private chat: each has ids of its own, and none hides or takes those of another.
+#[tokio::test]
+async fn ids_of_other_bots_and_of_supergroups_are_told_apart() {
+    let test = TestDatabase::new().await;
+    accept(&test, &[in_lane(1, "a")]).await;
+    let job = claim(&test, 1).await.remove(0).id;
+    let other = "00000000-0000-0000-0000-00000000b072";
+    test.run(&format!(
+        "INSERT INTO deliveries (job_id, chat, part, message_id) SELECT job_id, chat, n, id FROM (SELECT id AS job_id FROM jobs) j, (VALUES
+             ('{BOT}/1', 10, 5000), ('{BOT}/-1001234567890', 11, 301), ('{other}/1', 12, 5001), ('{other}/2', 13, 302)
+         ) AS t (chat, n, id)"
+    ))
+    .await;
+    let mut db = test.acquire().await.unwrap();
+    let private = deliveries::known_ids(&mut db, job, BOT, &format!("{BOT}/1"), 300, 9.0)
+        .await
+        .unwrap();
+    assert_eq!(private.in_row.unwrap().ids, [5000]);
+    assert_eq!(private.in_chat.unwrap().ids, [5000]);
+    let supergroup = format!("{BOT}/-1001234567890");
+    let supergroup = deliveries::known_ids(&mut db, job, BOT, &supergroup, 300, 9.0)
+        .await
+        .unwrap();
+    assert!(supergroup.in_row.is_none());
+    assert_eq!(supergroup.in_chat.unwrap().ids, [301]);
+}
+
+#[tokio::test]
+async fn a_part_may_have_been_sent_until_it_is_known_that_it_was_not() {
+    let test = TestDatabase::new().await;
+    accept(&test, &[in_lane(1, "a")]).await;
+    let job = claim(&test, 1).await.remove(0);
+    let mut db = test.acquire().await.unwrap();
+    deliveries::store(&mut db, job.id, "chat", &[rich("one"), rich("two")])
+        .await
+        .unwrap();
+    let suspects = async |db: &mut _| {
+        let parts = deliveries::resume(db, job.id, 49).await.unwrap().into_iter();
+        parts.map(|part| part.lost.maybe_sent).collect::<Vec<_>>()
+    };
+    assert_eq!(suspects(&mut db).await, [true, false], "only the first was begun");
+    deliveries::unsent(&mut db, job.id, uuid::Uuid::nil()).await.unwrap();
+    assert_eq!(suspects(&mut db).await, [true, false], "somebody else has the job");
+    deliveries::unsent(&mut db, job.id, job.token).await.unwrap();
+    assert_eq!(suspects(&mut db).await, [false, false]);
+    assert_eq!(suspects(&mut db).await, [true, false], "it was begun again");
+    deliveries::tried(&mut db, job.id, 0, &[7, 8]).await.unwrap();
+    let lost = deliveries::resume(&mut db, job.id, 49).await.unwrap().remove(0).lost;
+    assert_eq!((lost.tried, lost.previewed), (vec![7, 8], false));
+    deliveries::sent(&mut db, job.id, 0, &[9]).await.unwrap();
+    assert_eq!(suspects(&mut db).await, [false, true]);
+    // Stored anew, as by an edit: it is begun.
+    deliveries::unsent(&mut db, job.id, job.token).await.unwrap();
+    deliveries::store(&mut db, job.id, "chat", &[rich("one"), rich("other")])
+        .await
+        .unwrap();
+    assert_eq!(suspects(&mut db).await, [false, true]);
+    // The ids of what came after it may be forgotten.
+    test.run("UPDATE jobs SET created_at = now() - interval '50 hours'")
+        .await;
+    assert_eq!(suspects(&mut db).await, [false, false]);
+    // That there is no answer is no part of one.
+    deliveries::apologised(&mut db, job.id, "chat", 10).await.unwrap();
+    let last = deliveries::resume(&mut db, job.id, 49).await.unwrap().pop().unwrap();
+    assert_eq!((last.body, last.message_id), (None, Some(10)));
+    assert_eq!(deliveries::load(&mut db, job.id).await.unwrap().len(), 2);
+}
+
 #[tokio::test]
 async fn a_body_with_nul_is_stored_without_it() {
     let test = TestDatabase::new().await;

@@ -153,6 +153,10 @@ async fn process(shared: &Arc<Shared>, token: &str, method: Option<&'static str>
             let _ = handle(shared, &bot, method, params).await;
             None
         }
+        Some(Fault::StatusAfterHandling(code)) => {
+            let _ = handle(shared, &bot, method, params).await;
+            Some(Err(Refusal::new(code, "Bad Gateway")))
+        }
         Some(Fault::Delay(milliseconds)) => {
             tokio::time::sleep(Duration::from_millis(milliseconds)).await;
             Some(handle(shared, &bot, method, params).await)

@@ -18,6 +18,11 @@ impl FakeTelegram {
         lock(&self.shared.faults).plan(method, times, fault);
     }
 
+    /// From now on every call of any method meets this fault, until there is none.
+    pub fn outage(&self, fault: Option<Fault>) {
+        lock(&self.shared.faults).outage = fault;
+    }
+
     /// From now on a chat (`None`: each chat) takes at most so many send and edit calls, chat actions and drafts included,
     /// within `window`. One more is answered 429, as are all until `retry_after` has passed: those are violations.
     pub fn flood(&self, chat: Option<i64>, calls: usize, window: Duration) {
