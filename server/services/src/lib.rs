@@ -42,7 +42,7 @@ pub use intake::{Intake, Peek, is_command, lane, peek};
 pub use jobs_board::JobsService;
 pub use keys::{EXPECTED_KEY, KeyRing};
 pub use overview::OverviewService;
-pub use pace::{Ask, Held, RECOVERY, SharedPace, Urgency};
+pub use pace::{Ask, Held, RECOVERY, SharedPace, Urgency, window};
 pub use plans::Plans;
 pub use playground::PlaygroundService;
 pub use queue::{Claimed, Ended, LEASE, Queue, draft_id};
