@@ -141,7 +141,8 @@ async fn work(runtime: &Runtime, services: &Services, in_hand: &InHand, job: Cla
         error!(job.id = %job.id, "A job panicked");
         Ended::Retry {
             after: None,
-            error: format!("panic: {panic}"),
+            // Not its words: they may hold what somebody wrote.
+            error: if panic.is_panic() { "panic" } else { "stopped" }.to_owned(),
         }
     });
     let outcome = outcome(&ended);

@@ -111,6 +111,9 @@ impl JobsService {
             self.0.work.notify_one();
             metrics::counter!("botdeck_jobs_put_back_total").increment(u64::try_from(changed).unwrap_or(0));
         }
+        if action == JobAction::Discard {
+            metrics::counter!("botdeck_jobs_discarded_total").increment(u64::try_from(changed).unwrap_or(0));
+        }
         Ok(JobsChanged {
             action,
             changed,

@@ -93,6 +93,9 @@ fn longer(pause: Duration) -> Duration {
 async fn report(services: &Services, bot: &BotRecord, error: &TelegramError) -> bool {
     warn!(bot.id = %bot.id, error = %error, "getUpdates failed");
     metrics::counter!("botdeck_poll_failures_total").increment(1);
+    if let TelegramError::RetryAfter(_) = error {
+        services.bots().flood_wait(bot.id);
+    }
     if let Some(fault) = fault(error) {
         let _ = services.bots().set_fault(bot.id, Some(fault)).await;
     }

@@ -268,9 +268,12 @@ async fn prepare(
     match (bot.mode, webhook_url(settings, bot)) {
         (IntakeMode::Webhook, Some(url)) => {
             let secret = runtime.services().keys().webhook_secret(bot.id);
-            client
-                .set_webhook(&url, &secret, ALLOWED_UPDATES, WEBHOOK_CONNECTIONS)
-                .await?;
+            let set = client.set_webhook(&url, &secret, ALLOWED_UPDATES, WEBHOOK_CONNECTIONS);
+            let set = set.await;
+            if let Err(TelegramError::RetryAfter(_)) = &set {
+                runtime.services().bots().flood_wait(bot.id);
+            }
+            set?;
             info!(bot.id = %bot.id, "The webhook of bot {} is registered", bot.id);
         }
         (IntakeMode::Webhook, None) => {

@@ -125,6 +125,12 @@ async fn a_panic_in_a_job_is_that_jobs_failure_and_nobody_elses() {
         .await;
     deck.until("jobs WHERE state = 'dead'", 1).await;
     deck.until("jobs WHERE state = 'done'", 2).await;
+    // Staff see where it panicked, and not in what words: they may hold what somebody wrote.
+    deck.until(
+        "errors WHERE cause LIKE 'panic: %deck.rs:%' AND cause NOT LIKE '%as it was told%'",
+        1,
+    )
+    .await;
     // And whoever waited for the first answer was told that there will be none.
     let texts = deck.texts(&anna).await;
     assert!(texts[0].contains("BD-INTERNAL"), "{texts:?}");
