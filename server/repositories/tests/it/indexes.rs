@@ -217,7 +217,7 @@ async fn no_query_of_the_hot_way_or_of_a_list_reads_a_large_table_from_end_to_en
             assert!(repositories::deliveries::known_ids(db, job, other, &format!("{other}/5"), 1, 9.0).await.unwrap().in_chat.unwrap().ids.is_empty());
         },
         "conversations and failures of a user" => async |db| {
-            let before = Some((chrono::Utc::now() + TimeDelta::hours(1), conversation));
+            let before = Some((now + TimeDelta::hours(1), conversation));
             for before in [None, before] {
                 assert_eq!(messages::conversations_of(db, user, before, 50).await.unwrap().len(), 2);
             }
