@@ -18,6 +18,8 @@ pub struct Bot {
     pub username: Option<String>,
     pub telegram_id: Option<i64>,
     pub mode: IntakeMode,
+    /// Staff have chosen the mode; otherwise it follows the settings.
+    pub mode_chosen: bool,
     pub enabled: bool,
     pub token_cipher: Option<Vec<u8>>,
     pub token_key_id: Option<String>,
@@ -34,6 +36,7 @@ struct Row {
     username: Option<String>,
     telegram_id: Option<i64>,
     mode: String,
+    mode_chosen: bool,
     enabled: bool,
     token_cipher: Option<Vec<u8>>,
     token_key_id: Option<String>,
@@ -79,6 +82,7 @@ impl TryFrom<Row> for Bot {
             id: row.id.into(),
             transport: transport(&row.transport)?,
             mode: mode(&row.mode)?,
+            mode_chosen: row.mode_chosen,
             name: row.name,
             username: row.username,
             telegram_id: row.telegram_id,
@@ -95,7 +99,8 @@ impl TryFrom<Row> for Bot {
 pub async fn all(db: &mut PgConnection) -> Result<Vec<Bot>> {
     sqlx::query_as!(
         Row,
-        "SELECT id, transport, name, username, telegram_id, mode, enabled, token_cipher, token_key_id, persona, model, restarts
+        "SELECT id, transport, name, username, telegram_id, mode, mode_chosen, enabled, token_cipher, token_key_id, persona, model,
+                restarts
          FROM bots ORDER BY created_at, id"
     )
     .fetch_all(db)
@@ -108,7 +113,8 @@ pub async fn all(db: &mut PgConnection) -> Result<Vec<Bot>> {
 pub async fn get(db: &mut PgConnection, id: BotId) -> Result<Option<Bot>> {
     sqlx::query_as!(
         Row,
-        "SELECT id, transport, name, username, telegram_id, mode, enabled, token_cipher, token_key_id, persona, model, restarts
+        "SELECT id, transport, name, username, telegram_id, mode, mode_chosen, enabled, token_cipher, token_key_id, persona, model,
+                restarts
          FROM bots WHERE id = $1",
         id.0
     )

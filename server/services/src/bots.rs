@@ -10,7 +10,10 @@ use domain::{
     BotId, Period, Permission,
     views::{BotRow, BotTransport, IntakeMode},
 };
-use repositories::bots::{self, Bot, Fault, NewTelegramBot};
+use repositories::{
+    bot_pages,
+    bots::{self, Bot, Fault, NewTelegramBot},
+};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
@@ -102,17 +105,20 @@ impl Bots {
     }
 
     /// The bot of the settings. Telegram need not be reached to add it: what the token itself says is enough to begin. One that is
-    /// there already keeps what staff have set, its token too unless Telegram takes that of the settings instead.
+    /// there already keeps what staff have set: how its messages come in, and its token unless Telegram takes that of the settings.
     pub async fn ensure_from_settings(&self, token: &SecretString) -> Result<(), Error> {
         let token = well_formed(token)?;
         let telegram_id = telegram_id(&token)?;
         let stored = bots::all(&mut *self.0.db.acquire().await?).await?;
         let stored = stored.into_iter().find(|bot| bot.telegram_id == Some(telegram_id));
         let mode = match &stored {
-            Some(bot) => bot.mode,
-            None if self.0.webhooks => IntakeMode::Webhook,
-            None => IntakeMode::Polling,
+            Some(bot) if bot.mode_chosen && (self.0.webhooks || bot.mode == IntakeMode::Polling) => bot.mode,
+            _ if self.0.webhooks => IntakeMode::Webhook,
+            _ => IntakeMode::Polling,
         };
+        if let Some(bot) = stored.as_ref().filter(|bot| bot.mode != mode) {
+            self.follow_mode(bot, mode).await?;
+        }
         // One that cannot be opened is as good as none.
         let works = match stored.map(|bot| self.open(bot)) {
             Some(Ok(bot)) => bot.token,
@@ -137,6 +143,23 @@ impl Bots {
             }
         };
         self.store(&Actor::system("settings"), &token, mode, &identity).await?;
+        Ok(())
+    }
+
+    /// Without a public address nothing can be delivered, and with one it is the faster way.
+    async fn follow_mode(&self, bot: &Bot, mode: IntakeMode) -> Result<(), Error> {
+        let mut tx = self.0.db.begin().await?;
+        bot_pages::set_mode(&mut tx, bot.id, mode, false).await?;
+        let target = Target {
+            kind: "bot",
+            id: bot.id.to_string(),
+            name: &bot.name,
+        };
+        let (before, after) = (json!({ "mode": bot.mode }), json!({ "mode": mode }));
+        let actor = Actor::system("settings");
+        record(&self.0, &mut tx, &actor, "bot.mode", target, Some(before), Some(after)).await?;
+        tx.commit().await.map_err(repositories::Error::from)?;
+        self.0.bots_changed.notify_waiters();
         Ok(())
     }
 

@@ -234,6 +234,10 @@ async fn a_start_undoes_nothing_that_staff_have_set_on_the_bot_of_the_settings()
     };
     let (id, first, _) = bot().await;
     assert_eq!(first, IntakeMode::Webhook, "the settings have a public address");
+    // Nobody has chosen yet, so it follows the address: this start has one, the last had none.
+    app.test.run("UPDATE bots SET mode = 'polling'").await;
+    app.bots().ensure_from_settings(&of_settings).await.unwrap();
+    assert_eq!(bot().await.1, IntakeMode::Webhook);
     app.bots().set_mode(&owner, id, IntakeMode::Polling).await.unwrap();
     app.bots().replace_token(&owner, id, token(TOKEN)).await.unwrap();
     let trail = app.test.count("audit").await;

@@ -423,7 +423,12 @@ async fn what_was_answered_together_keeps_its_speakers() {
     let boris = app.user(8).await;
     let (first, second) = (app.update(7, -100, "first"), app.update(8, -100, "second"));
     app.intake().accept(app.bot, vec![first, second]).await.unwrap();
-    let job = app.queue().claim("worker", 9, &[]).await.unwrap().remove(0);
+    let job = app
+        .queue()
+        .claim("worker", 9, services::Which::Ordinary, &[])
+        .await
+        .unwrap()
+        .remove(0);
     let incoming = app.incoming(7, -100, "first");
     let anna = app.chats().meet(&incoming).await.unwrap();
     let waiting = app.chats().waiting(&incoming.lane()).await.unwrap();
