@@ -80,6 +80,12 @@ test('the user is found, and the transcript can be read', async ({ page }) => {
   await expect(page.getByText('Please tell me about tea', { exact: true })).toBeVisible();
   await expect(page.getByText('recorded in the audit trail')).toBeVisible();
   await accessible(page);
+  await page.getByRole('link', { name: 'To the user' }).click();
+  const staff = page.getByRole('region', { name: 'Staff actions' });
+  await expect(staff.getByText('conversation.read'), 'the reading is among what staff did').toBeVisible();
+  await staff.getByRole('link', { name: 'All in the audit trail' }).click();
+  await expect(page).toHaveURL(/audit\?target=/);
+  await expect(page.locator('.trail > li')).toHaveCount(1);
 });
 
 test('a lowered limit refuses the next message with its code', async ({ page }) => {
@@ -194,6 +200,13 @@ test('the audit trail has each action with who did it and to what', async ({ pag
   await expect(page).toHaveURL(/action=plan\.limits/);
   await expect(rows).toHaveCount(1);
   await expect(row('plan.limits')).toHaveCount(1);
+
+  const today = new Date().toISOString().slice(0, 10);
+  await open(page, `/audit?target=${encodeURIComponent(owner.name.slice(0, 4))}&from=${today}&action=user`);
+  await expect(page.getByLabel('From day')).toHaveValue(today);
+  await expect(rows).toHaveCount(2);
+  await open(page, `/audit?to=2020-01-01`);
+  await expect(rows).toHaveCount(0);
 });
 
 const pages = ['/', '/users', '/plans', '/bots', '/audit', '/bots/01930000-0000-7000-8000-0000000000b0/playground'];
@@ -252,12 +265,42 @@ test('the theme is switched, at once and for good', async ({ page }) => {
   expect(await ground()).toBe(light);
 });
 
+test('a page that is not there, and one that is not allowed', async ({ page }) => {
+  await signIn(page);
+  for (const path of ['/no-such-page', '/users/01930000-0000-7000-8000-00000000ffff']) {
+    await inBothWidths(page, path);
+    await expect(page.getByText('BD-NOT-FOUND')).toBeVisible();
+  }
+  // As the server answers those whose role it is not.
+  const body = JSON.stringify({ code: 'BD-FORBIDDEN', detail: 'audit:read' });
+  await page.route('**/api/fn/audit/list*', route => route.fulfill({ status: 403, headers: { serverfnerror: 'x' }, body }));
+  await open(page, '/');
+  await page.getByRole('link', { name: 'Audit' }).first().click();
+  await expect(page.getByText('Missing scope: audit:read')).toBeVisible();
+  await accessible(page);
+  await page.setViewportSize({ width: 360, height: 740 });
+  await fits(page);
+  await accessible(page);
+});
+
+test('figures stay while the server is away, and move on afterwards', async ({ page }) => {
+  test.slow();
+  await signIn(page);
+  await expect(page.getByText('live', { exact: true })).toBeVisible();
+  await page.route('**/api/fn/overview/today*', route => route.fulfill({ status: 502, body: '' }));
+  await expect(page.getByText('line cut')).toBeVisible({ timeout: 25_000 });
+  await expect(page.getByText('Active users')).toBeVisible();
+  await page.unroute('**/api/fn/overview/today*');
+  await expect(page.getByText('live', { exact: true })).toBeVisible({ timeout: 25_000 });
+});
+
 test('it speaks Russian', async ({ page }) => {
+  test.slow();
   await signIn(page);
   await page.getByRole('button', { name: 'Русский' }).click();
   await expect(page.getByRole('heading', { name: 'Обзор' })).toBeVisible();
-  for (const path of pages) {
-    await open(page, path);
+  for (const path of [...pages, ...(await pagesOf(page, owner.name))]) {
+    await inBothWidths(page, path);
     await expect(page.locator('html')).toHaveAttribute('lang', 'ru');
   }
 });

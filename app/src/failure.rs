@@ -54,8 +54,6 @@ impl FromServerFnError for AppFailure {
         match error {
             // On the server: the request could not be read. Its text names fields and types, which helps nobody but a prober.
             ServerFnErrorErr::Args(_) | ServerFnErrorErr::MissingArg(_) => ErrorCode::Invalid.into(),
-            // In the browser: nobody answered.
-            ServerFnErrorErr::Request(_) => AppError::with(ErrorCode::Internal, OFFLINE).into(),
             _ => ErrorCode::Internal.into(),
         }
     }
@@ -67,6 +65,3 @@ impl FromServerFnError for AppFailure {
         serde_json::to_vec(self).unwrap_or_default().into()
     }
 }
-
-/// Detail of a failure that means the server could not be reached at all.
-pub const OFFLINE: &str = "offline";

@@ -28,7 +28,7 @@ use crate::{
         user::UserPage,
         users::UsersPage,
     },
-    state::{Line, LiveLine, Prefs, Session, use_line, use_session},
+    state::{Line, LiveLine, Prefs, Session, sign_in_and_back, use_line, use_session},
 };
 
 /// The document around the app; the browser never renders it.
@@ -183,21 +183,21 @@ fn Guard() -> impl IntoView {
     let here = use_location();
     view! {
         <Suspense>
-            {move || Suspend::new(async move {
-                let shell = session.0.await.ok()?;
-                if shell.me.is_some() {
-                    return None;
-                }
-                let path = if shell.has_owner {
-                    let path = here.pathname.get_untracked();
-                    let query = here.search.get_untracked();
-                    let next = if query.is_empty() { path } else { format!("{path}?{query}") };
-                    format!("/sign-in?next={}", leptos_router::location::Url::escape(&next))
-                } else {
-                    "/setup".to_owned()
-                };
-                Some(view! { <Redirect path /> })
-            })}
+            {move || {
+                let here = here.clone();
+                Suspend::new(async move {
+                    let shell = session.0.await.ok()?;
+                    if shell.me.is_some() {
+                        return None;
+                    }
+                    let path = if shell.has_owner {
+                        sign_in_and_back(&here)
+                    } else {
+                        "/setup".to_owned()
+                    };
+                    Some(view! { <Redirect path /> })
+                })
+            }}
         </Suspense>
     }
 }

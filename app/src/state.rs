@@ -5,6 +5,7 @@ use domain::{
     views::{Me, Shell},
 };
 use leptos::{prelude::*, server_fn::ServerFn};
+use leptos_router::location::{Location, Url};
 
 use crate::Answer;
 
@@ -128,6 +129,20 @@ pub fn local_path(next: &str) -> String {
     if local { next.to_owned() } else { "/".to_owned() }
 }
 
+/// The way to sign in and then come back to `here`, with its filters.
+pub fn sign_in_and_back(here: &Location) -> String {
+    let (path, query) = (here.pathname.get_untracked(), here.search.get_untracked());
+    sign_in_then(&path, &query)
+}
+
+fn sign_in_then(path: &str, query: &str) -> String {
+    let next = match query.trim_start_matches('?') {
+        "" => path.to_owned(),
+        query => format!("{path}?{query}"),
+    };
+    format!("/sign-in?next={}", Url::escape(&next))
+}
+
 /// Not found, for pages whose address holds something that is no id.
 pub fn not_found() -> crate::AppFailure {
     ErrorCode::NotFound.into()
@@ -135,7 +150,17 @@ pub fn not_found() -> crate::AppFailure {
 
 #[cfg(test)]
 mod tests {
-    use super::local_path;
+    use super::{local_path, sign_in_then};
+
+    #[test]
+    fn signing_in_again_leads_back_to_the_same_view() {
+        assert_eq!(sign_in_then("/users", ""), "/sign-in?next=%2Fusers");
+        assert_eq!(
+            sign_in_then("/users", "q=ann&status=any"),
+            "/sign-in?next=%2Fusers%3Fq%3Dann%26status%3Dany"
+        );
+        assert_eq!(sign_in_then("/users", "?q=1"), sign_in_then("/users", "q=1"));
+    }
 
     #[test]
     fn signing_in_leads_only_to_our_own_pages() {

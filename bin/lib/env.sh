@@ -14,7 +14,8 @@ fi
 if command -v wasm-ld-19 >/dev/null 2>&1 && [ "${RUSTUP_TOOLCHAIN:-}" = web ]; then
   export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=wasm-ld-19
 fi
-if command -v mold >/dev/null 2>&1 && [ "$(uname -sm)" = "Linux x86_64" ]; then
+# gcc knows mold by name since 12; asked for its version, the linker that it calls tells whether it does.
+if [ "$(uname -sm)" = "Linux x86_64" ] && command -v mold >/dev/null 2>&1 && cc -fuse-ld=mold -Wl,--version >/dev/null 2>&1; then
   export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-Clink-arg=-fuse-ld=mold"
 fi
 

@@ -68,7 +68,8 @@ install_base() {
   have_postgres || if have brew; then missing="$missing postgresql@17"; else missing="$missing postgresql"; fi
   have redis-server && have redis-cli || if have brew; then missing="$missing redis"; else missing="$missing redis-server"; fi
   [ -z "$missing" ] || need "compiler, linker, Node for the style sheet and wasm tools; database and Redis, of which Botdeck starts its own" $missing
-  have_node || die "Node 18 or newer is needed; $(node --version 2>/dev/null || echo none) was found"
+  have_node || die "Node 18 or newer with npm is needed, and $(node --version 2>/dev/null || echo none) is what this system offers.
+Install it as nodejs.org/en/download tells, or use Debian 12 or Ubuntu 24.04, then start again"
 }
 
 # Clocks that differ, for `bin/test chaos`; elsewhere than on Debian that scenario is left out.
@@ -102,9 +103,18 @@ install_wasm_target() {
   done
   [ -z "$missing" ] || need "Rust with WebAssembly" $missing
 
-  step "Building the standard library for WebAssembly (under a minute)"
   local seed=$BOTDECK_CACHE/wasm-std lib
   lib=$(/usr/bin/rustc --print target-libdir --target wasm32-unknown-unknown)
+  # Without root it is copied by hand, and then there.
+  ls "$lib"/libstd-*.rlib >/dev/null 2>&1 || install_wasm_std "$seed" "$lib"
+  rustup toolchain link web /usr
+  . bin/lib/env.sh   # takes the new toolchain
+  has_wasm_target || die "the WebAssembly target is still missing in $lib"
+}
+
+install_wasm_std() { # SEED LIB
+  local seed=$1 lib=$2
+  step "Building the standard library for WebAssembly (under a minute)"
   mkdir -p "$seed/src"
   printf '[package]\nname = "wasm-std-seed"\nversion = "0.0.0"\nedition = "2021"\n[workspace]\n' >"$seed/Cargo.toml"
   : >"$seed/src/lib.rs"
@@ -118,9 +128,6 @@ install_wasm_target() {
   sudo install -d $lib && sudo cp $seed/target/wasm32-unknown-unknown/release/deps/lib*.rlib $lib/ && sudo rm -f $lib/libwasm_std_seed*"
   as_root cp "$seed"/target/wasm32-unknown-unknown/release/deps/lib*.rlib "$lib/"
   as_root rm -f "$lib"/libwasm_std_seed*
-  rustup toolchain link web /usr
-  . bin/lib/env.sh   # takes the new toolchain
-  has_wasm_target || die "the WebAssembly target is still missing in $lib"
 }
 
 # --- cargo-leptos and what it calls
@@ -169,22 +176,30 @@ install_clippy() {
   limited 90 rustup component add clippy rustfmt >&2 || die "clippy and rustfmt are missing, and rustup could not add them"
 }
 
-# The browser of the system: Playwright's own is a download that many networks refuse.
+# The browser of the system, or else Playwright's own, which is a download that many networks refuse.
 find_chromium() {
   local name
   for name in "${BOTDECK_CHROMIUM:-}" chromium chromium-browser google-chrome "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"; do
     if [ -n "$name" ] && have "$name"; then command -v "$name"; return; fi
   done
-  return 1
+  name=$(cd end2end && node -p 'require("@playwright/test").chromium.executablePath()' 2>/dev/null) && [ -x "$name" ] && echo "$name"
 }
 
 install_browser() {
-  find_chromium >/dev/null || need "the browser in which the dashboard is tested" chromium
   local lock=end2end/package-lock.json stamp=end2end/node_modules/.botdeck-lock
   if ! cmp -s "$lock" "$stamp"; then
     step "Installing Playwright, which drives the browser"
     PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --prefix end2end --loglevel=error --no-audit --no-fund </dev/null >&2
     cp "$lock" "$stamp"
+  fi
+  if find_chromium >/dev/null; then return; fi
+  # Ubuntu has Chromium as a snap only, which does not run in containers.
+  if ! grep -qsx 'ID=ubuntu' /etc/os-release; then
+    need "the browser in which the dashboard is tested" chromium
+  else
+    step "Downloading Playwright's own Chromium: Ubuntu has no package of it"
+    (cd end2end && npx --no-install playwright install --with-deps chromium </dev/null >&2) ||
+      die "that failed. Install Chromium or Chrome, or name one by BOTDECK_CHROMIUM, then start again"
   fi
 }
 

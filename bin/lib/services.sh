@@ -2,19 +2,20 @@
 # A private Postgres and Redis, reached through unix sockets only: no port is taken, nobody else can connect.
 #
 #   services.sh start [--throwaway] DIR [postgres] [redis]   start (or find running) both or the one; prints DATABASE_URL=… and REDIS_URL=…
-#   services.sh stop DIR                                     stop what runs; a throw-away DIR is removed
+#   services.sh stop DIR                                     stop what runs; a throw-away DIR is removed. Exit 3, and nothing is
+#                                                            stopped, while a process has a lock on DIR/services.users
 #   services.sh signal DIR postgres|redis SIGNAL             send a signal to one: QUIT is Postgres' immediate stop; for tests
-#   services.sh urls DIR                                     print the URLs of what runs; exit 1 when something does not
+#   services.sh urls DIR [postgres] [redis]                  print the URLs of what runs; exit 1 when something does not
 #   services.sh sweep                                        remove throw-away servers whose test run was killed
 #
-# `--throwaway` gives up safety for speed, and is for tests; BOTDECK_OWNER is the process it lives for (our caller). Used by bin/run, bin/test, and `botdeck serve --embedded`.
+# `--throwaway` gives up safety for speed, and is for tests; BOTDECK_OWNER is the process it lives for (our caller). Used by bin/test and `botdeck --embedded`.
 set -euo pipefail
 unset "${!PG@}"   # PGHOST and the like would send our own calls to another server
 umask 077
 
 die() { printf 'botdeck: %s\n' "$*" >&2; exit 1; }
 
-# Postgres refuses to run as root; root hands both servers to the user that Debian's package made.
+# Postgres refuses to run as root; root hands both servers to the user that Debian's package made, or to whose they are already.
 service_user=
 if [ "$(id -u)" = 0 ]; then
   service_user=postgres
@@ -22,13 +23,13 @@ if [ "$(id -u)" = 0 ]; then
 fi
 as_service() {
   if [ -n "$service_user" ]; then
-    setpriv --reuid="$service_user" --regid="$service_user" --init-groups -- "$@" 9>&-
+    setpriv --reuid="$service_user" --regid="$(id -g "$service_user")" --init-groups -- "$@" 8>&- 9>&-
   else
-    "$@" 9>&-
+    "$@" 8>&- 9>&-
   fi
 }
 
-# bin/run and bin/botdeck may start the same servers at the same moment: one after the other. The lock goes with the process
+# Two programs may start the same servers at the same moment: one after the other. The lock goes with the process
 # that holds it (and not with the servers it starts: 9>&- above). macOS has no flock, and does without.
 lock() {
   mkdir -p "$1"
@@ -36,6 +37,14 @@ lock() {
     exec 9>"$1/services.lock"
     flock -w 120 9 || die "another process has been starting or stopping the servers in $1 for two minutes"
   fi
+}
+
+# Who uses the servers holds a shared lock on this file (server/src/embedded.rs), so that nobody stops them under somebody else.
+# Held by us until we end: who comes meanwhile waits, and then starts them anew. macOS has no flock, and does without.
+unused() {
+  command -v flock >/dev/null 2>&1 || return 0
+  exec 8>>"$1/services.users"
+  flock -n 8
 }
 
 # Server programs are not on Debian's PATH, and data made by one major version is read by that one only.
@@ -51,17 +60,26 @@ pg_bin() {
 }
 
 # Sets `home` (data and logs) and `sock` (sockets). A socket's path may have 107 bytes at most, so it is short and
-# keyed by the directory. Data lies in DIR, unless the service user cannot get there (a checkout below /root):
-# then in /var/lib/botdeck, with a link to it.
+# keyed by the directory, and by nothing of the caller's session: cron and sudo would look elsewhere. Data lies in DIR,
+# unless the service user cannot get there (a checkout below /root): then in /var/lib/botdeck, with a link to it.
 locate() {
   mkdir -p "$1"
   dir=$(cd "$1" && pwd -P)
-  local key base
+  local key base=/tmp uid owner line
   key=$(printf %s "$dir" | cksum | cut -d' ' -f1)
-  if [ -n "$service_user" ]; then base=/run; else base=${XDG_RUNTIME_DIR:-/tmp}; fi
-  [ -w "$base" ] || base=/tmp
-  sock=$base/botdeck-$(id -u)-$key
+  uid=$(id -u)
   home=$dir/services
+  if [ -n "$service_user" ]; then
+    # A root who comes by sudo to a person's checkout.
+    owner=$(stat -Lc %U "$home" 2>/dev/null || echo root)
+    if [ "$owner" != root ] && [ "$owner" != "$service_user" ]; then
+      service_user=$owner
+      uid=$(id -u "$owner")
+    elif [ -w /run ]; then
+      base=/run
+    fi
+  fi
+  sock=$base/botdeck-$uid-$key
   if [ -n "$service_user" ] && [ ! -e "$home" ] && ! as_service test -x "$dir"; then
     # A throw-away directory and .local are ours to open; what lies above them is not.
     chmod go+x "$dir" && as_service test -x "$dir" || {
@@ -72,12 +90,18 @@ locate() {
     }
   fi
   if [ -L "$home" ]; then home=$(readlink "$home"); fi
+  # One that runs says itself where it is reached: scripts of another release may have started it.
+  if pg_pid >/dev/null; then
+    line=$(sed -n 5p "$home/postgres/postmaster.pid" || true)
+    sock=${line:-$sock}
+  fi
 }
 
 make_dirs() {
   local d
   for d in "$home" "$sock"; do
     [ -d "$d" ] || mkdir -p "$d"
+    [ ! -L "$d" ] || die "$d is a link"   # by which root would give away what it leads to
     if [ -n "$service_user" ]; then
       chown "$service_user:" "$d"
     else
@@ -206,7 +230,9 @@ case "$command" in
     print_urls
     ;;
   stop)
-    [ ! -d "$1" ] || lock "$1"
+    [ -d "$1" ] || exit 0
+    lock "$1"
+    unused "$1" || { echo "botdeck: the servers in $1 are in use by another process, and go on" >&2; exit 3; }
     stop_all "$1"
     ;;
   signal)
@@ -219,10 +245,11 @@ case "$command" in
     kill "-${3:?which signal}" "$pid"
     ;;
   urls)
-    what="postgres redis"
+    what="${*:2}"
+    what="${what:-postgres redis}"
     locate "$1"
-    bin=$(pg_bin)
-    pg_pid >/dev/null && pg_ready && redis_ready || exit 1
+    case " $what " in *" postgres "*) bin=$(pg_bin) && pg_pid >/dev/null && pg_ready || exit 1 ;; esac
+    case " $what " in *" redis "*) redis_ready || exit 1 ;; esac
     print_urls
     ;;
   sweep)
@@ -235,5 +262,5 @@ case "$command" in
       stop_all "${mark%/*}"
     done
     ;;
-  *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
+  *) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

@@ -10,7 +10,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . bin/lib/env.sh
 programs=$(cd "${1:?which directory has botdeck and bench?}" && pwd -P)
 
-work=$(cd "$(mktemp -d "${TMPDIR:-/tmp}/botdeck-test-XXXXXX")" && pwd -P)
+# In two steps: without a directory (a full disk), `cd ""` stays in the checkout, and that is what would be removed in the end.
+work=$(mktemp -d "${TMPDIR:-/tmp}/botdeck-test-XXXXXX")
+work=$(cd "$work" && pwd -P)
 checkout=$work/checkout
 jobs=()
 cleanup() {
@@ -20,6 +22,7 @@ cleanup() {
   done
   kill -9 "$(cat "$checkout/.local/server.pid" 2>/dev/null || echo none)" 2>/dev/null || true
   bin/lib/services.sh stop "$checkout/.local" || true
+  bin/lib/services.sh stop "$work/other/.local" || true
   rm -rf "$work"
 }
 trap cleanup EXIT
@@ -153,6 +156,40 @@ test_that "which that server knows" signs_in
 services_run() { bin/lib/services.sh urls "$checkout/.local" >/dev/null; }
 test_that "and leaves Postgres and Redis running" services_run
 
+# --- Others who use the same servers
+
+same_services() { # those that were remembered, and none beside them
+  alive "$postgres" && alive "$redis" &&
+    [ "$(head -1 "$checkout/.local/services/postgres/postmaster.pid")" = "$postgres" ] && services_run
+}
+urls=$(bin/lib/services.sh urls "$checkout/.local")
+redis_url=${urls#*REDIS_URL=}
+only() { [ "$(bin/lib/services.sh urls "$checkout/.local" "$1")" = "$2=${urls##*"$2="}" ]; }
+test_that "the address of Redis alone can be asked for" only redis REDIS_URL
+test_that "bin/botdeck with a REDIS_URL only" in_checkout env REDIS_URL="$redis_url" bin/botdeck bot list
+test_that "leaves both running" same_services
+test_that "bin/botdeck in another session" in_checkout env XDG_RUNTIME_DIR="$work/release" bin/botdeck bot list
+test_that "finds the same servers" same_services
+taken() { not in_checkout bin/botdeck serve --embedded && says "is taken"; }
+test_that "serve --embedded on the same address is refused" taken
+test_that "and stops nothing" same_services
+test_that "nor does services.sh stop" not bin/lib/services.sh stop "$checkout/.local"
+test_that "so the first goes on" eval 'same_services && serves'
+
+# --- Settings of a file and of flags hold, although there are private servers
+
+echo 'database_url = "postgres://nobody@127.0.0.1:1/elsewhere"' >"$checkout/botdeck.toml"
+elsewhere() { not in_checkout bin/botdeck bot list && says "is not reached"; }
+test_that "a database of botdeck.toml is the one that is used" elsewhere
+echo 'botdeck_secret_key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="' >"$checkout/botdeck.toml"
+key_of() { in_checkout bin/botdeck doctor "$@" || true; sed -n 's/.*secret key  *//p' "$log"; }
+of_file=$(key_of)
+rm "$checkout/botdeck.toml"
+of_local=$(key_of)
+of_flag=$(key_of --set BOTDECK_SECRET_KEY=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=)
+test_that "and so is its key" eval '[ -n "$of_file" ] && [ "$of_file" != "$of_local" ]'
+test_that "and a key of --set" [ "$of_flag" = "$of_file" ]
+
 # --- A run that is killed
 
 kill -9 "$job"
@@ -196,6 +233,93 @@ kill -INT -- "-$job"
 test_that "Ctrl-C ends it" ended "$job" 0
 test_that "with both" services_gone
 
+# --- Two at once: whoever is last stops the servers
+
+second=0.0.0.0:$(node -e 'const s = require("net").createServer().listen(0, "127.0.0.1", () => { console.log(s.address().port); s.close() })')
+start bin/botdeck serve --addr "$second"
+test_that "bin/botdeck serve serves" ready
+test_that "and says where a browser goes" says "Botdeck is ready: http://127.0.0.1:${second#*:}"
+first=$job
+remember_services
+start bin/run
+test_that "bin/run comes later" ready
+kill -INT -- "-$first"
+test_that "the first goes" ended "$first" 0
+test_that "and leaves the servers to the other" eval 'same_services && serves'
+kill -INT -- "-$job"
+test_that "which goes" ended "$job" 0
+test_that "with them" services_gone
+
+node -e 'require("net").createServer(() => {}).listen(0, "127.0.0.1", function () { console.log(this.address().port) })' >"$work/mute" &
+mute=$!
+jobs+=("$mute")
+within 10 [ -s "$work/mute" ]
+start env TELEGRAM_BOT_TOKEN=1:never TELEGRAM_API_URL="http://127.0.0.1:$(cat "$work/mute")" bin/botdeck doctor
+test_that "a command that waits for Telegram has servers" within 30 services_run
+remember_services
+kill -INT -- "-$job"
+test_that "Ctrl-C ends it" ended "$job" 130
+test_that "with them, too" services_gone
+elsewhere() { not in_checkout bin/botdeck serve --addr 192.0.2.1:80 && says "192.0.2.1:80 cannot be listened on"; }
+test_that "an address of another machine is not called taken" elsewhere
+
+# --- What needs no servers, or cannot have them
+
+copy "$work/other"
+in_other() { (cd "$work/other" && "$@") >"$log" 2>&1 </dev/null; }
+test_that "bin/botdeck settings lists them" in_other bin/botdeck settings
+test_that "and makes no database for it" [ ! -e "$work/other/.local/services" ]
+mkdir -p "$work/other/.local/services/postgres"
+echo 99 >"$work/other/.local/services/postgres/PG_VERSION"
+examined() { not in_other bin/botdeck doctor && says "no PostgreSQL 99 found" && grep -q "^BAD *database" "$log" && grep -q "disk" "$log"; }
+test_that "bin/botdeck doctor looks at the rest when Postgres cannot start" examined
+
+# --- What is built again, and what is not
+
+for dir in .cargo app frontend server/tests migrations public style; do mkdir -p "$work/other/$dir"; done
+echo '[workspace]' >"$work/other/Cargo.toml"
+echo 'fn main() {}' >"$work/other/app/lib.rs"
+hash_of() { (cd "$work/other" && . bin/lib/env.sh && . bin/lib/app.sh && sources_hash); }
+hash=$(hash_of)
+touch "$work/other/nohup.out"
+echo 'botdeck_workers = 7' >"$work/other/botdeck.toml"
+echo 'no test' >"$work/other/server/tests/it.rs"
+test_that "settings, logs and tests cause no new build" [ "$(hash_of)" = "$hash" ]
+for file in app/lib.rs .cargo/config.toml migrations/1.sql style/main.scss Cargo.lock; do
+  echo '# changed' >>"$work/other/$file"
+  test_that "a change of $file does" [ "$(hash_of)" != "$hash" ]
+  hash=$(hash_of)
+done
+rm -rf "$work/other/.local"
+mkdir "$work/other/.local"
+cp -R "$work/release" "$work/other/.local/release"
+echo "$hash" >"$work/other/.local/release/stamp"
+started=$SECONDS
+: >"$log"
+(cd "$work/other" && exec env -u BOTDECK_RELEASE bin/run) >"$log" 2>&1 </dev/null &
+job=$!
+jobs+=("$job")
+test_that "what was built from the same sources is served" ready
+test_that "within 10 seconds, its database being made" [ $((SECONDS - started)) -le 10 ]
+kill -INT -- "-$job"
+test_that "and ends" ended "$job" 0
+
+# --- No room for a test's files
+
+no_room() { not in_other env TMPDIR=/nonexistent bin/lib/test-scripts.sh "$programs" && [ -e "$work/other/bin/run" ]; }
+test_that "tests that find no room remove nothing" no_room
+
+# --- A compiler that does not know mold
+
+if [ "$(uname -sm)" = "Linux x86_64" ] && command -v mold >/dev/null; then
+  mkdir "$work/old"
+  printf '#!/bin/sh\ncase "$*" in *fuse-ld*) exit 1 ;; esac\n' >"$work/old/cc"
+  chmod 755 "$work/old/cc"
+  linker() { (unset CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS && PATH=$1$PATH && . bin/lib/env.sh && echo "${CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS:-}"); }
+  test_that "mold links" [ -n "$(linker "")" ]
+  test_that "but not where the compiler is too old for it" [ -z "$(linker "$work/old:")" ]
+fi
+
 # --- Without root, something missing
 
 if command -v apt-get >/dev/null 2>&1; then
@@ -216,6 +340,11 @@ if command -v apt-get >/dev/null 2>&1; then
     [ "$code" = 1 ] && [ "$(tail -1 "$log")" = "$line" ]
   }
   test_that "without root the line to type is told" without_root
+  counts_it() {
+    (cd "$work/nobody" && ${as[@]+"${as[@]}"} env -i HOME="$work/nobody" PATH="$work/stubs:$work/path" bin/test lint) >"$log" 2>&1 </dev/null && return 1
+    [ "$(tail -1 "$log")" = "0 passed, 1 failed" ]
+  }
+  test_that "and bin/test ends with its counts all the same" counts_it
 fi
 
 # --- The benchmark

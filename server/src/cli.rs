@@ -15,14 +15,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     doctor,
-    embedded::Embedded,
-    lifecycle::{Deck, Role},
+    embedded::{self, Embedded},
+    lifecycle::{Deck, Role, reachable},
     settings::{Fault, KNOWN, Settings, Sources},
     telemetry,
 };
 
 /// Settings are wrong: nothing was started.
 const EXIT_SETTINGS: u8 = 2;
+/// Ended by a signal, as shells count it.
+const EXIT_INTERRUPTED: u8 = 130;
 
 /// Runs Telegram AI bots, and is the deck from which people govern them.
 #[derive(Parser)]
@@ -34,6 +36,9 @@ struct Cli {
     /// Sets what the environment sets, such as BOTDECK_ADDR=0.0.0.0:8080; secrets are better kept off the command line
     #[arg(long = "set", global = true, value_name = "NAME=VALUE")]
     set: Vec<String>,
+    /// Starts a private Postgres and Redis under .local/ where no other is set (needs a checkout)
+    #[arg(long, global = true)]
+    embedded: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -45,9 +50,6 @@ enum Command {
         /// What this process does
         #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Role::Web, Role::Intake, Role::Worker, Role::Scheduler])]
         roles: Vec<Role>,
-        /// Starts a private Postgres and Redis under .local/ (needs a checkout)
-        #[arg(long)]
-        embedded: bool,
         /// Address and port to listen on (BOTDECK_ADDR)
         #[arg(long, value_name = "HOST:PORT")]
         addr: Option<String>,
@@ -196,39 +198,55 @@ async fn run(cli: Cli) -> Result<ExitCode, Stop> {
     }
     let (mut sources, read_faults) = Sources::read(flags, cli.config.as_deref());
     faults.extend(read_faults);
-    let mut embedded = None;
-    if let Command::Serve {
-        embedded: wants, addr, ..
-    } = &cli.command
-    {
-        if let Some(addr) = addr {
-            sources.flags.insert("BOTDECK_ADDR".into(), addr.clone());
-        }
-        if *wants {
-            // What is wrong with the rest is said before anything is started.
-            Settings::parse(&sources, faults.clone()).map_err(Stop::Settings)?;
-            let servers = Embedded::start()?;
-            for (name, value) in &servers.settings {
-                // What is set explicitly wins over what was started.
-                if name != "BOTDECK_SECRET_KEY_FILE" || !sources.environment.contains_key("BOTDECK_SECRET_KEY") {
-                    sources.file.insert(name.clone(), value.clone());
-                }
-            }
-            embedded = Some(servers);
-        }
+    if let Command::Serve { addr: Some(addr), .. } = &cli.command {
+        sources.flags.insert("BOTDECK_ADDR".into(), addr.clone());
     }
-    if !matches!(cli.command, Command::Doctor) {
+    let serves = matches!(cli.command, Command::Serve { .. });
+    let examines = matches!(cli.command, Command::Doctor);
+    if !examines && !cli.embedded {
         faults.extend(sources.missing_storage());
     }
-    let settings = Settings::parse(&sources, faults).map_err(Stop::Settings)?;
-    let code = command(cli.command, settings).await;
-    drop(embedded);
+    // What is wrong is said before anything is started, and what is typed is read before signals wait for us.
+    let mut settings = Settings::parse(&sources, faults).map_err(Stop::Settings)?;
+    let password = match &cli.command {
+        Command::Admin(_) => Some(read_password()?),
+        _ => None,
+    };
+    let stop = CancellationToken::new();
+    if serves || cli.embedded {
+        stop_on_signal(stop.clone())?;
+    }
+    let mut servers = None;
+    if cli.embedded {
+        match embedded::use_key(&mut sources).and_then(|()| Embedded::start(&mut sources)) {
+            Ok(started) => servers = started,
+            // The rest is looked at all the same.
+            Err(error) if examines => eprintln!("botdeck: {error:#}\n"),
+            Err(error) => return Err(error.into()),
+        }
+        let missing = if examines {
+            Vec::new()
+        } else {
+            sources.missing_storage()
+        };
+        settings = Settings::parse(&sources, missing).map_err(Stop::Settings)?;
+    }
+    let code = tokio::select! {
+        code = command(cli.command, settings, password, &stop) => code,
+        () = stop.cancelled(), if !serves => Ok(ExitCode::from(EXIT_INTERRUPTED)),
+    };
+    drop(servers);
     code
 }
 
-async fn command(command: Command, settings: Settings) -> Result<ExitCode, Stop> {
+async fn command(
+    command: Command,
+    settings: Settings,
+    password: Option<Password>,
+    stop: &CancellationToken,
+) -> Result<ExitCode, Stop> {
     match command {
-        Command::Serve { roles, .. } => serve(settings, &roles).await,
+        Command::Serve { roles, .. } => serve(settings, &roles, stop).await,
         Command::Doctor => {
             let findings = doctor::examine(&settings).await;
             print!("{}", doctor::table(&findings));
@@ -240,7 +258,10 @@ async fn command(command: Command, settings: Settings) -> Result<ExitCode, Stop>
             println!("The schema is up to date.");
             Ok(ExitCode::SUCCESS)
         }
-        Command::Admin(command) => admin(command, &open(settings).await?).await,
+        Command::Admin(command) => {
+            let password = password.context("no password was read")?;
+            admin(command, password, &open(settings).await?).await
+        }
         Command::Bot(command) => bot(command, &open(settings).await?).await,
         Command::Limits(command) => limits(command, &open(settings).await?).await,
         Command::Audit(AuditCommand::Verify) => verify(&open(settings).await?).await,
@@ -257,14 +278,15 @@ fn operator() -> Actor {
     Actor::system("command line")
 }
 
-async fn serve(settings: Settings, roles: &[Role]) -> Result<ExitCode, Stop> {
+async fn serve(settings: Settings, roles: &[Role], stop: &CancellationToken) -> Result<ExitCode, Stop> {
     telemetry::start_logs(&settings);
-    let open_at = settings.public_url.is_some().then(|| settings.open_at());
-    let deck = Deck::open(settings, true).await?;
-    let stop = CancellationToken::new();
-    tokio::spawn(stop_on_signal(stop.clone()));
-    deck.serve(roles, stop, |addr, link| {
-        let shown = open_at.unwrap_or_else(|| format!("http://{addr}"));
+    let open_at = settings.open_at();
+    let deck = tokio::select! {
+        deck = Deck::open(settings, true) => deck?,
+        () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
+    };
+    deck.serve(roles, stop.clone(), |addr, link| {
+        let shown = open_at.unwrap_or_else(|| format!("http://{}", reachable(addr)));
         eprintln!("\n  Botdeck is ready: {shown}");
         if let Some(link) = link {
             eprintln!("  Make the owner account (once, within a day): {link}");
@@ -275,25 +297,23 @@ async fn serve(settings: Settings, roles: &[Role]) -> Result<ExitCode, Stop> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn stop_on_signal(stop: CancellationToken) {
+/// From its return on, Ctrl-C and SIGTERM cancel `stop` instead of ending the process.
+fn stop_on_signal(stop: CancellationToken) -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let terminate = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending().await,
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminate => {}
-    }
-    stop.cancel();
+        stop.cancel();
+    });
+    Ok(())
 }
 
-async fn admin(command: AdminCommand, deck: &Deck) -> Result<ExitCode, Stop> {
+async fn admin(command: AdminCommand, password: Password, deck: &Deck) -> Result<ExitCode, Stop> {
     match command {
         AdminCommand::Create { email, role, .. } => {
-            let password = read_password()?;
             deck.services
                 .auth()
                 .create_staff(&operator(), email.clone(), role, password)
@@ -301,7 +321,6 @@ async fn admin(command: AdminCommand, deck: &Deck) -> Result<ExitCode, Stop> {
             println!("{email} can sign in as {role}.");
         }
         AdminCommand::ResetPassword { email, .. } => {
-            let password = read_password()?;
             deck.services
                 .auth()
                 .reset_password(&operator(), &email, password)
@@ -329,7 +348,7 @@ fn read_password() -> anyhow::Result<Password> {
 async fn bot(command: BotCommand, deck: &Deck) -> Result<ExitCode, Stop> {
     match command {
         BotCommand::Add { token_env, mode } => {
-            let token = std::env::var(&token_env).with_context(|| format!("the environment has no {token_env}"))?;
+            let token = token_of(&token_env)?;
             let mode = match mode {
                 Mode::Polling => IntakeMode::Polling,
                 Mode::Webhook => IntakeMode::Webhook,
@@ -351,6 +370,21 @@ async fn bot(command: BotCommand, deck: &Deck) -> Result<ExitCode, Stop> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Repeats what was given only where it can be no token: somebody may take the option for the token's own place.
+fn token_of(variable: &str) -> anyhow::Result<String> {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    if variable.is_empty() || variable.len() > 64 || !variable.bytes().all(is_name) {
+        bail!("--token-env: expected the name of an environment variable that holds the token, not the token itself");
+    }
+    let Some(token) = std::env::var_os(variable) else {
+        bail!("the environment has no {variable}")
+    };
+    // Its own error would show the value.
+    token
+        .into_string()
+        .map_err(|_| anyhow::anyhow!("{variable}: expected a bot token, found what is not text"))
 }
 
 async fn limits(command: LimitsCommand, deck: &Deck) -> Result<ExitCode, Stop> {
@@ -425,4 +459,80 @@ fn settings_table() -> String {
         text.push_str(&format!("{:28} {}{default}\n", known.name, known.about));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn scripts_may_say_embedded_before_what_a_person_says_after_them() {
+        for (args, embedded) in [
+            (["botdeck", "--embedded", "serve"].as_slice(), true),
+            (&["botdeck", "serve", "--embedded"], true),
+            (
+                &["botdeck", "--embedded", "serve", "--embedded", "--roles", "web"],
+                true,
+            ),
+            (&["botdeck", "--embedded", "bot", "list"], true),
+            (&["botdeck", "serve"], false),
+        ] {
+            let cli = Cli::try_parse_from(args).unwrap_or_else(|error| panic!("{args:?}: {error}"));
+            assert_eq!(cli.embedded, embedded, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn the_readme_names_every_command_and_every_setting_with_its_default() {
+        let readme = include_str!("../../README.md");
+        let mut commands = Vec::new();
+        for command in Cli::command().get_subcommands() {
+            let inner: Vec<_> = command.get_subcommands().map(|inner| inner.get_name()).collect();
+            if inner.is_empty() {
+                commands.push(command.get_name().to_owned());
+            }
+            commands.extend(inner.iter().map(|inner| format!("{} {inner}", command.get_name())));
+        }
+        let said: Vec<&str> = readme
+            .split_once("Commands: ")
+            .and_then(|(_, rest)| rest.split_once(". In a checkout"))
+            .map(|(list, _)| list.split('`').skip(1).step_by(2).collect())
+            .unwrap();
+        let said: Vec<String> = said
+            .iter()
+            .map(|text| {
+                let words = text.split_whitespace().filter(|word| *word != "botdeck");
+                let words: Vec<&str> = words
+                    .take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase()))
+                    .collect();
+                words.join(" ")
+            })
+            .collect();
+        assert_eq!(said, commands);
+
+        // Rows of the table: names in the first column, their defaults in the second, in the same order.
+        let rows = readme.lines().filter(|line| line.starts_with("| `"));
+        let mut table = Vec::new();
+        for row in rows {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            let names = cells[1].split('`').skip(1).step_by(2);
+            let mut defaults = cells[2].split('`').skip(1).step_by(2);
+            for name in names {
+                let name = if name == "…_FILE" {
+                    "BOTDECK_SECRET_KEY_FILE"
+                } else {
+                    name
+                };
+                table.push((name, defaults.next().unwrap_or_default()));
+            }
+        }
+        let known: Vec<_> = KNOWN.iter().map(|known| (known.name, known.default)).collect();
+        let sorted = |mut list: Vec<(&'static str, &'static str)>| {
+            list.sort_unstable();
+            list
+        };
+        assert_eq!(sorted(table), sorted(known));
+    }
 }

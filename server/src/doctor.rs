@@ -1,12 +1,15 @@
 //! `botdeck doctor`: is everything there that the program stands on, and if not, what is to be done.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use services::{Clock, Database, RateLimiter, SystemClock, TelegramDirectory};
 
-use crate::{lifecycle, settings::Settings};
+use crate::{embedded, lifecycle, settings::Settings};
 
 const PATIENCE: Duration = Duration::from_secs(25);
 const LEAST_FREE_MB: u64 = 500;
@@ -52,6 +55,7 @@ pub async fn examine(settings: &Settings) -> Vec<Finding> {
     findings.extend(storage);
     findings.push(redis);
     findings.extend(telegram(settings, stored).await);
+    findings.extend(metrics(settings));
     findings.extend([provider, disk()]);
     findings
 }
@@ -64,6 +68,20 @@ fn secret_key(settings: &Settings) -> Finding {
             finding("secret key", State::Bad, "not set", advice)
         }
     }
+}
+
+/// Figures of the whole deck, by the address that everybody knows.
+fn metrics(settings: &Settings) -> Option<Finding> {
+    let advice = "set BOTDECK_METRICS_TOKEN, or keep /metrics from strangers in your proxy";
+    let is_open = settings.public_url.is_some() && settings.metrics_token.is_none();
+    is_open.then(|| {
+        finding(
+            "metrics",
+            State::Note,
+            "open to everybody who reaches BOTDECK_PUBLIC_URL",
+            advice,
+        )
+    })
 }
 
 /// The database and its clock; the database itself when it is reached.
@@ -225,9 +243,12 @@ async fn provider(settings: &Settings) -> Finding {
     }
 }
 
-/// `df` is on every system we run on, and the standard library has no word for this.
+/// The disk of the private Postgres' data, if there is one; else the one we are on. `df` is on every system we run on, and the standard
+/// library has no word for this.
 fn disk() -> Finding {
-    let output = std::process::Command::new("df").args(["-Pk", "."]).output();
+    let data = Path::new(embedded::DIR).join("services");
+    let place = if data.exists() { data } else { PathBuf::from(".") };
+    let output = std::process::Command::new("df").arg("-Pk").arg(&place).output();
     let text = output
         .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
         .unwrap_or_default();
@@ -237,11 +258,13 @@ fn disk() -> Finding {
         .and_then(|line| line.split_whitespace().nth(3))
         .and_then(|kb| kb.parse::<u64>().ok());
     match free.map(|kb| kb / 1024) {
-        Some(mb) if mb >= LEAST_FREE_MB => finding("disk", State::Good, format!("{mb} MB free"), ""),
+        Some(mb) if mb >= LEAST_FREE_MB => {
+            finding("disk", State::Good, format!("{mb} MB free at {}", place.display()), "")
+        }
         Some(mb) => finding(
             "disk",
             State::Bad,
-            format!("{mb} MB free"),
+            format!("{mb} MB free at {}", place.display()),
             "free some space: Postgres stops when the disk is full",
         ),
         None => finding("disk", State::Note, "df did not answer", ""),

@@ -91,6 +91,7 @@ impl Deck {
         {
             info!("The owner account of BOTDECK_OWNER_EMAIL was made");
         }
+        self.services.bots().seal_anew().await?;
         if let Some(token) = &self.settings.telegram_token {
             self.services.bots().ensure_from_settings(token).await?;
         }
@@ -112,7 +113,7 @@ impl Deck {
 
         let listener = tokio::net::TcpListener::bind(self.settings.addr)
             .await
-            .with_context(|| format!("{} is taken; set BOTDECK_ADDR to another address", self.settings.addr))?;
+            .map_err(|error| unbound(self.settings.addr, &error))?;
         let addr = listener.local_addr()?;
         let state = AppState {
             services: self.services.clone(),
@@ -171,10 +172,10 @@ impl Deck {
             running.spawn(jobs::schedule(self.services.clone(), stop.clone()));
         }
         let link = if roles.contains(&Role::Web) {
-            let base = self.settings.public_url.as_ref().map_or_else(
-                || format!("http://{}", reachable(addr)),
-                |url| url.as_str().trim_end_matches('/').to_owned(),
-            );
+            let base = self
+                .settings
+                .open_at()
+                .unwrap_or_else(|| format!("http://{}", reachable(addr)));
             self.services
                 .auth()
                 .issue_setup_token()
@@ -221,8 +222,16 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
+fn unbound(addr: SocketAddr, error: &std::io::Error) -> anyhow::Error {
+    if error.kind() == std::io::ErrorKind::AddrInUse {
+        anyhow::anyhow!("{addr} is taken; set BOTDECK_ADDR to another address")
+    } else {
+        anyhow::anyhow!("{addr} cannot be listened on ({error}); set BOTDECK_ADDR to an address of this machine")
+    }
+}
+
 /// `0.0.0.0` is where we listen, not where a browser goes.
-fn reachable(addr: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(addr: SocketAddr) -> SocketAddr {
     if addr.ip().is_unspecified() {
         SocketAddr::new(std::net::Ipv4Addr::LOCALHOST.into(), addr.port())
     } else {

@@ -1,16 +1,10 @@
 //! What can be set: by flag, environment or TOML file, in this order. All that is wrong is reported at once.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::Path, time::Duration};
 
 use domain::{Email, Password};
 use secrecy::{ExposeSecret, SecretString};
-use services::KeyRing;
+use services::{Database, KeyRing, RateLimiter};
 
 /// A setting: its name, whether its value may be shown, and what it is for.
 pub struct Known {
@@ -52,7 +46,8 @@ pub const KNOWN: &[Known] = &[
         "",
         "master key: 32 random bytes in base64; several, the current one first, for rotation",
     ),
-    known("BOTDECK_SECRET_KEY_FILE", false, "", "a file that holds it"),
+    // No secret, unless somebody puts the key itself here.
+    known("BOTDECK_SECRET_KEY_FILE", true, "", "a file that holds it"),
     known(
         "BOTDECK_OWNER_EMAIL",
         false,
@@ -186,9 +181,7 @@ impl Sources {
     /// The process's environment, and a TOML file: the one named, or `botdeck.toml` when it is there.
     pub fn read(flags: BTreeMap<String, String>, file: Option<&Path>) -> (Self, Vec<Fault>) {
         let mut faults = Vec::new();
-        let environment = std::env::vars()
-            .filter(|(name, _)| KNOWN.iter().any(|known| known.name == name))
-            .collect();
+        let environment = environment(&mut faults);
         let fallback = Path::new("botdeck.toml");
         let path = file.or_else(|| fallback.exists().then_some(fallback));
         let values = path.map(|path| toml_values(path, &mut faults)).unwrap_or_default();
@@ -202,19 +195,31 @@ impl Sources {
         )
     }
 
-    /// An empty value counts as not set: `NAME=` in an environment file hides nothing.
-    fn get(&self, name: &str) -> Option<&str> {
+    /// In the order in which they win.
+    fn layers(&self) -> [&BTreeMap<String, String>; 3] {
         [&self.flags, &self.environment, &self.file]
-            .into_iter()
-            .filter_map(|source| source.get(name))
-            .map(|value| value.trim())
-            .find(|value| !value.is_empty())
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.layers().into_iter().find_map(|layer| set_in(layer, name))
+    }
+
+    /// It is set somewhere.
+    pub fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// Sets what no source sets.
+    pub fn fall_back(&mut self, name: &str, value: &str) {
+        if !self.has(name) {
+            self.file.insert(name.to_owned(), value.to_owned());
+        }
     }
 
     /// What a command that works on the database cannot do without, and is set nowhere.
     pub fn missing_storage(&self) -> Vec<Fault> {
         let missing = |names: &[&str], expected: &str| {
-            names.iter().all(|name| self.get(name).is_none()).then(|| Fault {
+            names.iter().all(|name| !self.has(name)).then(|| Fault {
                 name: names.first().copied().unwrap_or_default().to_owned(),
                 expected: expected.to_owned(),
                 found: None,
@@ -234,6 +239,34 @@ impl Sources {
         let named = self.flags.keys().chain(self.file.keys());
         named.filter(|name| !KNOWN.iter().any(|known| known.name == name.as_str()))
     }
+}
+
+/// An empty value counts as not set: `NAME=` in an environment file hides nothing. A password is taken as it was typed, but for the
+/// line's end that a file brings along: who signs in types the same.
+fn set_in<'a>(layer: &'a BTreeMap<String, String>, name: &str) -> Option<&'a str> {
+    let value = layer.get(name)?;
+    let value = match name {
+        "BOTDECK_OWNER_PASSWORD" => value.trim_end_matches(['\r', '\n']),
+        _ => value.trim(),
+    };
+    (!value.trim().is_empty()).then_some(value)
+}
+
+/// Only the settings are looked at: what others put into the environment need not even be text.
+fn environment(faults: &mut Vec<Fault>) -> BTreeMap<String, String> {
+    let mut values = BTreeMap::new();
+    for known in KNOWN {
+        match std::env::var_os(known.name).map(std::ffi::OsString::into_string) {
+            Some(Ok(value)) => drop(values.insert(known.name.to_owned(), value)),
+            Some(Err(_)) => faults.push(Fault {
+                name: known.name.to_owned(),
+                expected: "text in UTF-8".to_owned(),
+                found: None,
+            }),
+            None => {}
+        }
+    }
+    values
 }
 
 /// Keys are the settings' names in lower case; numbers and booleans may stand without quotes.
@@ -334,7 +367,7 @@ impl Reader<'_> {
 
     fn fault(&mut self, name: &str, expected: impl Into<String>) {
         let secret = KNOWN.iter().any(|known| known.name == name && known.secret);
-        let found = self.sources.get(name).filter(|_| !secret).map(without_password);
+        let found = self.sources.get(name).filter(|_| !secret).map(without_secrets);
         self.faults.push(Fault {
             name: name.to_owned(),
             expected: expected.into(),
@@ -360,11 +393,17 @@ impl Reader<'_> {
     }
 }
 
-/// An address may carry `user:password@`.
-fn without_password(text: &str) -> String {
-    match (text.find("://"), text.rfind('@')) {
-        (Some(scheme), Some(at)) if scheme + 3 <= at => format!("{}…{}", &text[..scheme + 3], &text[at..]),
-        _ => text.to_owned(),
+/// An address may carry `user:password@`, with a scheme before it or without one, and a key behind `?`.
+fn without_secrets(text: &str) -> String {
+    let scheme = text.find("://").map_or(0, |at| at + 3);
+    let (scheme, rest) = text.split_at(scheme);
+    let (hidden, rest) = match rest.rfind('@') {
+        Some(at) => ("…", &rest[at..]),
+        None => ("", rest),
+    };
+    match rest.find(['?', '#']) {
+        Some(at) => format!("{scheme}{hidden}{}…", &rest[..=at]),
+        None => format!("{scheme}{hidden}{rest}"),
     }
 }
 
@@ -397,17 +436,13 @@ impl Settings {
             &mut reader,
             "DATABASE_URL",
             "postgres://user:password@host/name",
-            |text| text.starts_with("postgres://") || text.starts_with("postgresql://"),
+            |text| (text.starts_with("postgres://") || text.starts_with("postgresql://")) && Database::takes_url(text),
         );
         let redis_url = checked(
             &mut reader,
             "REDIS_URL",
             "redis://host:port, rediss://… or redis+unix:///path",
-            |text| {
-                ["redis://", "rediss://", "redis+unix://", "unix://"]
-                    .iter()
-                    .any(|scheme| text.starts_with(scheme))
-            },
+            RateLimiter::takes_url,
         );
         let keys = keys(&mut reader);
         let owner = owner(&mut reader);
@@ -415,10 +450,7 @@ impl Settings {
             &mut reader,
             "TELEGRAM_BOT_TOKEN",
             "a token such as 123456789:AAF… from @BotFather",
-            |text| {
-                text.split_once(':')
-                    .is_some_and(|(id, secret)| id.parse::<u64>().is_ok() && secret.len() >= 3)
-            },
+            |text| services::well_formed(&text.to_owned().into()).is_ok(),
         );
         let telegram_api_url = reader.parse(
             "TELEGRAM_API_URL",
@@ -427,8 +459,8 @@ impl Settings {
         );
         let openai_url = reader.parse(
             "OPENAI_BASE_URL",
-            "an address such as https://api.openai.com/v1",
-            http_url,
+            "an address such as https://api.openai.com/v1, with nothing behind ? or #",
+            |text| http_url(text).filter(|_| gateway::OpenAi::takes_url(text)),
         );
         let openai_models = reader.parse(
             "OPENAI_MODEL",
@@ -523,12 +555,10 @@ impl Settings {
         self.public_url.as_ref().is_some_and(|url| url.scheme() == "https")
     }
 
-    /// Where a person opens the dashboard.
-    pub fn open_at(&self) -> String {
-        match &self.public_url {
-            Some(url) => url.as_str().trim_end_matches('/').to_owned(),
-            None => format!("http://{}", self.addr),
-        }
+    /// Where a person opens the dashboard, if that is not simply where we listen.
+    pub fn open_at(&self) -> Option<String> {
+        let url = self.public_url.as_ref()?;
+        Some(url.as_str().trim_end_matches('/').to_owned())
     }
 
     /// What a command that works on the database cannot do without.
@@ -546,20 +576,23 @@ fn checked(reader: &mut Reader<'_>, name: &str, expected: &str, fits: impl Fn(&s
     None
 }
 
+/// Both names are one setting, so the first source that has either of them counts.
 fn keys(reader: &mut Reader<'_>) -> Option<KeyRing> {
-    let (name, text) = match (
-        reader.secret("BOTDECK_SECRET_KEY"),
-        reader.text("BOTDECK_SECRET_KEY_FILE"),
-    ) {
-        (Some(key), _) => ("BOTDECK_SECRET_KEY", key),
-        (None, Some(path)) => match std::fs::read_to_string(PathBuf::from(&path)) {
-            Ok(text) => ("BOTDECK_SECRET_KEY_FILE", text.into()),
+    const NAMES: [&str; 2] = ["BOTDECK_SECRET_KEY", "BOTDECK_SECRET_KEY_FILE"];
+    let (name, value) = reader.sources.layers().into_iter().find_map(|layer| {
+        let mut names = NAMES.into_iter();
+        names.find_map(|name| Some((name, set_in(layer, name)?)))
+    })?;
+    let text: SecretString = if name == NAMES[0] {
+        value.to_owned().into()
+    } else {
+        match std::fs::read_to_string(value) {
+            Ok(text) => text.into(),
             Err(error) => {
-                reader.fault("BOTDECK_SECRET_KEY_FILE", format!("a readable file ({error})"));
+                reader.fault(name, format!("a readable file ({error})"));
                 return None;
             }
-        },
-        (None, None) => return None,
+        }
     };
     KeyRing::parse(&text)
         .map_err(|_| reader.fault(name, services::EXPECTED_KEY))
@@ -653,6 +686,117 @@ mod tests {
         let mut sources = sources(&[("BOTDECK_WORKERS", "")]);
         sources.file.insert("BOTDECK_WORKERS".into(), "7".into());
         assert_eq!(Settings::parse(&sources, Vec::new()).unwrap().workers, 7);
+    }
+
+    #[test]
+    fn what_is_half_right_is_a_fault_too() {
+        for (name, value) in [
+            ("TELEGRAM_BOT_TOKEN", "123456:AAF-token # the bot of the shop"),
+            ("DATABASE_URL", "postgres://app@db:port/app"),
+            ("DATABASE_URL", "postgres://app@db/app?sslmode=perhaps"),
+            ("REDIS_URL", "redis://"),
+            ("REDIS_URL", "redis://cache:port"),
+            ("REDIS_URL", "http://cache:6379"),
+            (
+                "OPENAI_BASE_URL",
+                "https://models.example.org/v1?api-version=2024-10-21",
+            ),
+        ] {
+            let faults = Settings::parse(&sources(&[(name, value)]), Vec::new()).unwrap_err();
+            assert_eq!(faults.len(), 1, "{faults:?}");
+            assert_eq!(faults[0].name, name);
+        }
+        for (name, value) in [
+            (
+                "DATABASE_URL",
+                "postgres://botdeck@localhost/botdeck?host=/run/botdeck-0-1",
+            ),
+            ("DATABASE_URL", "postgresql://app:pass@db:5432/app?sslmode=require"),
+            ("REDIS_URL", "redis+unix:///run/botdeck-0-1/redis.sock"),
+            ("REDIS_URL", "redis://:pass@cache:6379/1"),
+            ("OPENAI_BASE_URL", "http://127.0.0.1:11434/v1/"),
+        ] {
+            let parsed = Settings::parse(&sources(&[(name, value)]), Vec::new());
+            assert!(parsed.is_ok(), "{name}={value}: {:?}", parsed.err());
+        }
+    }
+
+    #[test]
+    fn secrets_in_addresses_are_not_shown() {
+        for address in [
+            "ftp://ann:hunter2@host/v1",
+            "ann:hunter2@host/v1",
+            "ann:hun?ter2@host/v1",
+            "https://host/v1?key=hunter2",
+            "host/v1#hunter2",
+        ] {
+            let faults = Settings::parse(&sources(&[("OPENAI_BASE_URL", address)]), Vec::new()).unwrap_err();
+            let shown = faults[0].to_string();
+            assert!(!shown.contains("hun") && shown.contains("host/v1"), "{shown}");
+        }
+        let key = KeyRing::generate();
+        let faults = Settings::parse(
+            &sources(&[("BOTDECK_SECRET_KEY_FILE", key.expose_secret())]),
+            Vec::new(),
+        );
+        let shown = faults.unwrap_err()[0].to_string();
+        assert!(
+            shown.contains("BOTDECK_SECRET_KEY_FILE") && !shown.contains(key.expose_secret()),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn the_key_and_its_file_are_one_setting() {
+        let (in_file, other) = (KeyRing::generate(), KeyRing::generate());
+        let id = |key: &SecretString| KeyRing::parse(key).unwrap().current_id().to_owned();
+        let path = std::env::temp_dir().join(format!("botdeck-keys-{}", std::process::id()));
+        // A list, one a line: the current key first.
+        let list = format!("{}\n{}\n", in_file.expose_secret(), other.expose_secret());
+        std::fs::write(&path, list).unwrap();
+        let mut sources = sources(&[
+            ("BOTDECK_SECRET_KEY", ""),
+            ("BOTDECK_SECRET_KEY_FILE", &path.display().to_string()),
+        ]);
+        sources
+            .file
+            .insert("BOTDECK_SECRET_KEY".into(), other.expose_secret().to_owned());
+        let used = |sources: &Sources| {
+            let settings = Settings::parse(sources, Vec::new()).unwrap();
+            settings.keys.unwrap().current_id().to_owned()
+        };
+        assert_eq!(
+            used(&sources),
+            id(&in_file),
+            "the environment's file wins over the key in the file"
+        );
+        sources
+            .flags
+            .insert("BOTDECK_SECRET_KEY".into(), other.expose_secret().to_owned());
+        assert_eq!(used(&sources), id(&other));
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn what_falls_back_hides_nothing() {
+        let mut sources = sources(&[("REDIS_URL", "")]);
+        sources.file.insert("DATABASE_URL".into(), "postgres://mine/x".into());
+        sources.file.insert("REDIS_URL".into(), " ".into());
+        for name in ["DATABASE_URL", "REDIS_URL"] {
+            sources.fall_back(name, "redis+unix:///private");
+        }
+        assert_eq!(sources.get("DATABASE_URL"), Some("postgres://mine/x"));
+        assert_eq!(sources.get("REDIS_URL"), Some("redis+unix:///private"));
+    }
+
+    #[test]
+    fn a_password_is_taken_as_it_is_typed() {
+        let sources = sources(&[
+            ("BOTDECK_OWNER_EMAIL", " ann@example.org "),
+            ("BOTDECK_OWNER_PASSWORD", " correct horse \n"),
+        ]);
+        let (_, password) = Settings::parse(&sources, Vec::new()).unwrap().owner.unwrap();
+        assert_eq!(password.expose_secret(), " correct horse ");
     }
 
     #[test]

@@ -135,7 +135,8 @@ pub struct UserDetail {
     pub created: DateTime<Utc>,
     pub last_seen: DateTime<Utc>,
     pub limits: Vec<LimitBar>,
-    pub conversations: Vec<ConversationRow>,
+    /// Where they began or took part, the last used first.
+    pub conversations: Page<ConversationRow>,
     /// Failures this user met, newest first.
     pub errors: Vec<UserError>,
     /// What staff did with this user, newest first; empty without `audit:read`.
@@ -161,10 +162,12 @@ pub struct UserError {
 pub struct LimitBar {
     pub kind: LimitKind,
     pub limit: Option<i64>,
-    pub used: i64,
+    /// `None`: not known, as that of a minute without Redis.
+    pub used: Option<i64>,
     /// Set aside for answers that are being made right now.
     pub reserved: i64,
-    pub resets_at: DateTime<Utc>,
+    /// When there is more again; `None` when nothing is used of a window that slides.
+    pub resets_at: Option<DateTime<Utc>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -172,7 +175,6 @@ pub struct ConversationRow {
     pub id: ConversationId,
     pub bot: String,
     pub chat: String,
-    pub messages: i64,
     pub started: DateTime<Utc>,
     pub last: DateTime<Utc>,
     /// False after `/new`: the model no longer sees it.
@@ -182,8 +184,10 @@ pub struct ConversationRow {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Transcript {
     pub conversation: ConversationRow,
+    /// With whom it began; in a group they are one of many.
     pub user_id: UserId,
     pub user: String,
+    pub is_group: bool,
     /// Oldest first.
     pub messages: Vec<TranscriptMessage>,
     /// Key of the page with older messages.
@@ -201,11 +205,20 @@ pub enum Author {
 pub struct TranscriptMessage {
     pub id: MessageId,
     pub author: Author,
+    /// Who wrote it; `None` for the bot, and where it was not noted.
+    pub speaker: Option<Speaker>,
     pub text: String,
     pub at: DateTime<Utc>,
     /// How the answer was made; `None` for what people wrote and for answers without a model.
     pub made: Option<Made>,
     pub error: Option<ErrorNote>,
+}
+
+/// A person who wrote in a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Speaker {
+    pub id: UserId,
+    pub name: String,
 }
 
 /// How an answer was made.
@@ -336,8 +349,11 @@ pub struct AuditQuery {
     pub actor: Option<String>,
     /// An action such as `user.block`, or the part before the dot.
     pub action: Option<String>,
-    /// Id of the thing acted on.
+    /// Id of the thing acted on, or part of its name; readings are found by the people whose words were read, too.
     pub target: Option<String>,
+    /// First and last day (UTC), such as `2026-11-24`.
+    pub from: Option<String>,
+    pub to: Option<String>,
     pub after: Option<String>,
 }
 

@@ -6,7 +6,7 @@ use leptos_meta::Title;
 use leptos_router::hooks::use_location;
 
 use super::{Glyph, Icon};
-use crate::{Answer, failure::OFFLINE, i18n::use_texts};
+use crate::{Answer, i18n::use_texts, state::sign_in_and_back};
 
 /// The colour of a message or a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +46,7 @@ pub fn Notice(tone: Tone, glyph: Glyph, children: Children) -> impl IntoView {
 pub fn ErrorBox(error: AppError) -> impl IntoView {
     let t = use_texts();
     let words = t.error(error.code);
-    let detail = error
-        .detail
-        .filter(|detail| detail != OFFLINE)
-        .map(|detail| t.detail(error.code, &detail));
+    let detail = error.detail.and_then(|detail| t.detail(error.code, &detail));
     view! {
         <div class="notice bad" role="alert">
             <Icon glyph=Glyph::Warning />
@@ -119,8 +116,7 @@ pub fn PageError(error: AppError) -> impl IntoView {
         // A new document, so that nothing of the old session stays in memory.
         let here = use_location();
         Effect::new(move |_| {
-            let path = here.pathname.get_untracked();
-            let _ = window().location().assign(&format!("/sign-in?next={path}"));
+            let _ = window().location().assign(&sign_in_and_back(&here));
         });
     }
     let (glyph, title) = match error.code {
@@ -131,8 +127,8 @@ pub fn PageError(error: AppError) -> impl IntoView {
     let words = t.error(error.code);
     let detail = error
         .detail
-        .filter(|detail| detail != OFFLINE && error.code != ErrorCode::NotFound)
-        .map(|detail| t.detail(error.code, &detail));
+        .filter(|_| error.code != ErrorCode::NotFound)
+        .and_then(|detail| t.detail(error.code, &detail));
     view! {
         <Title text=title />
         <div class="page-error">

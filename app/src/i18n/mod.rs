@@ -4,10 +4,11 @@
 //! one. So texts are plain constants, no signals. One table (`table.rs`) holds a row per sentence with all its languages: a
 //! missing translation does not compile.
 
+mod phrases;
 mod table;
 
 use domain::{
-    ErrorCode, Lang, LimitKind, Measure, Money, Role,
+    ErrorCode, Lang, LimitKind, Measure, Money, Permission, Role,
     views::{UserStatus, jobs::JobList},
 };
 use leptos::prelude::*;
@@ -324,89 +325,59 @@ impl Texts {
         Some(self.error(code))
     }
 
-    /// What the server added to a failure: what was expected, how long to wait, which scope is missing.
-    pub fn detail(&self, code: ErrorCode, detail: &str) -> String {
-        let expected = self.expectation(detail);
+    /// What the server added to a failure: what was expected, how long to wait, which scope is missing. A failure may come back in
+    /// an address (a form sent without script), so anybody can write one: only what the server does say is shown.
+    pub fn detail(&self, code: ErrorCode, detail: &str) -> Option<String> {
         match code {
-            ErrorCode::Invalid => fill(self.detail_expected, &[expected.unwrap_or(detail)]),
-            ErrorCode::Throttled => fill(self.detail_wait, &[detail]),
-            ErrorCode::Forbidden => fill(self.detail_scope, &[detail]),
-            ErrorCode::Telegram => fill(self.detail_telegram, &[detail]),
-            _ => sentence(expected.unwrap_or(detail)),
+            ErrorCode::Invalid => Some(fill(self.detail_expected, &[self.expectation(detail)?])),
+            ErrorCode::Throttled => {
+                let seconds = detail.strip_suffix(" s")?.parse().ok()?;
+                Some(fill(self.detail_wait, &[&self.wait(seconds)]))
+            }
+            ErrorCode::Forbidden => {
+                let missing = Permission::ALL.iter().find(|permission| permission.scope() == detail)?;
+                Some(fill(self.detail_scope, &[missing.scope()]))
+            }
+            ErrorCode::Telegram => Some(fill(self.detail_telegram, &[&self.telegram(detail)?.0])),
+            _ => Some(sentence(self.expectation(detail)?)),
         }
     }
 
-    /// The phrases with which values refuse what was typed.
+    /// A time to wait, in whole seconds or minutes.
+    fn wait(&self, seconds: u32) -> String {
+        match seconds {
+            ..60 => format!("{seconds}\u{a0}{}", self.s),
+            _ => format!("{}\u{a0}{}", seconds.div_ceil(60), self.min),
+        }
+    }
+
+    /// One of the phrases with which services and values refuse, in this language.
     fn expectation(&self, phrase: &str) -> Option<&'static str> {
-        match (self.lang, phrase) {
-            (Lang::En, _) => None,
-            (Lang::Ru, phrase) => Some(match phrase {
-                "a reason of 1 to 500 characters" => "причина от 1 до 500 знаков",
-                "a name of 1 to 40 characters" => "название от 1 до 40 знаков",
-                "a name of 1 to 64 characters" => "имя от 1 до 64 знаков",
-                "at most 200 characters" => "не больше 200 знаков",
-                "an e-mail address such as ann@example.org" => "адрес почты вида ann@example.org",
-                "a password of 10 to 200 characters" => "пароль от 10 до 200 знаков",
-                "an amount in dollars such as 12.50" => "сумма в долларах вида 12.50",
-                "a whole number from 0, or none" => "целое число от 0 или пусто",
-                "a message of 1 to 4096 characters" => "сообщение от 1 до 4096 знаков",
-                "a page key from a link of this list" => "ключ страницы из ссылки этого списка",
-                "polling, since BOTDECK_PUBLIC_URL is not set" => "опрос, так как BOTDECK_PUBLIC_URL не задан",
-                "this e-mail address has an account already" => "у этого адреса почты уже есть учётная запись",
-                "there is a plan of this name already" => "тариф с таким названием уже есть",
-                "the user has this plan already" => "у человека уже этот тариф",
-                "at least one job" => "хотя бы одна задача",
-                "at most 200 jobs at once" => "не больше 200 задач за раз",
-                "a model of the list" => "модель из списка",
-                "a text of at most 4000 characters" => "текст до 4000 знаков",
-                "a bot of Telegram" => "бот из Telegram",
-                "this token is of another bot" => "это токен другого бота",
-                "the bot is stopped; start it first" => "бот остановлен; сначала запустите его",
-                "the bot is running already" => "бот уже запущен",
-                "the bot is stopped already" => "бот уже остановлен",
-                "the user is blocked already" => "пользователь уже заблокирован",
-                "the user is not blocked" => "пользователь не заблокирован",
-                "a bot token from @BotFather, such as 123456789:AAF…" => {
-                    "токен бота от @BotFather вида 123456789:AAF…"
-                }
-                "a token that Telegram knows; @BotFather shows it after /token" => {
-                    "токен, известный Telegram; @BotFather показывает его по команде /token"
-                }
-                "this link was used or is out of date; start botdeck again for a new one" => {
-                    "эта ссылка уже использована или устарела; запустите botdeck ещё раз, чтобы получить новую"
-                }
-                "a bot with a playground" => "бот с площадкой",
-                "the provider" => "провайдер",
-                "the model" => "модель",
-                "the key" => "ключ",
-                "the name" => "имя",
-                "a name of 1 to 120 characters" => "имя от 1 до 120 знаков",
-                "openai or anthropic" => "openai или anthropic",
-                "chat, embedding, image, transcription or speech" => "chat, embedding, image, transcription или speech",
-                "an http or https address such as https://api.openai.com/v1" => {
-                    "адрес http или https вида https://api.openai.com/v1"
-                }
-                "a whole number from 1, or nothing" => "целое число от 1 или пусто",
-                "a whole number of tokens from 1" => "целое число токенов от 1",
-                "a place from 1 to 9, or nothing" => "место от 1 до 9 или пусто",
-                "a share from 1 to 1000" => "доля от 1 до 1000",
-                "1 to 20 models for a name to lead to" => "от 1 до 20 моделей для имени",
-                "models of one kind behind a name" => "за одним именем модели одного вида",
-                "a model stands behind a name once" => "модель стоит за именем только раз",
-                "a key of one line without spaces" => "ключ в одну строку без пробелов",
-                "a proxy such as http://user:password@host:3128" => "прокси вида http://user:password@host:3128",
-                "headers as lines such as X-Team: support" => "заголовки строками вида X-Team: support",
-                "there is a provider of this name already" => "провайдер с таким названием уже есть",
-                "this provider has a model of this name already" => "у этого провайдера уже есть такая модель",
-                "this provider follows OPENAI_* of the settings" => "этот провайдер следует OPENAI_* из настроек",
-                "the models of this provider are those of OPENAI_MODEL" => {
-                    "модели этого провайдера перечислены в OPENAI_MODEL"
-                }
-                "the bot" => "бот",
-                "the plan" => "тариф",
-                "the user" => "пользователь",
-                _ => return None,
-            }),
+        let (en, ru) = phrases::EXPECTATIONS.iter().find(|(en, _)| *en == phrase)?;
+        Some(self.pick(en, ru))
+    }
+
+    /// Why Telegram is not reached or does not do as it is told, and what else was noted of it, in the words of others.
+    fn telegram<'a>(&self, text: &'a str) -> Option<(String, Option<&'a str>)> {
+        phrases::TELEGRAM.iter().find_map(|(en, ru)| {
+            let words = self.pick(en, ru);
+            if let Some((before, after)) = en.split_once("{}") {
+                let number: u32 = text.strip_prefix(before)?.strip_suffix(after)?.parse().ok()?;
+                return Some((fill(words, &[&number.to_string()]), None));
+            }
+            match text.strip_prefix(en)? {
+                "" => Some((words.to_owned(), None)),
+                rest => Some((words.to_owned(), Some(rest.strip_prefix(": ")?))),
+            }
+        })
+    }
+
+    /// Why a bot does not run, as it was stored. What this version has no words for is shown as it is.
+    pub fn fault(&self, fault: &str) -> String {
+        match self.telegram(fault) {
+            Some((words, None)) => words,
+            Some((words, Some(rest))) => format!("{words}: {rest}"),
+            None => fault.to_owned(),
         }
     }
 
@@ -492,6 +463,75 @@ mod tests {
         assert_eq!(money(Money::from_nanos(4_200_000)), "$0.0042");
         assert_eq!(duration(texts(Lang::En), 2_140), "2.1\u{a0}s");
         assert_eq!(duration(texts(Lang::Ru), 2_140), "2,1\u{a0}с");
+    }
+
+    #[test]
+    fn only_what_the_server_says_is_shown_as_a_detail() {
+        let (en, ru) = (texts(Lang::En), texts(Lang::Ru));
+        for (code, detail, in_english, in_russian) in [
+            (
+                ErrorCode::Throttled,
+                "900 s",
+                "Next attempt in 15\u{a0}min.",
+                "Следующая попытка через 15\u{a0}мин.",
+            ),
+            (
+                ErrorCode::Throttled,
+                "8 s",
+                "Next attempt in 8\u{a0}s.",
+                "Следующая попытка через 8\u{a0}с.",
+            ),
+            (
+                ErrorCode::Forbidden,
+                "audit:read",
+                "Missing scope: audit:read",
+                "Не хватает права: audit:read",
+            ),
+            (
+                ErrorCode::Conflict,
+                "the user is not blocked",
+                "The user is not blocked.",
+                "Пользователь не заблокирован.",
+            ),
+            (
+                ErrorCode::Telegram,
+                "the Bot API answers with status 502",
+                "Telegram says: the Bot API answers with status 502",
+                "Telegram сообщает: Bot API отвечает со статусом 502",
+            ),
+            (
+                ErrorCode::Telegram,
+                "Telegram refuses the request: call +7 900",
+                "Telegram says: Telegram refuses the request",
+                "Telegram сообщает: Telegram отклоняет запрос",
+            ),
+        ] {
+            assert_eq!(en.detail(code, detail).as_deref(), Some(in_english));
+            assert_eq!(ru.detail(code, detail).as_deref(), Some(in_russian));
+        }
+        for code in ErrorCode::ALL {
+            for foreign in [
+                "Call +7 900 123-45-67",
+                "900 s. Call us",
+                "the Bot API answers with status x",
+                "",
+            ] {
+                assert_eq!(en.detail(*code, foreign), None, "{code} {foreign}");
+            }
+        }
+        assert_eq!(
+            ru.fault("no connection to the Bot API: refused"),
+            "нет связи с Bot API: refused"
+        );
+        assert_eq!(ru.fault("something else"), "something else");
+    }
+
+    #[test]
+    fn charts_say_that_their_hours_are_those_of_utc() {
+        for lang in [Lang::En, Lang::Ru] {
+            let t = texts(lang);
+            assert!(t.chart_title.contains("UTC") && t.jobs_chart_title.contains("UTC"));
+        }
     }
 
     #[test]

@@ -99,7 +99,7 @@ texts! {
     cost_month: "{} this month", "{} за месяц";
     p95: "p95 {}", "p95 {}";
     errors_share: "{} of messages", "{} сообщений";
-    chart_title: "Last 24 hours", "Последние 24 часа";
+    chart_title: "Last 24 hours (UTC)", "Последние 24 часа (UTC)";
     chart_summary: "{} answers, {} errors.", "Ответов: {}, ошибок: {}.";
     chart_messages: "answers", "ответы";
     chart_errors: "errors", "ошибки";
@@ -165,12 +165,13 @@ texts! {
     of_limit: "of {}", "из {}";
     limit_reserved: "{} reserved", "{} в резерве";
     limit_left: "{} left", "осталось {}";
+    limit_unknown: "Limit {}; how many are used is not known while Redis is away", "Лимит {}; пока нет Redis, неизвестно, сколько израсходовано";
     resets: "Resets", "Сброс";
     conversations_title: "Conversations", "Переписка";
+    conversations_older: "Older conversations", "Более ранние";
     conversations_none: "No conversations yet", "Переписки пока нет";
     conversation: "Conversation", "Переписка";
     conversation_current: "current", "текущая";
-    messages_head: "Messages", "Сообщений";
     started: "Started", "Начало";
     last_message: "Last message", "Последнее";
     user_errors_title: "Errors they met", "Ошибки, которые встретились";
@@ -186,12 +187,14 @@ texts! {
     unblock_hint: "The bots will answer this person again.", "Боты снова будут отвечать этому человеку.";
     staff_actions_title: "Staff actions", "Действия сотрудников";
     staff_actions_note: "Everything staff did with this person.", "Всё, что сотрудники делали с этим человеком.";
+    staff_actions_all: "All in the audit trail", "Всё в аудите";
     staff_actions_none: "Nothing has been done yet", "Пока ничего не делали";
 
     // Transcript
     transcript_title: "Conversation", "Переписка";
     transcript_with: "Conversation with {}", "Переписка: {}";
-    transcript_lead: "{} · {} {}", "{} · {} {}";
+    transcript_in: "Group {}", "Группа: {}";
+    transcript_somebody: "Somebody of the group", "Кто-то из группы";
     transcript_empty: "Nothing was said here", "Здесь ничего не сказано";
     reading_recorded: "This is a private conversation. That you opened it is recorded in the audit trail.", "Это частная переписка. То, что вы её открыли, записано в аудит.";
     to_user: "To the user", "К человеку";
@@ -379,7 +382,7 @@ texts! {
     jobs_ready: "{} may run now", "можно начать: {}";
     jobs_last_minute: "Last minute", "За минуту";
     jobs_hour_rate: "{} over the hour", "{} в среднем за час";
-    jobs_chart_title: "Finished in the last hour", "Готово за последний час";
+    jobs_chart_title: "Finished in the last hour (UTC)", "Готово за последний час (UTC)";
     jobs_chart_summary: "{} jobs finished, {} dead letters.", "Готово задач: {}, не удалось: {}.";
     jobs_chart_empty: "Nothing was finished in the last hour", "За последний час ничего не завершено";
     jobs_done: "finished", "готово";
@@ -422,7 +425,7 @@ texts! {
     jobs_hurry_hint: "The chosen jobs get their next attempt at once instead of at its time.", "Следующая попытка выбранных задач будет сразу, а не в своё время.";
     jobs_hurry_confirm: "Try at once", "Попробовать сразу";
     jobs_discard: "Discard…", "Отклонить…";
-    jobs_discard_hint: "The chosen dead letters will not be tried again, and their senders get no answer. They stay in the list of discarded ones for 30 days and can be put back from there.", "Выбранные задачи больше не будут выполняться, отправители не получат ответа. Ещё 30 дней они видны среди отклонённых, и оттуда их можно вернуть.";
+    jobs_discard_hint: "The chosen jobs will not be tried again, and their senders get no answer. They stay in the list of discarded ones for 30 days and can be put back from there.", "Выбранные задачи больше не будут выполняться, отправители не получат ответа. Ещё 30 дней они видны среди отклонённых, и оттуда их можно вернуть.";
     jobs_discard_confirm: "Discard them", "Отклонить";
     jobs_retried: "{} {} put back into the queue.", "В очередь возвращено: {} {}.";
     jobs_discarded: "{} {} discarded.", "Отклонено: {} {}.";
@@ -451,6 +454,9 @@ texts! {
     audit_action: "Action", "Действие";
     any_action: "Any", "Любое";
     audit_target: "Target id", "Id объекта";
+    audit_target_search: "Target: id or name", "Объект: id или имя";
+    audit_from: "From day (UTC)", "С дня (UTC)";
+    audit_to: "To day (UTC)", "По день (UTC)";
     audit_details: "What changed", "Что изменилось";
     audit_origin: "Details", "Подробности";
     audit_none: "Nothing fits these filters", "Ничего не подходит";

@@ -46,6 +46,8 @@ pub struct People {
     token: &'static str,
     seats: Seats,
     users: usize,
+    /// Behind each question: how the model is to answer.
+    manner: &'static str,
     /// Counts the questions of all.
     next: Arc<AtomicUsize>,
 }
@@ -59,7 +61,7 @@ pub struct Felt {
 
 impl People {
     /// A fake takes one party of people in its life.
-    pub fn new(telegram: &FakeTelegram, token: &'static str, users: usize) -> Self {
+    pub fn new(telegram: &FakeTelegram, token: &'static str, users: usize, manner: &'static str) -> Self {
         let seats = Seats::default();
         let heard = seats.clone();
         telegram.on_bot_message(move |message| {
@@ -75,6 +77,7 @@ impl People {
             token,
             seats,
             users,
+            manner,
             next: Arc::default(),
         }
     }
@@ -152,7 +155,8 @@ impl People {
             seat.heard.clear();
         });
         let asked = Instant::now();
-        self.telegram.send_text(self.token, &user, &question);
+        let text = format!("{question}{}", self.manner);
+        self.telegram.send_text(self.token, &user, &text);
         match tokio::time::timeout(PATIENCE, arrival).await {
             Ok(Ok(at)) => Ok(at.duration_since(asked)),
             _ => {
@@ -219,7 +223,7 @@ mod tests {
             model: DEFAULT_MODEL.to_owned(),
         };
         tokio::spawn(bare::answer_for_ever(settings));
-        let people = People::new(&telegram, "1:TEST", 5);
+        let people = People::new(&telegram, "1:TEST", 5, "");
         assert_eq!(people.write(10, 5).await.unwrap().latencies.len(), 10);
         let felt = people.write(30, 5).await.unwrap();
         assert_eq!(felt.latencies.len(), 30);

@@ -87,7 +87,7 @@ pub struct Database<'a> {
 }
 
 impl Database<'_> {
-    /// So many messages of other people, half of them answers, over the last 30 days, with their updates and ledger. A hundred
+    /// So many messages of fifty who write in the runs and of many who do not, half of them answers, over the last 30 days, with their updates and ledger. A hundred
     /// to a person, as many as a busy month brings.
     pub async fn fill(&mut self, messages: usize) -> anyhow::Result<()> {
         if messages == 0 {
@@ -99,13 +99,14 @@ impl Database<'_> {
             .await?;
         let statements = [
             "CREATE TEMP TABLE old AS SELECT n, gen_random_uuid() AS user_id, gen_random_uuid() AS chat_id,
-                 gen_random_uuid() AS conversation_id, (SELECT id FROM bots WHERE transport = 'telegram') AS bot_id
+                 gen_random_uuid() AS conversation_id,
+                 CASE WHEN n <= 50 THEN 1000 + n ELSE 500000000 + n END AS external_id, (SELECT id FROM bots WHERE transport = 'telegram') AS bot_id
              FROM generate_series(1, $1::bigint) AS n",
             "INSERT INTO users (id, transport, external_id, name, plan_id, created_at, last_seen_at)
-             SELECT user_id, 'telegram', 500000000 + n, 'Old ' || n, (SELECT id FROM plans WHERE is_default),
+             SELECT user_id, 'telegram', external_id, 'Old ' || n, (SELECT id FROM plans WHERE is_default),
                  now() - interval '30 days', now() - interval '1 hour' FROM old WHERE n <= $1",
             "INSERT INTO chats (id, bot_id, external_id, kind, title, created_at)
-             SELECT chat_id, bot_id, 500000000 + n, 'private', 'Old ' || n, now() - interval '30 days' FROM old WHERE n <= $1",
+             SELECT chat_id, bot_id, external_id, 'private', 'Old ' || n, now() - interval '30 days' FROM old WHERE n <= $1",
             "INSERT INTO conversations (id, chat_id, user_id, started_at, last_at)
              SELECT conversation_id, chat_id, user_id, now() - interval '30 days', now() - interval '1 hour' FROM old WHERE n <= $1",
             "CREATE TEMP TABLE said AS SELECT o.*, k, gen_random_uuid() AS job_id,

@@ -7,6 +7,7 @@ use serde::Serialize;
 use test_support::{
     FakeProvider, FakeTelegram,
     fake_provider::{DEFAULT_KEY, DEFAULT_MODEL},
+    fake_telegram::Drafts,
 };
 use tokio::process::Command;
 
@@ -89,6 +90,12 @@ enum Load {
     Steady { rate: usize, seconds: u64 },
     /// So many people, each of whom writes once.
     Chats { chats: usize },
+    /// As `Waiting`, and each answer takes three seconds: shown by drafts, or by a message that is edited.
+    Streamed {
+        users: usize,
+        messages: usize,
+        drafts: bool,
+    },
 }
 
 impl Load {
@@ -98,12 +105,24 @@ impl Load {
             Self::Waiting { users, .. } => format!("{users} users"),
             Self::Steady { rate, .. } => format!("{rate} updates a second"),
             Self::Chats { chats } => format!("{chats} chats"),
+            Self::Streamed {
+                users, drafts: true, ..
+            } => format!("{users} users, 3 s, drafts"),
+            Self::Streamed { users, .. } => format!("{users} users, 3 s, edits"),
+        }
+    }
+
+    /// How the model is to answer.
+    fn manner(self) -> &'static str {
+        match self {
+            Self::Streamed { .. } => " [[chunks=20,150ms]]",
+            _ => "",
         }
     }
 
     fn messages(self) -> usize {
         match self {
-            Self::Waiting { messages, .. } => messages,
+            Self::Waiting { messages, .. } | Self::Streamed { messages, .. } => messages,
             Self::Steady { rate, seconds } => rate * usize::try_from(seconds).unwrap_or(usize::MAX),
             Self::Chats { chats } => chats,
         }
@@ -111,7 +130,7 @@ impl Load {
 
     fn users(self) -> usize {
         match self {
-            Self::Waiting { users, .. } => users,
+            Self::Waiting { users, .. } | Self::Streamed { users, .. } => users,
             // Nobody writes again before four seconds have passed.
             Self::Steady { rate, .. } => rate * 4,
             Self::Chats { chats } => chats,
@@ -122,7 +141,7 @@ impl Load {
     fn warm_up(self) -> usize {
         match self {
             Self::Waiting { users, messages } => (messages / 20).max(users),
-            Self::Steady { .. } => self.users(),
+            Self::Steady { .. } | Self::Streamed { .. } => self.users(),
             Self::Chats { .. } => AT_ONCE,
         }
     }
@@ -136,7 +155,9 @@ impl Load {
 
     async fn put(self, people: &People) -> anyhow::Result<Felt> {
         match self {
-            Self::Waiting { users, messages } => people.write(messages, users).await,
+            Self::Waiting { users, messages } | Self::Streamed { users, messages, .. } => {
+                people.write(messages, users).await
+            }
             Self::Steady { rate, seconds } => people.arrive(rate, Duration::from_secs(seconds)).await,
             Self::Chats { .. } => people.once_each(AT_ONCE).await,
         }
@@ -212,6 +233,15 @@ fn cases(size: &Size) -> Vec<(Contestant, Load, usize)> {
     for load in loads {
         cases.extend([Contestant::Bare, decks[0], decks[1]].map(|contestant| (contestant, load, 0)));
     }
+    if let Some(users) = size.users.iter().copied().find(|users| *users > 1) {
+        let messages = (size.messages / 10).max(users);
+        let streamed = [true, false].map(|drafts| Load::Streamed {
+            users,
+            messages,
+            drafts,
+        });
+        cases.extend(streamed.map(|load| (decks[0], load, 0)));
+    }
     if size.chats > 0 {
         let load = Load::Chats { chats: size.chats };
         cases.push((decks[0], load, 0));
@@ -222,7 +252,9 @@ fn cases(size: &Size) -> Vec<(Contestant, Load, usize)> {
             size.users.iter().copied().find(|users| *users > 1).map(waiting),
             size.rates.last().copied().map(steady),
         ];
-        cases.extend(load.into_iter().flatten().map(|load| (decks[0], load, size.old)));
+        for load in load.into_iter().flatten() {
+            cases.extend(decks.map(|deck| (deck, load, size.old)));
+        }
     }
     cases
 }
@@ -310,6 +342,9 @@ async fn botdeck(server: &Server, transport: Transport, load: Load, old: usize) 
     let deck = Deck::new(&database.url, &endpoints)?;
     deck.prepare(transport).await?;
     database.fill(old).await?;
+    if let Load::Streamed { drafts: true, .. } = load {
+        outside.telegram.drafts_are(Drafts::Taken);
+    }
     let mut running = deck.serve().await?;
     let telegram = outside.telegram.clone();
     running
@@ -318,7 +353,7 @@ async fn botdeck(server: &Server, transport: Transport, load: Load, old: usize) 
             Transport::Webhook => telegram.webhook_url(TOKEN).is_some(),
         })
         .await?;
-    let people = People::new(&outside.telegram, TOKEN, load.users());
+    let people = People::new(&outside.telegram, TOKEN, load.users(), load.manner());
     load.warm(&people).await?;
     database.forget().await?;
     let before = database.work().await?;
@@ -348,7 +383,7 @@ async fn bare(load: Load) -> anyhow::Result<Measured> {
     let mut running = Running::start("the bare loop", &mut command, &log)?;
     let telegram = outside.telegram.clone();
     running.until(async || telegram.polls_open(TOKEN) > 0).await?;
-    let people = People::new(&outside.telegram, TOKEN, load.users());
+    let people = People::new(&outside.telegram, TOKEN, load.users(), load.manner());
     load.warm(&people).await?;
     let measured = measure(Contestant::Bare, load, &outside, &people, &running).await?;
     running.stop().await?;

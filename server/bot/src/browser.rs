@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use domain::{BotId, views::RichText};
 use services::{KnownIds, Services};
 
-use crate::telegram::{Address, ChatOut, OutError};
+use crate::telegram::{Address, ChatOut, Found, OutError};
 
 /// Speaks in the playground of one bot.
 pub struct BrowserOut {
@@ -69,7 +69,7 @@ impl ChatOut for BrowserOut {
         known: &KnownIds,
         _tried: &mut HashSet<i64>,
         body: &RichText,
-    ) -> Result<Option<i64>, OutError> {
+    ) -> Result<Option<Found>, OutError> {
         let Some(taken) = known.in_chat.as_ref().or(known.in_row.as_ref()) else {
             return Ok(None);
         };
@@ -85,6 +85,6 @@ impl ChatOut for BrowserOut {
         if let Some(id) = lost {
             self.edit(chat, id, body, true).await?;
         }
-        Ok(lost)
+        Ok(lost.map(|id| Found { id, as_it_was: true }))
     }
 }

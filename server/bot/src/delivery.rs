@@ -1,10 +1,21 @@
-//! Sending what has been stored. May be run again at any point: a part that has an id is edited, one that may have been sent is
-//! looked for, only then is anything sent anew.
+//! Sending what has been stored, by as many attempts as it takes, so that each part stands in the chat once.
+//!
+//! Parts are sent one after another, and each gets its id noted before the next. So of an answer that was cut short:
+//! - a part with an id stands there: it is edited;
+//! - the first part without an id *may* stand there, unless the attempt before ended knowing that nothing was sent (a refused
+//!   connection, a pause that Telegram asked for, a refusal): that is noted, and then it is just sent;
+//! - the parts after that were never begun.
+//!
+//! A message that may stand there is looked for: its text is given to ids that no message we know of has, and Telegram takes it for a
+//! message of the bot in this chat only. Each id that was not it is noted with the part. After sixteen ids, over all
+//! attempts, it is taken as not sent. A message found like that says already what it is to say, unless it is a preview;
+//! if it did not, something was overwritten that nobody knew of, and that is counted apart. Nothing is looked for when the
+//! ids of later messages may be forgotten (`Chats::resume`).
 
 use std::{collections::HashSet, time::Duration};
 
 use domain::views::RichText;
-use services::{Claimed, Ended, Incoming, Part, Urgency};
+use services::{Claimed, Ended, Incoming, Lost, Part, Urgency};
 use tokio::time::Instant;
 
 use crate::{
@@ -16,8 +27,10 @@ use crate::{
 const SOON: Duration = Duration::from_secs(1);
 /// A call to Telegram takes less than this as a rule, and noting the id of its message a moment more.
 const OTHERS_SETTLE: Duration = Duration::from_millis(1500);
-/// What is looked for stays in mind only here: a search is not put off for a flood limit or a failure that has passed by then.
+/// A search is not put off for a flood limit or a failure that has passed by then: the ids it looks at grow stale.
 const SEARCH_PATIENCE: Duration = Duration::from_secs(30);
+/// After an attempt at whose end it is unknown what was sent.
+const UNDECIDED: Duration = Duration::from_secs(5);
 const LONGEST_POSTPONEMENT: Duration = Duration::from_secs(300);
 
 /// Where answers to a message go.
@@ -51,42 +64,25 @@ pub(crate) async fn still_ours(context: &Context, address: &mut Address) -> Resu
 }
 
 /// Sends all parts and says how the job ends. `seen`: a moment not later than when the lease was seen to hold, if that was just now.
-/// `suspect`: parts without an id may have been sent already, by an attempt that was cut short or a preview that was never
-/// confirmed.
-pub(crate) async fn deliver(
-    context: &Context,
-    parts: Vec<Part>,
-    seen: Option<Instant>,
-    suspect: bool,
-) -> Result<Ended, Failure> {
+pub(crate) async fn deliver(context: &Context, parts: Vec<Part>, seen: Option<Instant>) -> Result<Ended, Failure> {
     let address = Address {
         ours_until: Some(seen.map_or_else(Instant::now, |seen| seen + RELIED_ON)),
         ..address(&context.incoming)
     };
-    deliver_at(context, address, parts, suspect).await
+    deliver_at(context, address, parts).await
 }
 
 /// The same for what the bot says by itself: under pressure it lets answers pass.
-pub(crate) async fn deliver_reply(
-    context: &Context,
-    parts: Vec<Part>,
-    seen: Instant,
-    suspect: bool,
-) -> Result<Ended, Failure> {
+pub(crate) async fn deliver_reply(context: &Context, parts: Vec<Part>, seen: Instant) -> Result<Ended, Failure> {
     let address = Address {
         urgency: Urgency::Command,
         ours_until: Some(seen + RELIED_ON),
         ..address(&context.incoming)
     };
-    deliver_at(context, address, parts, suspect).await
+    deliver_at(context, address, parts).await
 }
 
-async fn deliver_at(
-    context: &Context,
-    mut address: Address,
-    parts: Vec<Part>,
-    suspect: bool,
-) -> Result<Ended, Failure> {
+async fn deliver_at(context: &Context, mut address: Address, parts: Vec<Part>) -> Result<Ended, Failure> {
     let chats = context.services.chats();
     let several = parts.len() > 1;
     let mut ids = Vec::with_capacity(parts.len());
@@ -105,11 +101,17 @@ async fn deliver_at(
             }
             continue;
         };
-        let mut sent = deliver_part(context, &mut address, part.message_id, &body, suspect).await;
+        let mut lost = part.lost;
+        let mut sent = deliver_part(context, &mut address, number, part.message_id, &body, &mut lost).await;
         if let Err(OutError::Moved(chat)) = sent {
             chats.moved(context.bot.id, address.chat_id, chat).await?;
             address.chat_id = chat;
-            sent = deliver_part(context, &mut address, None, &body, false).await;
+            lost = Lost::default();
+            sent = deliver_part(context, &mut address, number, None, &body, &mut lost).await;
+        }
+        if sent.is_err() && !lost.maybe_sent {
+            // If that cannot be noted, the next attempt looks for what is not there.
+            let _ = chats.unsent(&context.job).await;
         }
         let id = match sent {
             Ok(id) => id,
@@ -138,25 +140,27 @@ async fn deliver_at(
             }
             Err(error) => {
                 return Ok(Ended::Retry {
-                    after: None,
+                    after: Some(postponed(UNDECIDED, context.job.attempt)),
                     error: error.to_string(),
                 });
             }
         };
         ids.push(id);
         if several {
-            chats.sent(context.job.id, number, &[id]).await?;
+            chats.sent(&context.job, number, &[id]).await?;
         }
     }
     Ok(Ended::Delivered(ids))
 }
 
+/// `lost` says afterwards whether the part may stand in the chat although it has no id.
 async fn deliver_part(
     context: &Context,
     address: &mut Address,
+    number: usize,
     known: Option<i64>,
     body: &RichText,
-    suspect: bool,
+    lost: &mut Lost,
 ) -> Result<i64, OutError> {
     if let Some(id) = known {
         match edit(context, address, id, body).await {
@@ -165,29 +169,32 @@ async fn deliver_part(
             Err(OutError::NoMessage) => {}
             Err(error) => return Err(error),
         }
-    } else if suspect && let Some(id) = find(context, address, body, Instant::now()).await? {
+    } else if lost.maybe_sent
+        && let Some(id) = find(context, address, number, body, lost, Instant::now()).await?
+    {
         return Ok(id);
     }
-    match send(context, address, body).await {
-        Err(OutError::Undecided) => {
-            let lost = Instant::now();
-            // What others of the bot are sending just now gets its ids noted meanwhile, and is not taken for ours.
-            tokio::time::sleep(OTHERS_SETTLE).await;
-            match find(context, address, body, lost).await? {
-                Some(id) => Ok(id),
-                None => send(context, address, body).await,
-            }
+    let mut sent = send(context, address, body).await;
+    if sent == Err(OutError::Undecided) {
+        let at = Instant::now();
+        (lost.maybe_sent, lost.previewed) = (true, false);
+        // What others of the bot are sending just now gets its ids noted meanwhile, and is not taken for ours.
+        tokio::time::sleep(OTHERS_SETTLE).await;
+        if let Some(id) = find(context, address, number, body, lost, at).await? {
+            return Ok(id);
         }
-        // An entity Telegram does not like must not cost the user the answer.
-        Err(OutError::Gone(_)) if !body.entities.is_empty() => {
-            let plain = RichText {
-                text: body.text.clone(),
-                entities: Vec::new(),
-            };
-            send(context, address, &plain).await
-        }
-        other => other,
+        sent = send(context, address, body).await;
     }
+    // An entity Telegram does not like must not cost the user the answer.
+    if matches!(sent, Err(OutError::Gone(_))) && !body.entities.is_empty() {
+        let plain = RichText {
+            text: body.text.clone(),
+            entities: Vec::new(),
+        };
+        sent = send(context, address, &plain).await;
+    }
+    lost.maybe_sent |= sent == Err(OutError::Undecided);
+    sent
 }
 
 /// Sends while the job is ours; `Stale` when it is not.
@@ -220,39 +227,46 @@ async fn proven(context: &Context, address: &mut Address) -> Result<(), OutError
     }
 }
 
-/// Looks for a message whose id was never learnt, and which was not sent after `lost`.
+/// Looks for a message whose id was never learnt, and which was not sent after `at`. When there is none, it was not sent.
 async fn find(
     context: &Context,
     address: &mut Address,
+    number: usize,
     body: &RichText,
-    lost: Instant,
+    lost: &mut Lost,
+    at: Instant,
 ) -> Result<Option<i64>, OutError> {
     let begun = Instant::now();
-    let mut tried = HashSet::new();
+    let chats = context.services.chats();
+    let mut tried: HashSet<i64> = lost.tried.iter().copied().collect();
     let found = loop {
         // What another worker has sent meanwhile is not to be taken for ours.
         proven(context, address).await?;
-        let known = context
-            .services
-            .chats()
-            .known_ids(context.job.id, &context.incoming, lost.elapsed())
-            .await;
+        let known = chats.known_ids(context.job.id, &context.incoming, at.elapsed()).await;
         let known = known.map_err(|_| OutError::Retry(SOON))?;
-        let before = tried.len();
-        let found = match context.out.find_lost(address, &known, &mut tried, body).await {
-            Err(OutError::Stale) => continue,
-            Err(OutError::Retry(wait)) if begun.elapsed() + wait < SEARCH_PATIENCE => {
-                tokio::time::sleep(wait).await;
-                continue;
-            }
-            other => other?,
-        };
-        if found.is_some() || tried.len() == before {
-            break found;
+        let found = context.out.find_lost(address, &known, &mut tried, body).await;
+        let more = tried.len() > lost.tried.len();
+        if more {
+            lost.tried = tried.iter().copied().collect();
+            // If that cannot be noted, the next attempt tries them again.
+            let _ = chats.tried(context.job.id, number, &lost.tried).await;
+        }
+        match found {
+            Err(OutError::Stale) => {}
+            Err(OutError::Retry(wait)) if begun.elapsed() + wait < SEARCH_PATIENCE => tokio::time::sleep(wait).await,
+            Err(error) => return Err(error),
+            Ok(None) if more => {}
+            Ok(found) => break found,
         }
     };
-    metrics::counter!("botdeck_lost_sends_total", "found" => if found.is_some() { "yes" } else { "no" }).increment(1);
-    Ok(found)
+    let label = match &found {
+        None => "no",
+        Some(found) if found.as_it_was || lost.previewed => "yes",
+        Some(_) => "overwrote",
+    };
+    metrics::counter!("botdeck_lost_sends_total", "found" => label).increment(1);
+    lost.maybe_sent = false;
+    Ok(found.map(|found| found.id))
 }
 
 /// Doubles with every attempt up to five minutes, so that the attempts of one job outlast an outage of ten minutes; never less than

@@ -23,10 +23,17 @@ impl Directory {
 
 impl From<BotProfile> for BotIdentity {
     fn from(profile: BotProfile) -> Self {
+        let BotProfile {
+            id,
+            username,
+            first_name,
+            ..
+        } = profile;
+        let named = [first_name, username.clone()].into_iter().find(|name| !name.is_empty());
         Self {
-            telegram_id: profile.id,
-            name: profile.first_name,
-            username: Some(profile.username),
+            telegram_id: id,
+            name: named.unwrap_or_else(|| format!("Bot {id}")),
+            username: Some(username).filter(|name| !name.is_empty()),
         }
     }
 }

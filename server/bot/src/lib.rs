@@ -18,6 +18,7 @@ mod directory;
 mod handlers;
 mod incoming;
 pub mod intake;
+mod lenient;
 mod preview;
 pub mod render;
 mod runtime;

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use domain::views::RichText;
-use services::{Part, draft_id};
+use services::{Lost, Part, draft_id};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +15,7 @@ use crate::{
     delivery,
     handlers::Context,
     render::render,
-    telegram::{Address, OutError},
+    telegram::{Address, Drawn, OutError},
 };
 
 /// An answer that takes longer than this to begin gets "typing…".
@@ -27,6 +27,8 @@ const FIRST_AFTER: Duration = Duration::from_millis(700);
 
 /// A draft is shown for 30 seconds; while the model is silent it is drawn again before it vanishes.
 const DRAW_AGAIN: Duration = Duration::from_secs(20);
+/// After so many in a row that did not get through, an answer is shown without drafts.
+const DRAFTS_MISSED: u32 = 2;
 
 /// A running preview. Feed it with the text so far, then take what it has sent.
 pub(crate) struct Preview {
@@ -39,11 +41,20 @@ pub(crate) struct Preview {
 pub(crate) struct Shown {
     /// Message ids from part 0 on.
     pub ids: Vec<i64>,
-    /// A message was sent whose id is not known.
-    pub unsure: bool,
+    /// Of the first part that has none.
+    pub lost: Lost,
 }
 
 impl Shown {
+    /// What an earlier attempt, cut short before its answer was complete, left standing in the chat.
+    pub fn of(parts: &[Part]) -> Self {
+        let unknown = parts.iter().find(|part| part.message_id.is_none());
+        Self {
+            ids: parts.iter().map_while(|part| part.message_id).collect(),
+            lost: unknown.map(|part| part.lost.clone()).unwrap_or_default(),
+        }
+    }
+
     /// The final parts with the ids of those that stand in the chat already, and what stands there beyond them: an earlier attempt
     /// may have had more to say.
     pub fn join(&self, bodies: Vec<RichText>) -> Vec<Part> {
@@ -53,11 +64,16 @@ impl Shown {
             .map(|body| Part {
                 body: Some(body),
                 message_id: ids.next(),
+                lost: Lost::default(),
             })
             .collect();
+        if let Some(next) = parts.get_mut(self.ids.len()) {
+            next.lost = self.lost.clone();
+        }
         parts.extend(ids.map(|id| Part {
             body: None,
             message_id: Some(id),
+            lost: Lost::default(),
         }));
         parts
     }
@@ -81,10 +97,19 @@ impl Preview {
     /// Waits for a call that is under way and says what stands in the chat.
     pub async fn finish(self) -> Shown {
         drop(self.text);
-        self.task.await.unwrap_or(Shown {
+        self.task.await.unwrap_or_else(|_| Shown {
             ids: Vec::new(),
-            unsure: true,
+            lost: perhaps(),
         })
+    }
+}
+
+/// A preview may have been sent.
+fn perhaps() -> Lost {
+    Lost {
+        maybe_sent: true,
+        previewed: true,
+        ..Lost::default()
     }
 }
 
@@ -98,13 +123,15 @@ async fn run(
     let address = delivery::address(&context.incoming);
     let mut view = View {
         // What an earlier attempt has left standing grows on.
-        drafting: shown.ids.is_empty() && !shown.unsure && context.out.drafts(&address),
+        drafting: shown.ids.is_empty() && !shown.lost.maybe_sent && context.out.drafts(&address),
         context: &context,
         // Not relied on until it has been asked for.
         address: Address {
             ours_until: Some(Instant::now()),
             ..address
         },
+        complete: 0,
+        drafts_missed: 0,
         shown,
         generation,
     };
@@ -172,6 +199,10 @@ struct View<'a> {
     address: Address,
     shown: Shown,
     drafting: bool,
+    /// Drafts in a row that did not get through.
+    drafts_missed: u32,
+    /// How many messages have their final form.
+    complete: usize,
     generation: CancellationToken,
 }
 
@@ -209,15 +240,20 @@ impl View<'_> {
         }
         // An earlier attempt may have sent this very part without learning its id. A second one would stay beside it for ever; the
         // final delivery knows how to look.
-        if self.shown.unsure {
+        if self.shown.lost.maybe_sent {
             return Ok(false);
         }
         // A message that was shown growing is full: it gets its final form, and the next one begins. What stands below a draft has
         // its final form already.
         if !self.drafting
+            && self.complete < self.shown.ids.len()
             && let (Some(&id), Some(full)) = (self.shown.ids.last(), parts.get(self.shown.ids.len().wrapping_sub(1)))
         {
-            self.context.out.edit(&self.address, id, full, true).await?;
+            // Tried once: the final delivery makes sure.
+            if !self.context.out.preview_edit(&self.address, id, full).await? {
+                return Ok(true);
+            }
+            self.complete = self.shown.ids.len();
         }
         if !self.context.out.may_preview(&self.address).await {
             return Ok(true);
@@ -232,8 +268,16 @@ impl View<'_> {
                 .draft(&self.address, draft_id(self.context.job.id, number), body)
                 .await?
             {
-                true => return Ok(true),
-                false => self.drafting = false,
+                Drawn::Shown => {
+                    self.drafts_missed = 0;
+                    return Ok(true);
+                }
+                Drawn::Missed if self.drafts_missed + 1 < DRAFTS_MISSED => {
+                    self.drafts_missed += 1;
+                    return Ok(true);
+                }
+                // The rest of this answer is shown by a message that is edited.
+                Drawn::Missed | Drawn::Refused => self.drafting = false,
             }
         }
         self.begin(number, body).await
@@ -242,17 +286,19 @@ impl View<'_> {
     async fn begin(&mut self, number: usize, body: &RichText) -> Result<bool, OutError> {
         let Context { job, incoming, out, .. } = self.context;
         let chats = self.context.services.chats();
-        if chats.begin_preview(job.id, &incoming.chat_key(), number).await.is_err() {
+        if chats.begin_preview(job, &incoming.chat_key(), number).await.is_err() {
             return Ok(false);
         }
         match out.begin(&self.address, body).await {
             Ok(Some(id)) => {
                 self.shown.ids.push(id);
-                Ok(chats.sent(job.id, number, &[id]).await.is_ok())
+                Ok(chats.sent(job, number, &[id]).await.is_ok())
             }
             Ok(None) => Ok(true),
             Err(error) => {
-                self.shown.unsure |= error == OutError::Undecided;
+                if error == OutError::Undecided {
+                    self.shown.lost = perhaps();
+                }
                 Err(error)
             }
         }
@@ -271,7 +317,7 @@ mod tests {
         };
         let shown = Shown {
             ids: vec![7, 8, 9],
-            unsure: false,
+            lost: Lost::default(),
         };
         let parts = shown.join(vec![body("short")]);
         let told: Vec<_> = parts
@@ -279,11 +325,17 @@ mod tests {
             .map(|part| (part.body.is_some(), part.message_id))
             .collect();
         assert_eq!(told, [(true, Some(7)), (false, Some(8)), (false, Some(9))]);
-        let longer = Shown::default().join(vec![body("a"), body("b")]);
+        let shown = Shown {
+            ids: Vec::new(),
+            lost: perhaps(),
+        };
+        let longer = shown.join(vec![body("a"), body("b")]);
         assert!(
             longer
                 .iter()
                 .all(|part| part.body.is_some() && part.message_id.is_none())
         );
+        let lost: Vec<bool> = longer.iter().map(|part| part.lost.maybe_sent).collect();
+        assert_eq!(lost, [true, false], "only the first can have been begun");
     }
 }

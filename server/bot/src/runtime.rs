@@ -1,10 +1,11 @@
 //! One job, from claim to end: which bot, what happened, who is it, and which handler.
 
 use std::{
+    cell::RefCell,
     collections::HashMap,
-    panic::{AssertUnwindSafe, resume_unwind},
+    panic::AssertUnwindSafe,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, Once, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -13,7 +14,7 @@ use std::{
 use domain::{BotId, ErrorCode, Lang};
 use futures::FutureExt;
 use secrecy::{ExposeSecret, SecretString};
-use services::{BotRecord, Claimed, Ended, Incoming, Services, Urgency};
+use services::{BotRecord, Claimed, Ended, Incoming, MOST_CRASHES, Services, Urgency};
 use teloxide::dptree;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info_span, warn};
@@ -23,12 +24,29 @@ use crate::{
     delivery::{address, deliver, tried_before},
     handlers::{Context, Failure, Handled, schema},
     incoming::{Event, event, gathered},
-    telegram::{Address, ChatOut, Pacer, Sender, TelegramClient},
+    telegram::{Address, ChatOut, OutError, Pacer, Sender, TelegramClient},
     texts,
 };
 
 /// How long a bot's settings are believed without asking the database again.
 const FRESH: Duration = Duration::from_secs(2);
+
+thread_local! {
+    /// Where this thread has panicked last. Staff are told the place and not the words, which may hold what somebody wrote.
+    static PANICKED_AT: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Notes the place beside whatever else is done about a panic.
+fn note_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            PANICKED_AT.set(panic.location().map(ToString::to_string));
+            before(panic);
+        }));
+    });
+}
 
 /// Runs the jobs of all bots. Cheap to clone.
 #[derive(Clone)]
@@ -54,6 +72,7 @@ struct Loaded {
 
 impl Runtime {
     pub fn new(services: Services, http: reqwest::Client, api_url: &str) -> Self {
+        note_panics();
         Self(Arc::new(Inner {
             services,
             http,
@@ -93,27 +112,36 @@ impl Runtime {
     pub async fn handle(&self, job: Claimed, cancel: CancellationToken) -> (Claimed, Ended) {
         let span = info_span!("job", job.id = %job.id, bot.id = %job.bot, job.attempt = job.attempt);
         let job = Arc::new(job);
-        if job.attempt > job.max_attempts {
-            // All its workers went away in the middle of it, so it may be why.
+        if job.crashes >= MOST_CRASHES {
+            // Its workers went away in the middle of it, so it may be why.
             self.apologise(&job).instrument(span).await;
-            let error = "all workers that tried went away".to_owned();
+            let error = "too many workers that tried went away".to_owned();
             return (Arc::unwrap_or_clone(job), Ended::Dead { error });
         }
         let run = AssertUnwindSafe(self.run(&job, cancel)).catch_unwind();
         let handled = match run.instrument(span.clone()).await {
             Ok(handled) => handled,
-            Err(panic) => {
-                if job.attempt >= job.max_attempts {
-                    self.apologise(&job).instrument(span).await;
+            Err(_) => {
+                if job.crashes + 1 >= MOST_CRASHES {
+                    self.apologise(&job).instrument(span.clone()).await;
                 }
-                // The runner reports it, as it does with any other.
-                resume_unwind(panic)
+                let at = PANICKED_AT.take().unwrap_or_default();
+                let _entered = span.enter();
+                error!(location = %at, "A job panicked");
+                Ok(Ended::Crashed {
+                    error: format!("panic: {at}"),
+                })
             }
         };
         let ended = match handled {
             Ok(ended) => ended,
             // Whoever has it now will end it.
             Err(Failure::LeaseLost) => Ended::Returned,
+            Err(Failure::Service(cause)) if cause.is_permanent() => {
+                let _entered = span.enter();
+                error!(error = %chain(&cause), "A job failed, and would fail again");
+                Ended::Dead { error: chain(&cause) }
+            }
             Err(Failure::Service(cause)) => {
                 let _entered = span.enter();
                 error!(error = %chain(&cause), "A job failed and will be tried again");
@@ -154,8 +182,12 @@ impl Runtime {
             urgency: Urgency::Command,
             ..address(&incoming)
         };
-        if let Err(error) = out.mention(&address, &body).await {
-            warn!(error = %error, "It could not be said that a message will not be answered");
+        match out.mention(&address, &body).await {
+            Ok(id) => {
+                // If that cannot be noted, it may at worst be taken for something that is looked for there.
+                let _ = chats.apologised(job.id, &incoming.chat_key(), id).await;
+            }
+            Err(error) => warn!(error = %error, "It could not be said that a message will not be answered"),
         }
     }
 
@@ -170,10 +202,31 @@ impl Runtime {
             self.0.services.queue().cancel_draft(&lane, draft).await?;
             return Ok(Ended::Done);
         }
-        if let Some(query) = job.update["callback_query"]["id"].as_str() {
+        let query = &job.update["callback_query"];
+        if let Some(id) = query["id"].as_str() {
             // Nothing has buttons yet that do something, but who presses one of an old message must not see it wait for ever.
-            out.acknowledge(query).await;
+            let chat = query["message"]["chat"]["id"].as_i64();
+            out.acknowledge(chat.or(query["from"]["id"].as_i64()).unwrap_or(0), id)
+                .await;
             return Ok(Ended::Done);
+        }
+        if let Some(checkout) = job
+            .update
+            .get("pre_checkout_query")
+            .filter(|checkout| !checkout.is_null())
+        {
+            return Ok(refuse_payment(out.as_ref(), checkout).await);
+        }
+        if let Some(payment) = job.update["message"]
+            .get("successful_payment")
+            .filter(|payment| !payment.is_null())
+        {
+            // Nothing is sold yet, so nothing can be given for it. Kept where staff sees it, since it is somebody's money.
+            let error = format!(
+                "a payment came that nobody handles: {} {}, charge {}",
+                payment["total_amount"], payment["currency"], payment["telegram_payment_charge_id"]
+            );
+            return Ok(Ended::Dead { error });
         }
         let others = if job.parts > 1 {
             self.0.services.chats().other_parts(job.id).await?
@@ -211,6 +264,11 @@ impl Runtime {
         }
         let lang = Lang::from_tag(incoming.language.as_deref());
         let services = self.0.services.clone();
+        let before = if tried_before(job) {
+            services.chats().resume(job.id).await?
+        } else {
+            Vec::new()
+        };
         let context = Context {
             services,
             out,
@@ -224,13 +282,11 @@ impl Runtime {
                 millis => Some(Duration::from_millis(millis)),
             },
             cancel,
+            before: Arc::new(before),
         };
-        if tried_before(job) {
-            // An earlier attempt got as far as storing its answer: what is left is to send it.
-            let parts = context.services.chats().parts(job.id).await?;
-            if parts.iter().any(|part| part.body.is_some()) {
-                return deliver(&context, parts, None, true).await;
-            }
+        // An earlier attempt got as far as storing its answer: what is left is to send it.
+        if context.before.iter().any(|part| part.body.is_some()) {
+            return deliver(&context, context.before.to_vec(), None).await;
         }
         match self.0.schema.dispatch(dptree::deps![context, event]).await {
             std::ops::ControlFlow::Break(handled) => handled,
@@ -279,6 +335,24 @@ impl Runtime {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(id, loaded.clone());
         Ok(Some(loaded))
+    }
+}
+
+/// Telegram takes the answer for ten seconds; after that it has told the person itself that the bot did not answer.
+async fn refuse_payment(out: &dyn ChatOut, checkout: &serde_json::Value) -> Ended {
+    let lang = Lang::from_tag(checkout["from"]["language_code"].as_str());
+    let query = checkout["id"].as_str().unwrap_or_default();
+    match out.refuse_payment(query, &texts::no_payments(lang)).await {
+        Ok(()) => Ended::Done,
+        // The ten seconds are over.
+        Err(error @ OutError::Gone(_)) => {
+            warn!(error = %error, "A payment could not be refused in time");
+            Ended::Done
+        }
+        Err(error) => Ended::Retry {
+            after: Some(Duration::from_secs(1)),
+            error: error.to_string(),
+        },
     }
 }
 

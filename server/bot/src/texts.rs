@@ -5,9 +5,9 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
-    ErrorCode, Lang, LimitKind, Measure, Money,
+    ErrorCode, Lang, LimitKind, Measure, Money, Period,
     views::{Entity, EntityKind, LimitBar, RichText},
 };
 use fluent_templates::{LanguageIdentifier, Loader, fluent_bundle::FluentValue, langid, static_loader};
@@ -90,6 +90,11 @@ pub fn nothing_to_stop(lang: Lang) -> String {
     say(lang, "nothing-to-stop")
 }
 
+/// To somebody who is about to pay.
+pub fn no_payments(lang: Lang) -> String {
+    say(lang, "no-payments")
+}
+
 /// Stands under an answer that its reader has stopped.
 pub fn stopped_suffix(lang: Lang) -> String {
     say(lang, "stopped-suffix")
@@ -105,21 +110,29 @@ pub fn usage(lang: Lang, bars: &[LimitBar], plan: &str) -> String {
     let mut text = say_with(lang, "usage", [("plan", word(name(plan)))]);
     for bar in bars {
         let what = say(lang, &key("measure", bar.kind));
-        let used = amount(lang, bar.kind, bar.used.saturating_add(bar.reserved));
+        let used = bar
+            .used
+            .map(|used| amount(lang, bar.kind, used.saturating_add(bar.reserved)));
+        let limit = bar.limit.map(|limit| amount(lang, bar.kind, limit));
+        let line = match (&limit, &used, bar.resets_at) {
+            (Some(_), Some(_), Some(_)) => "usage-line",
+            (Some(_), Some(_), None) => "usage-line-unused",
+            (Some(_), None, _) => "usage-line-unknown",
+            (None, Some(_), _) => "usage-line-free",
+            (None, None, _) => "usage-line-uncounted",
+        };
+        let resets = bar.resets_at.map(|at| moment(bar.kind, at));
         text.push('\n');
-        text.push_str(&match bar.limit {
-            Some(limit) => say_with(
-                lang,
-                "usage-line",
-                [
-                    ("what", word(what)),
-                    ("used", word(used)),
-                    ("limit", word(amount(lang, bar.kind, limit))),
-                    ("resets", word(moment(bar.resets_at))),
-                ],
-            ),
-            None => say_with(lang, "usage-line-free", [("what", word(what)), ("used", word(used))]),
-        });
+        text.push_str(&say_with(
+            lang,
+            line,
+            [
+                ("what", word(what)),
+                ("used", word(used.unwrap_or_default())),
+                ("limit", word(limit.unwrap_or_default())),
+                ("resets", word(resets.unwrap_or_default())),
+            ],
+        ));
     }
     if bars.is_empty() {
         text.push('\n');
@@ -175,7 +188,7 @@ pub fn limit_reached(lang: Lang, kind: LimitKind, limit: i64, resets_at: DateTim
         "limit-resets",
         [
             ("in", word(time_until(lang, resets_at, now))),
-            ("at", word(moment(resets_at))),
+            ("at", word(moment(kind, resets_at))),
         ],
     );
     format!("{text} {resets}\n{}", kind.code())
@@ -311,7 +324,12 @@ fn amount(lang: Lang, kind: LimitKind, amount: i64) -> String {
     text
 }
 
-fn moment(at: DateTime<Utc>) -> String {
+/// To the second where seconds matter, rounded up like the wait.
+fn moment(kind: LimitKind, at: DateTime<Utc>) -> String {
+    if kind.period() == Period::Minute {
+        let up = at + TimeDelta::nanoseconds(999_999_999);
+        return up.format("%Y-%m-%d %H:%M:%S UTC").to_string();
+    }
     at.format("%Y-%m-%d %H:%M UTC").to_string()
 }
 
@@ -401,9 +419,14 @@ mod tests {
         let bar = |kind, limit| LimitBar {
             kind,
             limit,
-            used: 3,
+            used: Some(3),
             reserved: 1,
-            resets_at: noon(),
+            resets_at: Some(noon()),
+        };
+        let vague = |limit, used| LimitBar {
+            used,
+            resets_at: None,
+            ..bar(LimitKind::MessagesPerMinute, limit)
         };
         let mut texts = vec![
             start(lang, "Anna", "Deck"),
@@ -416,6 +439,11 @@ mod tests {
             cut_suffix(lang, ErrorCode::AiCut),
             usage(lang, &LimitKind::ALL.map(|kind| bar(kind, Some(1_000_000))), "free"),
             usage(lang, &LimitKind::ALL.map(|kind| bar(kind, None)), "free"),
+            usage(
+                lang,
+                &[(Some(5), Some(0)), (Some(5), None), (None, None)].map(|(limit, used)| vague(limit, used)),
+                "free",
+            ),
             usage(lang, &[], "free"),
             models(lang, &["a".to_owned(), "b".to_owned()], "a"),
             models(lang, &[], "a"),
@@ -481,7 +509,7 @@ mod tests {
                 3,
                 Duration::milliseconds(20_200)
             ),
-            "Слишком быстро: на вашем тарифе 3 сообщения в минуту. Продолжить можно через 21 секунду (2026-05-03 12:00 UTC).\nBD-LIMIT-MINUTE"
+            "Слишком быстро: на вашем тарифе 3 сообщения в минуту. Продолжить можно через 21 секунду (2026-05-03 12:00:21 UTC).\nBD-LIMIT-MINUTE"
         );
         assert!(
             text(Lang::Ru, LimitKind::MessagesPerDay, 21, Duration::minutes(2)).contains("21 сообщение израсходовано")
@@ -492,6 +520,31 @@ mod tests {
             text(Lang::En, LimitKind::MessagesPerDay, 0, Duration::hours(1)),
             "Your plan allows no messages.\nBD-LIMIT-DAY"
         );
+    }
+
+    #[test]
+    fn usage_says_of_a_minute_when_it_slides_on_and_what_is_not_known() {
+        let line = |limit, used, resets_at| {
+            let bar = LimitBar {
+                kind: LimitKind::MessagesPerMinute,
+                limit,
+                used,
+                reserved: 0,
+                resets_at,
+            };
+            usage(Lang::En, &[bar], "free").lines().nth(1).unwrap().to_owned()
+        };
+        let at = noon() + Duration::milliseconds(12_001);
+        assert_eq!(
+            line(Some(20), Some(3), Some(at)),
+            "Messages this minute: 3 of 20, starts again 2026-05-03 12:00:13 UTC"
+        );
+        assert_eq!(line(Some(20), Some(0), None), "Messages this minute: 0 of 20");
+        assert_eq!(
+            line(Some(20), None, None),
+            "Messages this minute: 20 at most; how many are used is not known now"
+        );
+        assert_eq!(line(None, None, None), "Messages this minute: no limit");
     }
 
     #[test]

@@ -207,6 +207,78 @@ async fn two_chats_limited_at_once_silence_the_bot_on_all_replicas() {
     assert_eq!(scene.telegram.flood_violations(), 0);
 }
 
+/// Also between replicas, and for as long as a second is too short for all who wait.
+#[tokio::test]
+async fn answers_go_before_commands_on_all_replicas() {
+    let scene = Scene::new().await;
+    let replicas = [scene.replica().await, scene.replica().await];
+    let pacers = replicas.map(|replica| Arc::new(Pacer::shared(replica.pace, scene.bot)));
+    for chat in [ANNA, BORIS] {
+        pacers[0].limited(chat, Duration::from_millis(900)).await;
+    }
+    let order: Arc<std::sync::Mutex<Vec<Urgency>>> = Arc::default();
+    let waiting = (100..180).map(|chat| {
+        let at = usize::try_from(chat).unwrap();
+        let (pacer, order) = (pacers[at % 2].clone(), order.clone());
+        // The less urgent come first.
+        let urgency = if chat < 140 { Urgency::Command } else { Urgency::Answer };
+        tokio::spawn(async move {
+            loop {
+                let wait = pacer.take(chat, true, urgency).await;
+                if wait.is_zero() {
+                    break;
+                }
+                tokio::time::sleep(wait).await;
+            }
+            order.lock().unwrap().push(urgency);
+        })
+    });
+    for done in futures::future::join_all(waiting).await {
+        done.unwrap();
+    }
+    let order = order.lock().unwrap();
+    let answers = order[..45]
+        .iter()
+        .filter(|urgency| **urgency == Urgency::Answer)
+        .count();
+    assert!(
+        answers >= 38,
+        "{answers} of 40 answers are among the first 45: {order:?}"
+    );
+}
+
+/// Twenty a minute are known beforehand; and two groups that are too fast all the same do not silence everybody else.
+#[tokio::test]
+async fn busy_groups_wait_for_themselves_alone() {
+    let scene = Scene::new().await;
+    let (one, two) = (scene.replica().await, scene.replica().await);
+    let pacers = [one, two].map(|replica| Pacer::shared(replica.pace, scene.bot));
+    for group in [-101, -102] {
+        let mut taken = 0;
+        for call in 0..30 {
+            let wait = pacers[call % 2].take(group, false, Urgency::Answer).await;
+            taken += usize::from(wait.is_zero());
+        }
+        assert_eq!(taken, 20);
+    }
+    let wait = pacers[1].take(-101, false, Urgency::Answer).await;
+    assert!(wait > Duration::from_secs(50), "{wait:?}");
+    for group in [-101, -102] {
+        pacers[0].limited(group, Duration::from_secs(5)).await;
+    }
+    assert!(pacers[0].take(100, true, Urgency::Answer).await.is_zero());
+    assert!(pacers[1].take(101, true, Urgency::Answer).await.is_zero());
+    // Neither do two people whose chats were too fast; of a third something is concluded.
+    for person in [102, 103, 104] {
+        for _ in 0..3 {
+            assert!(pacers[0].take(person, true, Urgency::Answer).await.is_zero());
+        }
+        pacers[1].limited(person, Duration::from_secs(5)).await;
+        let silent = !pacers[0].take(110, true, Urgency::Answer).await.is_zero();
+        assert_eq!(silent, person == 104);
+    }
+}
+
 #[tokio::test]
 async fn previews_of_all_replicas_are_counted_together() {
     let scene = Scene::new().await;

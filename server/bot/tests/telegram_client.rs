@@ -10,14 +10,14 @@ use std::{
 
 use bot::{
     render::render,
-    telegram::{Address, ChatOut, OutError, Pacer, Sender, TelegramClient, TelegramError},
+    telegram::{Address, ChatOut, Drawn, OutError, Pacer, Sender, TelegramClient, TelegramError},
     texts,
 };
 use domain::{Lang, views::RichText};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use services::{KnownIds, Taken, Urgency};
-use test_support::fake_telegram::{Drafts, FakeTelegram, Fault, User};
+use test_support::fake_telegram::{Absent, Drafts, FakeTelegram, Fault, Manners, Unknown, User};
 
 const TOKEN: &str = "123456:secret-TOKEN_part";
 const ANNA: i64 = 7;
@@ -79,9 +79,11 @@ impl Scene {
         messages.into_iter().filter(|m| m.from_bot).map(|m| m.text).collect()
     }
 
-    async fn find_lost(&self, known: &KnownIds, body: &RichText) -> Result<Option<i64>, OutError> {
+    /// The id, and whether the message said that already.
+    async fn find_lost(&self, known: &KnownIds, body: &RichText) -> Result<Option<(i64, bool)>, OutError> {
         let mut tried = HashSet::new();
-        self.sender.find_lost(&self.anna, known, &mut tried, body).await
+        let found = self.sender.find_lost(&self.anna, known, &mut tried, body).await?;
+        Ok(found.map(|found| (found.id, found.as_it_was)))
     }
 }
 
@@ -236,7 +238,7 @@ async fn failures_of_the_server_are_outlived_without_sending_twice() {
     let scene = scene().await;
     scene
         .telegram
-        .fail_next("sendMessage", 2, Fault::Status(502, "Bad Gateway".into()));
+        .fail_next("sendMessage", 2, Fault::Status(503, "Service Unavailable".into()));
     let begin = Instant::now();
     let id = scene.sender.send(&scene.anna, &plain("once")).await.unwrap();
     assert!(begin.elapsed() < Duration::from_millis(1200), "{:?}", begin.elapsed());
@@ -255,12 +257,20 @@ async fn failures_of_the_server_are_outlived_without_sending_twice() {
     // Not for ever.
     scene
         .telegram
-        .fail_next("sendMessage", 9, Fault::Status(500, "Internal Server Error".into()));
+        .fail_next("sendMessage", 4, Fault::Status(503, "Service Unavailable".into()));
     assert!(matches!(
         scene.sender.send(&scene.anna, &plain("x")).await,
         Err(OutError::Retry(_))
     ));
     assert_eq!(scene.telegram.calls_of("sendMessage").len(), 3 + 4);
+    // Of what any other failure did nobody knows.
+    for code in [500, 502, 504] {
+        let fault = Fault::Status(code, "Something".into());
+        scene.telegram.fail_next("sendMessage", 1, fault);
+        let sent = scene.sender.send(&scene.anna, &plain("x")).await;
+        assert_eq!(sent, Err(OutError::Undecided), "{code}");
+    }
+    assert_eq!(scene.telegram.calls_of("sendMessage").len(), 7 + 3);
     assert_eq!(scene.said(), ["changed"]);
 }
 
@@ -268,8 +278,11 @@ async fn failures_of_the_server_are_outlived_without_sending_twice() {
 async fn a_message_whose_answer_got_lost_is_found_again() {
     let scene = scene().await;
     let earlier = scene.sender.send(&scene.anna, &plain("earlier")).await.unwrap();
-    for fault in [Fault::DropAfterHandling, Fault::Status(504, "Gateway Timeout".into())] {
-        let was_sent = fault == Fault::DropAfterHandling;
+    for fault in [
+        Fault::StatusAfterHandling(502),
+        Fault::Status(504, "Gateway Timeout".into()),
+    ] {
+        let was_sent = fault == Fault::StatusAfterHandling(502);
         let body = render("the **final** text").remove(0);
         scene.telegram.fail_next("sendMessage", 1, fault);
         assert_eq!(scene.sender.send(&scene.anna, &body).await, Err(OutError::Undecided));
@@ -277,7 +290,7 @@ async fn a_message_whose_answer_got_lost_is_found_again() {
         // Anna wrote in the meantime; her messages are not taken for the bot's.
         let found = scene.find_lost(&known, &body).await.unwrap();
         if was_sent {
-            assert_eq!(found, Some(earlier + 1));
+            assert_eq!(found, Some((earlier + 1, true)));
             assert_eq!(scene.said(), ["earlier", "the final text"]);
             let (_, asked) = scene.telegram.send_text(TOKEN, &User::new(ANNA, "Anna"), "and?");
             assert_eq!(asked, earlier + 2);
@@ -291,8 +304,19 @@ async fn a_message_whose_answer_got_lost_is_found_again() {
     let preview = scene.sender.send(&scene.anna, &plain("half")).await.unwrap();
     let known = taken(&[earlier, earlier + 1]);
     let found = scene.find_lost(&known, &plain("whole")).await;
-    assert_eq!(found, Ok(Some(preview)));
+    assert_eq!(found, Ok(Some((preview, false))));
     assert_eq!(scene.said().pop().unwrap(), "whole");
+    // In whatever words a candidate is refused: it is not the one, and the search goes on.
+    let lost = scene.sender.send(&scene.anna, &plain("lost")).await.unwrap();
+    let weird = Fault::Status(400, "Bad Request: MESSAGE_IS_WEIRD".into());
+    scene.telegram.fail_next("editMessageText", 1, weird.clone());
+    let known: Vec<i64> = (2..lost - 1).collect();
+    let found = scene.find_lost(&taken(&known), &plain("lost")).await;
+    assert_eq!(found, Ok(Some((lost, true))));
+    // One that is known and cannot be changed is sent anew.
+    scene.telegram.fail_next("editMessageText", 1, weird);
+    let edited = scene.sender.edit(&scene.anna, lost, &plain("changed"), true).await;
+    assert_eq!(edited, Err(OutError::NoMessage));
 }
 
 #[tokio::test]
@@ -474,7 +498,7 @@ async fn every_refusal_has_an_answer_of_its_own() {
             gone("Bad Request: BUTTON_DATA_INVALID"),
         ),
         // The token's fault: staff have to act, so the job waits long.
-        ("Unauthorized", 401, Err(OutError::Retry(Duration::from_secs(300)))),
+        ("Unauthorized", 401, Err(OutError::Retry(Duration::from_secs(5)))),
         ("Not Found", 404, Err(OutError::Retry(Duration::from_secs(300)))),
     ] {
         let calls = scene.telegram.calls_of("sendMessage").len();
@@ -509,25 +533,28 @@ async fn drafts_are_tried_until_they_are_refused() {
         ..scene.anna
     };
     assert!(!scene.sender.drafts(&group));
-    assert_eq!(draft("**one**").await, Ok(true));
+    assert_eq!(draft("**one**").await, Ok(Drawn::Shown));
     let shown = scene.telegram.drafts(TOKEN, ANNA).remove(0);
     assert_eq!(
         (shown.text.as_str(), shown.entities.len(), shown.can_stop),
         ("one", 1, true)
     );
     // What passes, or is about this text only, changes nothing.
-    for fault in [
-        Fault::Status(502, "Bad Gateway".into()),
-        Fault::DropBeforeHandling,
-        Fault::Html(404),
-        Fault::Status(400, "Bad Request: can't parse entities".into()),
+    for (fault, drawn) in [
+        (Fault::Status(502, "Bad Gateway".into()), Drawn::Missed),
+        (Fault::DropBeforeHandling, Drawn::Missed),
+        (Fault::Html(502), Drawn::Missed),
+        (
+            Fault::Status(400, "Bad Request: can't parse entities".into()),
+            Drawn::Shown,
+        ),
     ] {
         scene.telegram.fail_next("sendMessageDraft", 1, fault.clone());
-        assert_eq!(draft("**two**").await, Ok(true), "{fault:?}");
+        assert_eq!(draft("**two**").await, Ok(drawn), "{fault:?}");
         assert!(scene.sender.drafts(&scene.anna), "{fault:?}");
     }
     scene.telegram.fail_next("sendMessageDraft", 1, Fault::RetryAfter(1));
-    assert_eq!(draft("three").await, Ok(true));
+    assert_eq!(draft("three").await, Ok(Drawn::Shown));
     assert!(
         !scene.sender.may_preview(&scene.anna).await,
         "the pause counts for all calls"
@@ -538,10 +565,73 @@ async fn drafts_are_tried_until_they_are_refused() {
     scene.telegram.unblock(TOKEN, ANNA);
     assert!(scene.sender.drafts(&scene.anna));
     scene.telegram.drafts_are(Drafts::Refused);
-    assert_eq!(draft("five").await, Ok(false));
+    assert_eq!(draft("five").await, Ok(Drawn::Refused));
     assert!(!scene.sender.drafts(&scene.anna));
     assert!(!scene.sender.clone().drafts(&scene.anna), "clones know it too");
+    // That was this chat's. What does not know the method says so for all, in Telegram's words or its own.
+    let other = |chat_id| Address { chat_id, ..scene.anna };
+    assert!(scene.sender.drafts(&other(8)));
+    for status in [404, 405, 501] {
+        let sender = Sender::new(scene.sender.client().clone(), Arc::new(Pacer::default()));
+        scene.telegram.fail_next("sendMessageDraft", 1, Fault::Html(status));
+        let drawn = sender.draft(&scene.anna, 5, &plain("six")).await;
+        assert_eq!(drawn, Ok(Drawn::Refused), "{status}");
+        assert!(!sender.drafts(&other(8)), "{status}");
+    }
     assert!(!scene.sender.clone().with_drafts(false).drafts(&scene.anna));
+}
+
+/// Servers that are not Telegram's say in their own words that they do not know a method.
+#[tokio::test]
+async fn a_method_that_is_not_there_is_done_without_however_that_is_said() {
+    for unknown in [
+        Unknown::NotFound,
+        Unknown::Page,
+        Unknown::Framework,
+        Unknown::NotImplemented,
+    ] {
+        let scene = scene().await;
+        scene.telegram.manners(Manners {
+            only: Some(&["sendMessage"]),
+            unknown,
+            ..Manners::default()
+        });
+        assert_eq!(
+            scene.sender.draft(&scene.anna, 5, &plain("a")).await,
+            Ok(Drawn::Refused),
+            "{unknown:?}"
+        );
+        let id = scene.sender.send(&scene.anna, &plain("a")).await.unwrap();
+        let edited = scene.sender.edit(&scene.anna, id, &plain("b"), true).await;
+        assert_eq!(edited, Err(OutError::NoMessage), "{unknown:?}");
+    }
+}
+
+#[tokio::test]
+async fn nulls_and_what_is_left_out_are_read_as_absent() {
+    for absent in [Absent::Null, Absent::AllButTheLeast] {
+        let scene = scene().await;
+        scene.telegram.manners(Manners {
+            absent,
+            ..Manners::default()
+        });
+        let client = scene.sender.client();
+        assert_eq!(client.get_me().await.unwrap().id, 123_456, "{absent:?}");
+        assert_eq!(client.get_webhook_info().await.unwrap().url, "");
+        assert_eq!(client.get_updates(0, Duration::ZERO, &[]).await.unwrap().len(), 1);
+        let id = scene.sender.send(&scene.anna, &plain("a")).await.unwrap();
+        assert_eq!(scene.sender.edit(&scene.anna, id, &plain("b"), true).await, Ok(()));
+    }
+    let scene = scene().await;
+    scene.telegram.manners(Manners {
+        absent: Absent::Null,
+        ..Manners::default()
+    });
+    scene.telegram.fail_next("sendMessage", 1, Fault::MigrateTo(-100));
+    assert_eq!(
+        scene.sender.send(&scene.anna, &plain("a")).await,
+        Err(OutError::Moved(-100))
+    );
 }
 
 #[tokio::test]
@@ -557,7 +647,7 @@ async fn a_call_that_takes_too_long_may_have_been_carried_out() {
         .wait_message(TOKEN, ANNA, Duration::from_secs(5), |m| m.from_bot);
     let id = arrived.await.unwrap().id;
     let found = scene.find_lost(&taken(&[]), &body).await;
-    assert_eq!(found, Ok(Some(id)));
+    assert_eq!(found, Ok(Some((id, true))));
     assert_eq!(scene.said(), ["late"]);
     // An edit is simply made again.
     scene.telegram.fail_next("editMessageText", 1, Fault::Late(600));

@@ -8,9 +8,9 @@ use std::{
 
 use bot::Runtime;
 use domain::BotId;
-use services::{Claimed, Ended, LEASE, Services};
+use services::{Claimed, Ended, LEASE, Room, Services, Which};
 use tokio::{
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::{AbortHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
@@ -20,14 +20,21 @@ use uuid::Uuid;
 /// How long an idle worker waits before it looks again for what other processes have accepted. Work accepted in this process
 /// wakes it at once.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// After a failure that must not last.
+const SOON: Duration = Duration::from_secs(1);
 /// `/stop` is to be felt within a second.
 const LOOK_FOR_STOPS: Duration = Duration::from_millis(250);
 /// Longer than most answers take, shorter than the patience of whoever stops processes (Kubernetes: 30 s).
 pub const GRACE: Duration = Duration::from_secs(20);
-/// Hands beside the others, for what overtakes: `/stop` must not wait for the answers that it is to stop.
-const SPARE_HANDS: usize = 4;
+/// Hands beside the others, for what overtakes: `/stop` must not wait for the answers that it is to stop, nor they for many of it.
+/// They do little but wait for Telegram.
+const SPARE_HANDS: usize = 32;
+/// Of these for one bot: Telegram may hold one back for minutes.
+const SPARE_HANDS_PER_BOT: usize = 24;
 /// Jobs of workers that went away are looked for this often.
 const RECOVER_EVERY: Duration = Duration::from_secs(2);
+/// Nobody waits longer than this for the database where leases depend on it.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What a worker needs to know.
 #[derive(Clone, Debug)]
@@ -47,6 +54,7 @@ type InHand = Arc<Mutex<HashMap<Uuid, Held>>>;
 
 struct Held {
     bot: BotId,
+    overtakes: bool,
     /// Stops it in good order.
     cancel: CancellationToken,
     /// Stops it where it is.
@@ -70,38 +78,23 @@ pub async fn run(runtime: Runtime, settings: RunnerSettings, stop: CancellationT
     let mut running = JoinSet::new();
     while !stop.is_cancelled() {
         while running.try_join_next().is_some() {}
-        let hands = if ordinary.available_permits() > 0 {
-            &ordinary
-        } else {
-            &spare
-        };
-        let limit = i64::try_from(hands.available_permits().min(32)).unwrap_or(32);
-        let claimed = if limit == 0 {
-            Ok(Vec::new())
-        } else if Arc::ptr_eq(hands, &spare) {
-            services.queue().claim_overtaking(&settings.worker, limit).await
-        } else {
-            let full = full_bots(&in_hand, settings.per_bot);
-            services.queue().claim(&settings.worker, limit, &full).await
-        };
+        let claimed = claim(&services, &settings, &in_hand, &ordinary, &spare).await;
+        // Said once a second at most while the database is away.
+        let look_again = if claimed.is_ok() { LOOK_AGAIN } else { SOON };
         let claimed = claimed.unwrap_or_else(|error| {
             error!(error = %error, "Jobs could not be taken");
             Vec::new()
         });
         let idle = claimed.is_empty();
         for job in claimed {
-            // More of one bot than asked for may come in one go; what is too much waits in the queue, not here.
-            if job.lane.is_some() && full_bots(&in_hand, settings.per_bot).contains(&job.bot) {
-                give_back(&services, &job).await;
-                continue;
-            }
-            let Ok(permit) = hands.clone().acquire_owned().await else {
+            let Some(permit) = hand(&job, &ordinary, &spare).await else {
                 break;
             };
             let (runtime, services, in_hand) = (runtime.clone(), services.clone(), in_hand.clone());
             let cancel = CancellationToken::new();
             let held = Held {
                 bot: job.bot,
+                overtakes: job.overtakes,
                 cancel: cancel.clone(),
                 abort: None,
             };
@@ -115,7 +108,7 @@ pub async fn run(runtime: Runtime, settings: RunnerSettings, stop: CancellationT
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = queue.work_arrived() => {}
-                () = tokio::time::sleep(LOOK_AGAIN) => {}
+                () = tokio::time::sleep(look_again) => {}
             }
         }
         metrics::gauge!("botdeck_jobs_running").set(lossy(running.len()));
@@ -124,6 +117,36 @@ pub async fn run(runtime: Runtime, settings: RunnerSettings, stop: CancellationT
     keepers.cancel();
     while keeping.join_next().await.is_some() {}
     info!(worker = %settings.worker, "Worker {} has stopped", settings.worker);
+}
+
+/// Takes what there are hands for.
+async fn claim(
+    services: &Services,
+    settings: &RunnerSettings,
+    in_hand: &InHand,
+    ordinary: &Semaphore,
+    spare: &Semaphore,
+) -> Result<Vec<Claimed>, services::Error> {
+    let (which, hands) = match (ordinary.available_permits(), spare.available_permits()) {
+        (0, 0) => return Ok(Vec::new()),
+        (0, spare) => (Which::Overtaking, spare),
+        (ordinary, 0) => (Which::Ordinary, ordinary),
+        (ordinary, _) => (Which::All, ordinary),
+    };
+    // A bot with nothing in hand has room for all that comes in one go.
+    let limit = i64::try_from(hands.min(settings.per_bot).min(32)).unwrap_or(32);
+    let room = room(in_hand, settings.per_bot);
+    services.queue().claim(&settings.worker, limit, which, &room).await
+}
+
+/// What overtakes takes a spare hand if one is left; when it is all that was taken, there are as many.
+async fn hand(job: &Claimed, ordinary: &Arc<Semaphore>, spare: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    if job.overtakes
+        && let Ok(hand) = spare.clone().try_acquire_owned()
+    {
+        return Some(hand);
+    }
+    ordinary.clone().acquire_owned().await.ok()
 }
 
 /// Works one job off. A panic in it is that job's failure and nobody else's.
@@ -137,11 +160,18 @@ async fn work(runtime: &Runtime, services: &Services, in_hand: &InHand, job: Cla
     if let Some(held) = lock(in_hand).get_mut(&token) {
         held.abort = Some(handled.abort_handle());
     }
-    let ended = handled.await.unwrap_or_else(|panic| {
+    let ended = handled.await.unwrap_or_else(|end| {
+        // Stopped where it was, by a process that ends: that is not its fault.
+        if end.is_cancelled() {
+            return Ended::Retry {
+                after: Some(Duration::ZERO),
+                error: "the worker stopped".to_owned(),
+            };
+        }
         error!(job.id = %job.id, "A job panicked");
-        Ended::Retry {
-            after: None,
-            error: format!("panic: {panic}"),
+        // Not its words: they may hold what somebody wrote.
+        Ended::Crashed {
+            error: "panic".to_owned(),
         }
     });
     let outcome = outcome(&ended);
@@ -165,7 +195,7 @@ async fn work(runtime: &Runtime, services: &Services, in_hand: &InHand, job: Cla
 fn outcome(ended: &Ended) -> &'static str {
     match ended {
         Ended::Done | Ended::Delivered(_) => "done",
-        Ended::Retry { .. } => "retry",
+        Ended::Retry { .. } | Ended::Crashed { .. } => "retry",
         Ended::Dead { .. } => "dead",
         Ended::Returned => "returned",
     }
@@ -173,12 +203,14 @@ fn outcome(ended: &Ended) -> &'static str {
 
 /// Renews all leases with one statement; a job whose lease is lost is stopped, since another worker has it.
 async fn keep_leases(services: Services, in_hand: InHand, stop: CancellationToken) {
-    while sleep_or_stop(LEASE / 3, &stop).await {
+    let mut pause = LEASE / 3;
+    while sleep_or_stop(pause, &stop).await {
+        pause = LEASE / 3;
         let tokens: Vec<Uuid> = lock(&in_hand).keys().copied().collect();
         if tokens.is_empty() {
             continue;
         }
-        match services.queue().heartbeat(&tokens).await {
+        match in_time(PATIENCE, services.queue().renew(&tokens)).await {
             Ok(kept) => {
                 let held = lock(&in_hand);
                 for token in tokens.iter().filter(|token| !kept.contains(token)) {
@@ -187,7 +219,10 @@ async fn keep_leases(services: Services, in_hand: InHand, stop: CancellationToke
                     }
                 }
             }
-            Err(error) => warn!(error = %error, "Leases could not be renewed"),
+            Err(error) => {
+                warn!(error = %error, "Leases could not be renewed");
+                pause = SOON;
+            }
         }
     }
 }
@@ -217,11 +252,21 @@ async fn watch_stops(services: Services, in_hand: InHand, stop: CancellationToke
 }
 
 async fn recover(services: Services, stop: CancellationToken) {
+    let mut absent = false;
     loop {
-        if let Err(error) = services.queue().recover().await {
+        let mut pause = RECOVER_EVERY;
+        if absent {
+            let back = async { Ok(services.database().ping().await?) };
+            absent = in_time(PATIENCE, back).await.is_err();
+            if !absent {
+                // The living could not renew their leases either: now they come first.
+                pause = LEASE;
+            }
+        } else if let Err(error) = in_time(LEASE, services.queue().recover()).await {
             warn!(error = %error, "Jobs of workers that went away could not be recovered");
+            absent = true;
         }
-        if !sleep_or_stop(RECOVER_EVERY, &stop).await {
+        if !sleep_or_stop(pause, &stop).await {
             return;
         }
     }
@@ -259,23 +304,31 @@ async fn finish(mut running: JoinSet<()>, grace: Duration, services: &Services, 
     }
 }
 
-/// The bots that have as many jobs in hand as they may.
-fn full_bots(in_hand: &InHand, per_bot: usize) -> Vec<BotId> {
-    let mut counts: HashMap<BotId, usize> = HashMap::new();
+/// How many more jobs may be taken of each bot that has some in hand.
+fn room(in_hand: &InHand, per_bot: usize) -> Vec<Room> {
+    let mut counts: HashMap<BotId, (usize, usize)> = HashMap::new();
     for held in lock(in_hand).values() {
-        *counts.entry(held.bot).or_default() += 1;
+        let (ordinary, overtaking) = counts.entry(held.bot).or_default();
+        *if held.overtakes { overtaking } else { ordinary } += 1;
     }
+    let left = |most: usize, count| i64::try_from(most.saturating_sub(count)).unwrap_or(i64::MAX);
     counts
         .into_iter()
-        .filter(|(_, count)| *count >= per_bot)
-        .map(|(bot, _)| bot)
+        .map(|(bot, (ordinary, overtaking))| Room {
+            bot,
+            ordinary: left(per_bot, ordinary),
+            overtaking: left(SPARE_HANDS_PER_BOT, overtaking),
+        })
         .collect()
 }
 
-async fn give_back(services: &Services, job: &Claimed) {
-    if let Err(error) = services.queue().end(job, Ended::Returned).await {
-        warn!(job.id = %job.id, error = %error, "A job could not be given back; it comes back when its lease runs out");
-    }
+/// A database that does not answer is as bad as one that says no.
+async fn in_time<T>(
+    patience: Duration,
+    work: impl Future<Output = Result<T, services::Error>>,
+) -> Result<T, services::Error> {
+    let late = |_| Err(services::Error::Internal("the database does not answer"));
+    tokio::time::timeout(patience, work).await.unwrap_or_else(late)
 }
 
 async fn sleep_or_stop(time: Duration, stop: &CancellationToken) -> bool {

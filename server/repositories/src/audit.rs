@@ -1,8 +1,8 @@
 //! The append-only trail. The hash is made by the service, which has the key; here is only the order.
 
 use chrono::{DateTime, Utc};
-use domain::{StaffId, views};
-use serde_json::Value;
+use domain::{StaffId, UserId, views};
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 
 use crate::Result;
@@ -102,33 +102,35 @@ pub async fn after(db: &mut PgConnection, id: i64, limit: i64) -> Result<Vec<Ent
         .collect())
 }
 
-/// Newest first. `action` is a whole action or its part before the dot.
-pub async fn list(
-    db: &mut PgConnection,
-    actor: Option<&str>,
-    action: Option<&str>,
-    target: Option<&str>,
-    before_id: Option<i64>,
-    limit: i64,
-) -> Result<Vec<views::AuditRow>> {
-    let rows = sqlx::query!(
-        "SELECT id, at, actor, action, target_kind, target_id, target_name, before, after, ip FROM audit
-         WHERE ($1::text IS NULL OR lower(actor) LIKE '%' || $1 || '%')
-           AND ($2::text IS NULL OR action = $2 OR action LIKE $2 || '.%')
-           AND ($3::text IS NULL OR target_id = $3)
-           AND ($4::bigint IS NULL OR id < $4)
-         ORDER BY id DESC LIMIT $5",
-        actor.map(crate::like),
-        action,
-        target,
-        before_id,
-        limit
-    )
-    .fetch_all(db)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| views::AuditRow {
+/// What is looked for in the trail; every part that is given must fit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Filter<'a> {
+    /// Part of an actor's name.
+    pub actor: Option<&'a str>,
+    /// A whole action or its part before the dot.
+    pub action: Option<&'a str>,
+    /// The id of what was acted on, part of its name, or the id of somebody whose words were read.
+    pub target: Option<&'a str>,
+    pub from: Option<DateTime<Utc>>,
+    pub until: Option<DateTime<Utc>>,
+}
+
+struct Row {
+    id: i64,
+    at: DateTime<Utc>,
+    actor: String,
+    action: String,
+    target_kind: String,
+    target_id: String,
+    target_name: String,
+    before: Option<Value>,
+    after: Option<Value>,
+    ip: Option<String>,
+}
+
+impl From<Row> for views::AuditRow {
+    fn from(row: Row) -> Self {
+        Self {
             id: row.id,
             at: row.at,
             actor: row.actor,
@@ -139,6 +141,63 @@ pub async fn list(
             before: row.before,
             after: row.after,
             ip: row.ip,
-        })
-        .collect())
+        }
+    }
+}
+
+/// Newest first.
+pub async fn list(
+    db: &mut PgConnection,
+    filter: &Filter<'_>,
+    before_id: Option<i64>,
+    limit: i64,
+) -> Result<Vec<views::AuditRow>> {
+    let rows = sqlx::query_as!(
+        Row,
+        "SELECT id, at, actor, action, target_kind, target_id, target_name, before, after, ip FROM audit
+         WHERE ($1::text IS NULL OR lower(actor) LIKE '%' || $1 || '%')
+           AND ($2::text IS NULL OR action = $2 OR action LIKE $2 || '.%')
+           AND ($3::text IS NULL OR target_id = $3 OR lower(target_name) LIKE '%' || $4 || '%'
+                OR (action = 'conversation.read' AND (after @> jsonb_build_object('user', $3)
+                                                      OR after @> jsonb_build_object('users', jsonb_build_array($3)))))
+           AND ($5::timestamptz IS NULL OR at >= $5)
+           AND ($6::timestamptz IS NULL OR at < $6)
+           AND ($7::bigint IS NULL OR id < $7)
+         ORDER BY id DESC LIMIT $8",
+        filter.actor.map(crate::like),
+        filter.action,
+        filter.target,
+        filter.target.map(crate::like),
+        filter.from,
+        filter.until,
+        before_id,
+        limit
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(Into::into).collect())
+}
+
+/// The last that was done with a user, and the last readings of what they wrote; newest first.
+pub async fn about_user(db: &mut PgConnection, user: UserId, limit: i64) -> Result<Vec<views::AuditRow>> {
+    let id = user.0.to_string();
+    // Each half stops at its limit by an index, however long the trail is.
+    let rows = sqlx::query_as!(
+        Row,
+        r#"SELECT id AS "id!", at AS "at!", actor AS "actor!", action AS "action!", target_kind AS "target_kind!",
+                  target_id AS "target_id!", target_name AS "target_name!", before, after, ip FROM (
+               (SELECT id, at, actor, action, target_kind, target_id, target_name, before, after, ip FROM audit
+                WHERE target_kind = 'user' AND target_id = $1 ORDER BY id DESC LIMIT $4)
+               UNION ALL
+               (SELECT id, at, actor, action, target_kind, target_id, target_name, before, after, ip FROM audit
+                WHERE action = 'conversation.read' AND (after @> $2 OR after @> $3) ORDER BY id DESC LIMIT $4)
+           ) AS done ORDER BY id DESC LIMIT $4"#,
+        id,
+        json!({ "user": id }),
+        json!({ "users": [id] }),
+        limit
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(Into::into).collect())
 }

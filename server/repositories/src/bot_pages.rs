@@ -25,7 +25,7 @@ pub struct Health {
     pub model: Option<String>,
 }
 
-/// Of every bot. Jobs that overtake have no lane and are not looked at: they do not wait.
+/// Of every bot. Jobs without a lane are not looked at: they do not wait.
 pub async fn health(db: &mut PgConnection) -> Result<Vec<Health>> {
     let rows = sqlx::query!(
         r#"WITH oldest AS (
@@ -74,12 +74,13 @@ pub async fn set_manner(db: &mut PgConnection, id: BotId, persona: &str, model: 
     Ok(())
 }
 
-/// Intake starts anew in the other way, and an old fault is forgotten.
-pub async fn set_mode(db: &mut PgConnection, id: BotId, mode: IntakeMode) -> Result<()> {
+/// Intake starts anew in the other way, and an old fault is forgotten. `chosen`: by staff, who are not overruled by a later start.
+pub async fn set_mode(db: &mut PgConnection, id: BotId, mode: IntakeMode, chosen: bool) -> Result<()> {
     sqlx::query!(
-        "UPDATE bots SET mode = $2, fault = NULL, pending_updates = NULL, pending_at = NULL WHERE id = $1",
+        "UPDATE bots SET mode = $2, mode_chosen = $3, fault = NULL, pending_updates = NULL, pending_at = NULL WHERE id = $1",
         id.0,
-        mode_name(mode)
+        mode_name(mode),
+        chosen
     )
     .execute(db)
     .await?;

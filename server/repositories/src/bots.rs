@@ -18,6 +18,8 @@ pub struct Bot {
     pub username: Option<String>,
     pub telegram_id: Option<i64>,
     pub mode: IntakeMode,
+    /// Staff have chosen the mode; otherwise it follows the settings.
+    pub mode_chosen: bool,
     pub enabled: bool,
     pub token_cipher: Option<Vec<u8>>,
     pub token_key_id: Option<String>,
@@ -34,6 +36,7 @@ struct Row {
     username: Option<String>,
     telegram_id: Option<i64>,
     mode: String,
+    mode_chosen: bool,
     enabled: bool,
     token_cipher: Option<Vec<u8>>,
     token_key_id: Option<String>,
@@ -79,6 +82,7 @@ impl TryFrom<Row> for Bot {
             id: row.id.into(),
             transport: transport(&row.transport)?,
             mode: mode(&row.mode)?,
+            mode_chosen: row.mode_chosen,
             name: row.name,
             username: row.username,
             telegram_id: row.telegram_id,
@@ -95,7 +99,8 @@ impl TryFrom<Row> for Bot {
 pub async fn all(db: &mut PgConnection) -> Result<Vec<Bot>> {
     sqlx::query_as!(
         Row,
-        "SELECT id, transport, name, username, telegram_id, mode, enabled, token_cipher, token_key_id, persona, model, restarts
+        "SELECT id, transport, name, username, telegram_id, mode, mode_chosen, enabled, token_cipher, token_key_id, persona, model,
+                restarts
          FROM bots ORDER BY created_at, id"
     )
     .fetch_all(db)
@@ -108,7 +113,8 @@ pub async fn all(db: &mut PgConnection) -> Result<Vec<Bot>> {
 pub async fn get(db: &mut PgConnection, id: BotId) -> Result<Option<Bot>> {
     sqlx::query_as!(
         Row,
-        "SELECT id, transport, name, username, telegram_id, mode, enabled, token_cipher, token_key_id, persona, model, restarts
+        "SELECT id, transport, name, username, telegram_id, mode, mode_chosen, enabled, token_cipher, token_key_id, persona, model,
+                restarts
          FROM bots WHERE id = $1",
         id.0
     )
@@ -126,12 +132,23 @@ pub async fn lock(db: &mut PgConnection, id: BotId) -> Result<Option<Bot>> {
     get(db, id).await
 }
 
+/// The same by Telegram's id.
+pub async fn lock_telegram(db: &mut PgConnection, telegram_id: i64) -> Result<Option<Bot>> {
+    let id = sqlx::query_scalar!("SELECT id FROM bots WHERE telegram_id = $1 FOR UPDATE", telegram_id)
+        .fetch_optional(&mut *db)
+        .await?;
+    match id {
+        Some(id) => get(db, id.into()).await,
+        None => Ok(None),
+    }
+}
+
 /// For the dashboard. `since` is the start of today.
 pub async fn rows(db: &mut PgConnection, since: DateTime<Utc>, default_model: &str) -> Result<Vec<BotRow>> {
     let rows = sqlx::query!(
         r#"SELECT b.id, b.transport, b.name, b.username, b.mode, b.enabled, b.fault, b.last_update_at, b.model,
                   (b.transport = 'browser' OR coalesce(b.lease_until > now(), false)) AS "running!",
-                  (SELECT count(*) FROM usage u WHERE u.bot_id = b.id AND u.at >= $1) AS "messages_today!"
+                  (SELECT count(*) FROM usage u WHERE u.bot_id = b.id AND u.at >= $1 AND u.finish <> 'failed') AS "messages_today!"
            FROM bots b ORDER BY b.transport DESC, b.created_at, b.id"#,
         since
     )
@@ -177,7 +194,8 @@ pub async fn upsert_telegram(
         r#"INSERT INTO bots AS b (id, transport, name, username, telegram_id, mode, token_cipher, token_key_id, created_at)
            VALUES ($1, 'telegram', $2, $3, $4, $5, $6, $7, $8)
            ON CONFLICT (telegram_id) DO UPDATE SET
-               mode = excluded.mode, token_cipher = excluded.token_cipher, token_key_id = excluded.token_key_id, fault = NULL,
+               mode = excluded.mode, token_cipher = excluded.token_cipher, token_key_id = excluded.token_key_id,
+               fault = NULL, token_refused = false,
                username = coalesce(excluded.username, b.username)
            RETURNING id, (xmax = 0) AS "added!""#,
         bot.id.0,
@@ -194,6 +212,20 @@ pub async fn upsert_telegram(
     Ok((row.id.into(), row.added))
 }
 
+/// The same token under another key; false when somebody else has changed it since.
+pub async fn seal_anew(db: &mut PgConnection, id: BotId, old: &[u8], cipher: &[u8], key_id: &str) -> Result<bool> {
+    let done = sqlx::query!(
+        "UPDATE bots SET token_cipher = $3, token_key_id = $4 WHERE id = $1 AND token_cipher = $2",
+        id.0,
+        old,
+        cipher,
+        key_id
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
 /// What getMe said.
 pub async fn set_identity(db: &mut PgConnection, id: BotId, name: &str, username: Option<&str>) -> Result<()> {
     sqlx::query!(
@@ -207,16 +239,17 @@ pub async fn set_identity(db: &mut PgConnection, id: BotId, name: &str, username
     Ok(())
 }
 
-/// Starting again forgets the old fault.
 /// False when there is no such bot.
 pub async fn is_enabled(db: &mut PgConnection, id: BotId) -> Result<bool> {
     let enabled = sqlx::query_scalar!("SELECT enabled FROM bots WHERE id = $1", id.0);
     Ok(enabled.fetch_optional(db).await?.unwrap_or(false))
 }
 
+/// Starting again forgets the old fault.
 pub async fn set_enabled(db: &mut PgConnection, id: BotId, enabled: bool) -> Result<()> {
     sqlx::query!(
-        "UPDATE bots SET enabled = $2, fault = CASE WHEN $2 THEN NULL ELSE fault END WHERE id = $1",
+        "UPDATE bots SET enabled = $2, fault = CASE WHEN $2 THEN NULL ELSE fault END, token_refused = token_refused AND NOT $2
+         WHERE id = $1",
         id.0,
         enabled
     )
@@ -225,11 +258,39 @@ pub async fn set_enabled(db: &mut PgConnection, id: BotId, enabled: bool) -> Res
     Ok(())
 }
 
-pub async fn set_fault(db: &mut PgConnection, id: BotId, fault: Option<&str>) -> Result<()> {
+/// What keeps a bot from running.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault<'a> {
+    /// For staff; `None`: nothing.
+    pub words: Option<&'a str>,
+    /// Telegram does not take the token.
+    pub token_refused: bool,
+}
+
+impl<'a> Fault<'a> {
+    pub const NONE: Self = Self {
+        words: None,
+        token_refused: false,
+    };
+
+    pub const fn words(words: &'a str) -> Self {
+        Self {
+            words: Some(words),
+            token_refused: false,
+        }
+    }
+}
+
+/// By `holder` of the bot's lease only, if one is named: whoever has lost it may have seen nothing but its successor at work.
+pub async fn set_fault(db: &mut PgConnection, id: BotId, holder: Option<&str>, fault: Fault<'_>) -> Result<()> {
     sqlx::query!(
-        "UPDATE bots SET fault = $2 WHERE id = $1 AND fault IS DISTINCT FROM $2",
+        "UPDATE bots SET fault = $2, token_refused = $3
+         WHERE id = $1 AND (fault IS DISTINCT FROM $2 OR token_refused <> $3)
+           AND ($4::text IS NULL OR lease_holder = $4 AND lease_until > now())",
         id.0,
-        fault
+        fault.words,
+        fault.token_refused,
+        holder
     )
     .execute(db)
     .await?;

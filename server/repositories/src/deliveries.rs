@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use domain::{BotId, JobId, views::RichText};
 use sqlx::{PgConnection, types::Json};
+use uuid::Uuid;
 
 use crate::Result;
 
@@ -13,13 +14,30 @@ pub struct Part {
     /// `None` while only a preview stands there, and for a message of which the answer has no use any more.
     pub body: Option<RichText>,
     pub message_id: Option<i64>,
+    pub lost: Lost,
 }
 
-/// In the order of the parts.
+/// What is known of a part that has no id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// It may stand in the chat.
+    pub maybe_sent: bool,
+    /// Ids that are not its.
+    pub tried: Vec<i64>,
+    /// What may stand there is the beginning of it only.
+    pub previewed: bool,
+}
+
+/// Beyond the parts: not of the answer, but that there will be none.
+const APOLOGY: i32 = 1_000_000;
+
+/// In the order of the parts; for an attempt that has sent nothing yet.
 pub async fn load(db: &mut PgConnection, job: JobId) -> Result<Vec<Part>> {
     let rows = sqlx::query!(
-        r#"SELECT body AS "body: Json<RichText>", message_id FROM deliveries WHERE job_id = $1 ORDER BY part"#,
-        job.0
+        r#"SELECT body AS "body: Json<RichText>", message_id FROM deliveries
+           WHERE job_id = $1 AND part < $2 ORDER BY part"#,
+        job.0,
+        APOLOGY
     )
     .fetch_all(db)
     .await?;
@@ -28,15 +46,91 @@ pub async fn load(db: &mut PgConnection, job: JobId) -> Result<Vec<Part>> {
         .map(|row| Part {
             body: row.body.map(|body| body.0),
             message_id: row.message_id,
+            lost: Lost::default(),
         })
         .collect())
 }
 
-/// Notes that a preview is about to be sent as part number `part`.
-pub async fn begin_preview(db: &mut PgConnection, job: JobId, chat: &str, part: i32) -> Result<()> {
-    sqlx::query!(
-        "INSERT INTO deliveries (job_id, chat, part) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+/// What earlier attempts at the job have left, in the order of the parts, and notes that sending begins again. Parts are sent one
+/// after another, so only the first that has no id may have been sent. Of a job older than `hours` none is said to: the ids of
+/// messages that came after it may be forgotten, and one of them would be taken for it. An apology comes last, as a message of which
+/// the answer has no use.
+pub async fn resume(db: &mut PgConnection, job: JobId, hours: i32) -> Result<Vec<Part>> {
+    let rows = sqlx::query!(
+        r#"WITH again AS (
+               UPDATE deliveries SET maybe_sent = true, begun_at = now() WHERE job_id = $1 AND message_id IS NULL AND NOT maybe_sent
+           )
+           SELECT body AS "body: Json<RichText>", message_id, tried, previewed,
+                  maybe_sent AND message_id IS NULL AND j.created_at > now() - make_interval(hours => $2)
+                  AND part = min(part) FILTER (WHERE message_id IS NULL) OVER () AS "maybe_sent!"
+           FROM deliveries d JOIN jobs j ON j.id = d.job_id WHERE job_id = $1 ORDER BY part"#,
         job.0,
+        hours
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Part {
+            body: row.body.map(|body| body.0),
+            message_id: row.message_id,
+            lost: Lost {
+                maybe_sent: row.maybe_sent,
+                tried: row.tried,
+                previewed: row.previewed,
+            },
+        })
+        .collect())
+}
+
+/// Notes that of the parts without an id none was sent, unless the lease has been lost.
+pub async fn unsent(db: &mut PgConnection, job: JobId, token: Uuid) -> Result<()> {
+    sqlx::query!(
+        "UPDATE deliveries SET maybe_sent = false
+         WHERE job_id = $1 AND message_id IS NULL AND EXISTS (SELECT FROM jobs WHERE id = $1 AND lease_token = $2)",
+        job.0,
+        token
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Notes the ids that a part turned out not to have.
+pub async fn tried(db: &mut PgConnection, job: JobId, part: i32, ids: &[i64]) -> Result<()> {
+    sqlx::query!(
+        "UPDATE deliveries SET tried = $3 WHERE job_id = $1 AND part = $2",
+        job.0,
+        part,
+        ids
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Notes the id of the message that says that there will be no answer: nobody is to take it for something that was lost.
+pub async fn apologised(db: &mut PgConnection, job: JobId, chat: &str, message_id: i64) -> Result<()> {
+    sqlx::query!(
+        "INSERT INTO deliveries (job_id, chat, part, message_id) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (job_id, part) DO UPDATE SET message_id = excluded.message_id",
+        job.0,
+        chat,
+        APOLOGY,
+        message_id
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Notes that a preview is about to be sent as part number `part`; not for a worker that has lost its lease.
+pub async fn begin_preview(db: &mut PgConnection, job: JobId, token: Uuid, chat: &str, part: i32) -> Result<()> {
+    sqlx::query!(
+        "INSERT INTO deliveries (job_id, chat, part, previewed) SELECT id, $3, $4, true FROM jobs WHERE id = $1 AND lease_token = $2
+         ON CONFLICT DO NOTHING",
+        job.0,
+        token,
         chat,
         part
     )
@@ -55,7 +149,8 @@ pub async fn store(db: &mut PgConnection, job: JobId, chat: &str, parts: &[RichT
     sqlx::query!(
         "INSERT INTO deliveries (job_id, chat, part, body)
          SELECT $1, $2, part, body FROM unnest($3::int[], $4::jsonb[]) AS t (part, body)
-         ON CONFLICT (job_id, part) DO UPDATE SET body = excluded.body",
+         ON CONFLICT (job_id, part) DO UPDATE SET body = excluded.body, maybe_sent = true,
+             begun_at = CASE WHEN deliveries.maybe_sent THEN deliveries.begun_at ELSE now() END",
         job.0,
         chat,
         &numbers,
@@ -66,15 +161,16 @@ pub async fn store(db: &mut PgConnection, job: JobId, chat: &str, parts: &[RichT
     Ok(())
 }
 
-/// Notes the ids under which parts arrived, from the first part on.
-pub async fn sent(db: &mut PgConnection, job: JobId, first_part: i32, message_ids: &[i64]) -> Result<()> {
+/// Notes the ids under which parts arrived, from the first part on; not for a worker that has lost its lease.
+pub async fn sent(db: &mut PgConnection, job: JobId, token: Uuid, first_part: i32, message_ids: &[i64]) -> Result<()> {
     let numbers: Vec<i32> = (first_part..).take(message_ids.len()).collect();
     sqlx::query!(
         "UPDATE deliveries d SET message_id = t.message_id FROM unnest($2::int[], $3::bigint[]) AS t (part, message_id)
-         WHERE d.job_id = $1 AND d.part = t.part",
+         WHERE d.job_id = $1 AND d.part = t.part AND EXISTS (SELECT FROM jobs WHERE id = $1 AND lease_token = $4)",
         job.0,
         &numbers,
-        message_ids
+        message_ids,
+        token
     )
     .execute(db)
     .await?;
@@ -117,12 +213,6 @@ struct Noted {
     later: bool,
     /// Of the bot; when a message of somebody else was written is known by Telegram's clock only.
     sent: bool,
-}
-
-impl Noted {
-    fn in_row(&self) -> bool {
-        !self.chat.as_deref().is_some_and(is_supergroup)
-    }
 }
 
 impl Taken {
@@ -170,64 +260,109 @@ pub async fn known_ids(
     question: i64,
     seconds: f64,
 ) -> Result<KnownIds> {
-    let mut noted = sqlx::query_as!(
-        Noted,
-        r#"SELECT d.message_id AS "id!", split_part(d.chat, '/', 2) AS chat,
-                  coalesce((SELECT finished_at FROM jobs WHERE id = d.job_id)
-                           < (SELECT min(begun_at) FROM deliveries WHERE job_id = $3), false) AS "earlier!",
-                  d.begun_at > now() - make_interval(secs => $5) AS "later!", true AS "sent!"
-           FROM deliveries d
-           WHERE d.message_id > $2 - $6::bigint AND d.chat LIKE $1::text || '/%' ORDER BY d.message_id DESC LIMIT $4"#,
-        bot.to_string(),
-        question,
-        job.0,
-        NEWEST,
-        seconds,
-        BEFORE
-    )
-    .fetch_all(&mut *db)
-    .await?;
-    let received = sqlx::query_as!(
-        Noted,
-        r#"SELECT u.message_id AS "id!", u.payload->u.kind->'chat'->>'id' AS chat,
-                  coalesce(j.created_at < (SELECT min(begun_at) FROM deliveries WHERE job_id = $3), false) AS "earlier!",
-                  coalesce(j.created_at > now() - make_interval(secs => $6), false) AS "later!", false AS "sent!"
-           FROM updates u
-           LEFT JOIN LATERAL (SELECT created_at FROM jobs WHERE id = coalesce(u.job_id, u.id) LIMIT 1) j ON true
-           WHERE u.bot_id = $1 AND u.message_id > $2 - $5::bigint ORDER BY u.message_id DESC LIMIT $4"#,
-        bot.0,
-        question,
-        job.0,
-        NEWEST,
-        BEFORE,
-        seconds
-    )
-    .fetch_all(&mut *db)
-    .await?;
-    noted.extend(received);
+    let external = chat.rsplit('/').next().unwrap_or(chat);
+    let supergroup = is_supergroup(external);
+    let here = noted(db, job, bot, question, seconds, Some(chat)).await?;
+    // A supergroup's ids say nothing of the row, and the row's nothing of a supergroup's.
+    let row = if supergroup {
+        Vec::new()
+    } else {
+        noted(db, job, bot, question, seconds, None).await?
+    };
     let unnoted = sqlx::query!(
         r#"SELECT count(*) AS "of_bot!", count(*) FILTER (WHERE d.here) AS "of_chat!"
            FROM jobs j CROSS JOIN LATERAL
                (SELECT bool_or(chat = $2) AS here FROM deliveries
-                WHERE job_id = j.id AND message_id IS NULL AND chat LIKE $1::text || '/%') d
+                WHERE job_id = j.id AND message_id IS NULL AND maybe_sent AND chat LIKE $1::text || '/%') d
            WHERE j.state IN ('ready', 'running') AND j.attempts > 0 AND d.here IS NOT NULL"#,
         bot.to_string(),
         chat
     )
     .fetch_one(db)
     .await?;
-    let chat = chat.rsplit('/').next().unwrap_or(chat);
-    let here = noted.iter().filter(|message| message.chat.as_deref() == Some(chat));
-    let row = noted.iter().filter(|message| message.in_row());
-    let one_row = if is_supergroup(chat) {
+    let one_row = if supergroup {
         Some(false)
     } else {
-        numbered_in_one_row(row.clone(), chat)
+        numbered_in_one_row(row.iter().chain(&here), external)
     };
     Ok(KnownIds {
-        in_row: (one_row != Some(false)).then(|| Taken::new(question, row, unnoted.of_bot)),
-        in_chat: (one_row != Some(true)).then(|| Taken::new(question, here, unnoted.of_chat)),
+        in_row: (one_row != Some(false)).then(|| Taken::new(question, row.iter(), unnoted.of_bot)),
+        in_chat: (one_row != Some(true)).then(|| Taken::new(question, here.iter(), unnoted.of_chat)),
     })
+}
+
+/// What was sent and received in one chat, or in all that stand in the bot's row.
+async fn noted(
+    db: &mut PgConnection,
+    job: JobId,
+    bot: BotId,
+    question: i64,
+    seconds: f64,
+    chat: Option<&str>,
+) -> Result<Vec<Noted>> {
+    let (external, after) = (
+        chat.and_then(|chat| chat.rsplit('/').next()),
+        question.saturating_sub(BEFORE),
+    );
+    let mut noted = match chat {
+        Some(chat) => {
+            sqlx::query_as!(
+                Noted,
+                r#"SELECT d.message_id AS "id!", split_part(d.chat, '/', 2) AS chat,
+                          coalesce((SELECT finished_at FROM jobs WHERE id = d.job_id)
+                                   < (SELECT min(begun_at) FROM deliveries WHERE job_id = $3), false) AS "earlier!",
+                          d.begun_at > now() - make_interval(secs => $5) AS "later!", true AS "sent!"
+                   FROM deliveries d WHERE d.chat = $1 AND d.message_id > $2 ORDER BY d.message_id DESC LIMIT $4"#,
+                chat,
+                after,
+                job.0,
+                NEWEST,
+                seconds
+            )
+            .fetch_all(&mut *db)
+            .await?
+        }
+        None => {
+            sqlx::query_as!(
+                Noted,
+                r#"SELECT d.message_id AS "id!", split_part(d.chat, '/', 2) AS chat,
+                          coalesce((SELECT finished_at FROM jobs WHERE id = d.job_id)
+                                   < (SELECT min(begun_at) FROM deliveries WHERE job_id = $3), false) AS "earlier!",
+                          d.begun_at > now() - make_interval(secs => $5) AS "later!", true AS "sent!"
+                   FROM deliveries d WHERE split_part(d.chat, '/', 1) = $1 AND d.message_id > $2
+                   AND split_part(d.chat, '/', 2) NOT LIKE '-100__________%' ORDER BY d.message_id DESC LIMIT $4"#,
+                bot.to_string(),
+                after,
+                job.0,
+                NEWEST,
+                seconds
+            )
+            .fetch_all(&mut *db)
+            .await?
+        }
+    };
+    let received = sqlx::query_as!(
+        Noted,
+        r#"SELECT u.message_id AS "id!", u.payload->u.kind->'chat'->>'id' AS chat,
+                  coalesce(j.created_at < (SELECT min(begun_at) FROM deliveries WHERE job_id = $3), false) AS "earlier!",
+                  coalesce(j.created_at > now() - make_interval(secs => $5), false) AS "later!", false AS "sent!"
+           FROM updates u
+           LEFT JOIN LATERAL (SELECT created_at FROM jobs WHERE id = coalesce(u.job_id, u.id) LIMIT 1) j ON true
+           WHERE u.bot_id = $1 AND u.message_id > $2
+           AND CASE WHEN $6::text IS NULL THEN coalesce(u.payload->u.kind->'chat'->>'id', '') NOT LIKE '-100__________%'
+                    ELSE u.payload->u.kind->'chat'->>'id' = $6 END
+           ORDER BY u.message_id DESC LIMIT $4"#,
+        bot.0,
+        after,
+        job.0,
+        NEWEST,
+        seconds,
+        external
+    )
+    .fetch_all(db)
+    .await?;
+    noted.extend(received);
+    Ok(noted)
 }
 
 /// `None`: too little is known to say.
@@ -246,9 +381,10 @@ fn numbered_in_one_row<'a>(noted: impl Iterator<Item = &'a Noted>, here: &str) -
 /// The messages of one job's answer become those of another's, which is to replace it.
 pub async fn take_over(db: &mut PgConnection, from: JobId, to: JobId) -> Result<()> {
     sqlx::query!(
-        "UPDATE deliveries SET job_id = $2, body = NULL WHERE job_id = $1",
+        "UPDATE deliveries SET job_id = $2, body = NULL WHERE job_id = $1 AND part < $3",
         from.0,
-        to.0
+        to.0,
+        APOLOGY
     )
     .execute(db)
     .await?;

@@ -310,7 +310,7 @@ pub async fn lock_failed(db: &mut PgConnection, ids: &[JobId]) -> Result<Vec<Fai
 /// once: the next attempt looks for what an earlier one may have sent. Hold the lane's lock.
 pub async fn put_back(db: &mut PgConnection, id: JobId) -> Result<String> {
     Ok(sqlx::query_scalar!(
-        "UPDATE jobs j SET seq = DEFAULT, attempts = 1, run_at = now(), finished_at = NULL, discarded_at = NULL, cancel_requested = false,
+        "UPDATE jobs j SET seq = DEFAULT, attempts = 1, crashes = 0, run_at = now(), finished_at = NULL, discarded_at = NULL, cancel_requested = false,
                            state = CASE WHEN EXISTS (
                                SELECT FROM jobs o WHERE o.lane = j.lane AND o.state IN ('waiting', 'ready', 'running')
                            ) THEN 'waiting' ELSE 'ready' END
@@ -329,10 +329,19 @@ pub async fn hurry(db: &mut PgConnection, id: JobId) -> Result<()> {
     Ok(())
 }
 
-/// Gives a dead letter up.
+/// Gives a dead letter up, or a job that waits for its next attempt: then the next of its lane may run. Hold the lane's lock.
 pub async fn discard(db: &mut PgConnection, id: JobId) -> Result<()> {
     sqlx::query!(
-        "UPDATE jobs SET state = 'discarded', discarded_at = now() WHERE id = $1 AND state = 'dead'",
+        "WITH discarded AS (
+             UPDATE jobs SET state = 'discarded', discarded_at = now(), finished_at = coalesce(finished_at, now())
+             WHERE id = $1 AND state IN ('dead', 'ready') RETURNING lane
+         )
+         UPDATE jobs SET state = 'ready', run_at = greatest(run_at, now())
+         WHERE id = (
+             SELECT j.id FROM jobs j JOIN discarded USING (lane) WHERE j.state = 'waiting' AND NOT EXISTS (
+                 SELECT FROM jobs o WHERE o.lane = j.lane AND o.state IN ('ready', 'running') AND o.id <> $1
+             ) ORDER BY j.seq LIMIT 1
+         )",
         id.0
     )
     .execute(db)

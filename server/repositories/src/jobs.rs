@@ -66,8 +66,18 @@ const ALL_PARTS: f64 = 10.0;
 pub enum Work {
     /// Behind everything of the same lane.
     InLane(String),
-    /// At once, before others: `/stop`, buttons, payments.
-    Overtakes,
+    /// Before all that does not: `/stop`, buttons, payments. In a lane of their own kind, beside that of the conversation, so that who
+    /// presses a hundred times takes one hand; `None` where nobody is known to have pressed.
+    Overtakes(Option<String>),
+}
+
+impl Work {
+    fn lane(&self) -> Option<&String> {
+        match self {
+            Self::InLane(lane) => Some(lane),
+            Self::Overtakes(lane) => lane.as_ref(),
+        }
+    }
 }
 
 /// A job that this worker holds. `token` proves it.
@@ -76,8 +86,11 @@ pub struct Claimed {
     pub id: JobId,
     pub token: Uuid,
     pub lane: Option<String>,
+    pub overtakes: bool,
     pub attempt: i32,
     pub max_attempts: i32,
+    /// How often its workers went away or panicked.
+    pub crashes: i32,
     /// How many updates the job stands for; those beside `update` are read by [`crate::updates::parts`].
     pub parts: i32,
     pub bot: BotId,
@@ -90,10 +103,7 @@ pub struct Claimed {
 pub async fn accept(db: &mut PgConnection, bot: BotId, updates: &[NewUpdate], now: DateTime<Utc>) -> Result<u64> {
     let lanes: Vec<Option<String>> = updates
         .iter()
-        .map(|update| match &update.work {
-            Some(Work::InLane(lane)) => Some(lane.clone()),
-            _ => None,
-        })
+        .map(|update| update.work.as_ref().and_then(Work::lane).cloned())
         .collect();
     // Only what has a place in a lane can go together with others.
     let gathers: Vec<Option<&Gather>> = updates
@@ -115,8 +125,8 @@ pub async fn accept(db: &mut PgConnection, bot: BotId, updates: &[NewUpdate], no
     let new = sqlx::query_scalar!(
         r#"WITH input AS (
                SELECT * FROM unnest($2::uuid[], $3::bigint[], $4::text[], $5::jsonb[], $6::text[], $7::boolean[], $9::bigint[],
-                                    $10::text[], $11::text[], $12::bigint[])
-                   WITH ORDINALITY AS t (id, update_id, kind, payload, lane, works, message_id, gather, role, sent_at, place)
+                                    $10::text[], $11::text[], $12::bigint[], $17::boolean[])
+                   WITH ORDINALITY AS t (id, update_id, kind, payload, lane, works, message_id, gather, role, sent_at, overtakes, place)
            ), news AS (
                SELECT * FROM (SELECT DISTINCT ON (update_id) * FROM input ORDER BY update_id, place) AS i
                WHERE NOT EXISTS (SELECT FROM updates u WHERE u.bot_id = $1 AND u.update_id = i.update_id)
@@ -151,7 +161,7 @@ pub async fn accept(db: &mut PgConnection, bot: BotId, updates: &[NewUpdate], no
            ), queued AS (
                INSERT INTO jobs (id, kind, lane, payload, priority, state, gather, parts, run_at)
                SELECT n.id, 'update', n.lane, jsonb_strip_nulls(jsonb_build_object('update', n.id, 'sent_at', CASE WHEN l.stays_open THEN n.sent_at END)),
-                      CASE WHEN n.lane IS NULL THEN $15::smallint ELSE $16::smallint END,
+                      CASE WHEN n.overtakes THEN $15::smallint ELSE $16::smallint END,
                       CASE WHEN n.lane IS NULL THEN 'ready'
                            WHEN row_number() OVER (PARTITION BY n.lane ORDER BY n.place) = 1 AND NOT EXISTS (
                                SELECT FROM jobs j WHERE j.lane = n.lane AND j.state IN ('waiting', 'ready', 'running')
@@ -191,7 +201,11 @@ pub async fn accept(db: &mut PgConnection, bot: BotId, updates: &[NewUpdate], no
         NEXT_PART,
         ALL_PARTS,
         OVERTAKING,
-        ORDINARY
+        ORDINARY,
+        &updates
+            .iter()
+            .map(|update| matches!(update.work, Some(Work::Overtakes(_))))
+            .collect::<Vec<_>>()
     )
     .fetch_one(db)
     .await?;
@@ -199,50 +213,82 @@ pub async fn accept(db: &mut PgConnection, bot: BotId, updates: &[NewUpdate], no
 }
 
 /// Which jobs a worker takes.
-#[derive(Clone, Copy, Debug)]
-pub enum Which<'a> {
-    /// All but those of the bots in `except`; of these only what overtakes.
-    All { except: &'a [BotId] },
-    /// What overtakes, of any bot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    All,
+    /// Nothing that overtakes.
+    Ordinary,
+    /// Only what overtakes.
     Overtaking,
+}
+
+/// How many more jobs of one bot a worker takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    pub bot: BotId,
+    pub ordinary: i64,
+    pub overtaking: i64,
 }
 
 /// Of what overtakes, and of everything else.
 const OVERTAKING: i16 = 1;
 const ORDINARY: i16 = 5;
 
-/// Takes up to `limit` jobs that may run now, for `lease_seconds`.
+/// Takes up to `limit` jobs that may run now, those that may for longest first, for `lease_seconds`; of the bots in `room` no more
+/// than there is room for. Of a bot that is stopped only what overtakes is taken, which may be to end an answer; of one that cannot
+/// speak nothing: a model would be asked for nobody.
 pub async fn claim(
     db: &mut PgConnection,
     worker: &str,
     limit: i64,
     lease_seconds: f64,
-    which: Which<'_>,
+    which: Which,
+    room: &[Room],
 ) -> Result<Vec<Claimed>> {
-    let (except, least_urgent) = match which {
-        Which::All { except } => (except, ORDINARY),
-        Which::Overtaking => (&[][..], OVERTAKING),
+    let (most_urgent, least_urgent) = match which {
+        Which::All => (OVERTAKING, ORDINARY),
+        Which::Ordinary => (OVERTAKING + 1, ORDINARY),
+        Which::Overtaking => (OVERTAKING, OVERTAKING),
     };
     let rows = sqlx::query!(
-        r#"WITH claimed AS (
+        r#"WITH candidates AS MATERIALIZED (
+               -- The lane of a conversation begins with its bot.
+               SELECT id, priority, run_at, seq, left(lane, 36) AS bot FROM jobs
+               WHERE state = 'ready' AND run_at <= now() AND priority BETWEEN $4 AND $5
+                 AND (lane IS NULL OR left(lane, 36) <> ALL (ARRAY(
+                     SELECT id::text FROM bots WHERE token_refused AND fault IS NOT NULL
+                 )))
+                 AND (lane IS NULL OR CASE WHEN priority = $6 THEN left(lane, 36) <> ALL (ARRAY(
+                     SELECT bot FROM unnest($7::text[], $9::bigint[]) AS room (bot, free) WHERE free <= 0
+                 )) ELSE left(lane, 36) <> ALL (ARRAY(
+                     SELECT bot FROM unnest($7::text[], $8::bigint[]) AS room (bot, free) WHERE free <= 0
+                     UNION ALL SELECT id::text FROM bots WHERE NOT enabled
+                 )) END)
+               ORDER BY priority, run_at, seq LIMIT $2 FOR UPDATE SKIP LOCKED
+           ), placed AS (
+               SELECT id, priority, bot, row_number() OVER (PARTITION BY bot, priority ORDER BY run_at, seq) AS place FROM candidates
+           ), claimed AS (
                UPDATE jobs SET state = 'running', lease_token = gen_random_uuid(), worker = $1, attempts = attempts + 1, claimed_at = now(),
                                lease_until = now() + make_interval(secs => $3)
                WHERE id IN (
-                   SELECT id FROM jobs WHERE state = 'ready' AND run_at <= now() AND priority <= $5
-                   AND (cardinality($4::uuid[]) = 0 OR priority = $6
-                        OR NOT EXISTS (SELECT FROM updates u WHERE u.id = jobs.id AND u.bot_id = ANY($4)))
-                   ORDER BY priority, run_at, seq LIMIT $2 FOR UPDATE SKIP LOCKED
+                   SELECT p.id FROM placed p
+                   LEFT JOIN unnest($7::text[], $8::bigint[], $9::bigint[]) AS room (bot, ordinary, overtaking) USING (bot)
+                   WHERE room.bot IS NULL OR p.place <= CASE WHEN p.priority = $6 THEN room.overtaking ELSE room.ordinary END
                )
-               RETURNING id, seq, lease_token, lane, attempts, max_attempts, parts, priority
+               RETURNING id, run_at, seq, lease_token, lane, attempts, max_attempts, crashes, parts, priority
            )
-           SELECT c.id, c.lease_token AS "token!", c.lane, c.attempts, c.max_attempts, c.parts, u.bot_id, u.payload, u.received_at
-           FROM claimed c JOIN updates u ON u.id = c.id ORDER BY c.priority, c.seq"#,
+           SELECT c.id, c.lease_token AS "token!", c.lane, c.priority, c.attempts, c.max_attempts, c.crashes, c.parts,
+                  u.bot_id, u.payload, u.received_at
+           FROM claimed c JOIN updates u ON u.id = c.id ORDER BY c.priority, c.run_at, c.seq"#,
         worker,
         limit,
         lease_seconds,
-        &except.iter().map(|bot| bot.0).collect::<Vec<_>>(),
+        most_urgent,
         least_urgent,
-        OVERTAKING
+        OVERTAKING,
+        &room.iter().map(|room| room.bot.to_string()).collect::<Vec<_>>(),
+        &room.iter().map(|room| room.ordinary).collect::<Vec<_>>(),
+        &room.iter().map(|room| room.overtaking).collect::<Vec<_>>()
     )
     .fetch_all(db)
     .await?;
@@ -252,8 +298,10 @@ pub async fn claim(
             id: row.id.into(),
             token: row.token,
             lane: row.lane,
+            overtakes: row.priority == OVERTAKING,
             attempt: row.attempts,
             max_attempts: row.max_attempts,
+            crashes: row.crashes,
             parts: row.parts,
             bot: row.bot_id.into(),
             update: row.payload,
@@ -262,10 +310,11 @@ pub async fn claim(
         .collect())
 }
 
-/// Locks the job for the rest of the transaction; false when the lease has been lost, and then nothing may be written.
+/// Locks the job for the rest of the transaction; false when the lease has been lost, and then nothing may be written. Not its key:
+/// a preview that is under way may note meanwhile that it begins.
 pub async fn hold(db: &mut PgConnection, id: JobId, token: Uuid) -> Result<bool> {
     let held = sqlx::query!(
-        "SELECT FROM jobs WHERE id = $1 AND lease_token = $2 FOR UPDATE",
+        "SELECT FROM jobs WHERE id = $1 AND lease_token = $2 FOR NO KEY UPDATE",
         id.0,
         token
     )
@@ -284,19 +333,25 @@ pub enum End<'a> {
     Retry {
         after_seconds: f64,
         error: &'a str,
+        /// Its worker went away or panicked.
+        crashed: bool,
     },
-    /// Given back unharmed by a worker that stops: does not count as an attempt.
+    /// Given back unharmed: does not count as an attempt, and keeps its place.
     Returned,
 }
 
 /// Ends the job and, unless it is to be tried again, promotes the next of its lane. False when the lease has been lost.
 /// Call inside a transaction.
 pub async fn end(db: &mut PgConnection, id: JobId, token: Uuid, lane: Option<&str>, end: End<'_>) -> Result<bool> {
-    let (state, delay, error, counted) = match end {
-        End::Done => ("done", 0.0, None, 0),
-        End::Dead { error } => ("dead", 0.0, Some(error), 0),
-        End::Retry { after_seconds, error } => ("ready", after_seconds, Some(error), 0),
-        End::Returned => ("ready", 0.0, None, 1),
+    let (state, delay, error, crashed, returned) = match end {
+        End::Done => ("done", 0.0, None, 0, 0),
+        End::Dead { error } => ("dead", 0.0, Some(error), 0, 0),
+        End::Retry {
+            after_seconds,
+            error,
+            crashed,
+        } => ("ready", after_seconds, Some(error), i32::from(crashed), 0),
+        End::Returned => ("ready", 0.0, None, 0, 1),
     };
     if state != "ready" {
         lock_lane(db, lane).await?;
@@ -304,7 +359,8 @@ pub async fn end(db: &mut PgConnection, id: JobId, token: Uuid, lane: Option<&st
     let ended = sqlx::query!(
         "WITH ended AS (
              UPDATE jobs SET state = $3, lease_token = NULL, lease_until = NULL, last_error = coalesce($5, last_error),
-                             attempts = attempts - $6, run_at = CASE WHEN $3 = 'ready' THEN now() + make_interval(secs => $4) ELSE run_at END,
+                             attempts = attempts - $6, crashes = crashes + $7,
+                             run_at = CASE WHEN $3 = 'ready' AND $6 = 0 THEN now() + make_interval(secs => $4) ELSE run_at END,
                              finished_at = CASE WHEN $3 = 'ready' THEN NULL ELSE now() END
              WHERE id = $1 AND lease_token = $2
              RETURNING lane
@@ -320,7 +376,8 @@ pub async fn end(db: &mut PgConnection, id: JobId, token: Uuid, lane: Option<&st
         state,
         delay,
         error.map(crate::storable),
-        counted
+        returned,
+        crashed
     )
     .fetch_optional(db)
     .await?;
@@ -340,10 +397,10 @@ pub async fn lock_lane(db: &mut PgConnection, lane: Option<&str>) -> Result<()> 
     Ok(())
 }
 
-/// Makes jobs of a worker that stops ready for others at once. They count as tried: something may have been sent.
+/// Makes jobs of a worker that stops ready for others at once, where they were. They count as tried: something may have been sent.
 pub async fn hand_over(db: &mut PgConnection, tokens: &[Uuid]) -> Result<u64> {
     let handed = sqlx::query!(
-        "UPDATE jobs SET state = 'ready', lease_token = NULL, lease_until = NULL, run_at = now(), last_error = 'the worker stopped'
+        "UPDATE jobs SET state = 'ready', lease_token = NULL, lease_until = NULL, last_error = 'the worker stopped'
          WHERE state = 'running' AND lease_token = ANY($1)",
         tokens
     )
@@ -364,6 +421,23 @@ pub async fn heartbeat(db: &mut PgConnection, tokens: &[Uuid], lease_seconds: f6
     .await?)
 }
 
+/// Prolongs the leases of the jobs in hand but those that are locked just now, by a transaction of their own as a rule: one that
+/// hangs must not cost the others their leases. Those not returned have been lost.
+pub async fn renew(db: &mut PgConnection, tokens: &[Uuid], lease_seconds: f64) -> Result<Vec<Uuid>> {
+    Ok(sqlx::query_scalar!(
+        r#"WITH renewed AS (
+               UPDATE jobs SET lease_until = now() + make_interval(secs => $2) WHERE id IN (
+                   SELECT id FROM jobs WHERE state = 'running' AND lease_token = ANY($1) FOR UPDATE SKIP LOCKED
+               )
+           )
+           SELECT lease_token AS "token!" FROM jobs WHERE state = 'running' AND lease_token = ANY($1)"#,
+        tokens,
+        lease_seconds
+    )
+    .fetch_all(db)
+    .await?)
+}
+
 /// Of the jobs in hand, those that somebody wants stopped.
 pub async fn cancelled(db: &mut PgConnection, tokens: &[Uuid]) -> Result<Vec<Uuid>> {
     Ok(sqlx::query_scalar!(
@@ -374,11 +448,13 @@ pub async fn cancelled(db: &mut PgConnection, tokens: &[Uuid]) -> Result<Vec<Uui
     .await?)
 }
 
-/// Asks whatever runs in the lane to stop; returns how many jobs that was.
-pub async fn cancel_lane(db: &mut PgConnection, lane: &str) -> Result<u64> {
+/// Asks whatever runs in the lane to stop, unless it came after the job `stop`; returns how many jobs that was.
+pub async fn cancel_lane(db: &mut PgConnection, lane: &str, stop: JobId) -> Result<u64> {
     let asked = sqlx::query!(
-        "UPDATE jobs SET cancel_requested = true WHERE lane = $1 AND state IN ('ready', 'running') AND NOT cancel_requested",
-        lane
+        "UPDATE jobs SET cancel_requested = true
+         WHERE lane = $1 AND state IN ('ready', 'running') AND NOT cancel_requested AND seq < (SELECT seq FROM jobs WHERE id = $2)",
+        lane,
+        stop.0
     )
     .execute(db)
     .await?;
@@ -404,15 +480,15 @@ pub struct Lost {
     pub id: JobId,
     pub token: Uuid,
     pub lane: Option<String>,
-    pub attempts: i32,
-    pub max_attempts: i32,
+    pub crashes: i32,
 }
 
-/// Jobs whose lease has run out.
+/// Jobs whose lease has run out, but those that are locked just now: whoever hangs with one must not keep the others from being run
+/// again.
 pub async fn lost(db: &mut PgConnection, limit: i64) -> Result<Vec<Lost>> {
     let rows = sqlx::query!(
-        r#"SELECT id, lease_token AS "token!", lane, attempts, max_attempts FROM jobs
-           WHERE state = 'running' AND lease_until < now() LIMIT $1"#,
+        r#"SELECT id, lease_token AS "token!", lane, crashes FROM jobs
+           WHERE state = 'running' AND lease_until < now() LIMIT $1 FOR UPDATE SKIP LOCKED"#,
         limit
     )
     .fetch_all(db)
@@ -423,8 +499,7 @@ pub async fn lost(db: &mut PgConnection, limit: i64) -> Result<Vec<Lost>> {
             id: row.id.into(),
             token: row.token,
             lane: row.lane,
-            attempts: row.attempts,
-            max_attempts: row.max_attempts,
+            crashes: row.crashes,
         })
         .collect())
 }
@@ -442,17 +517,20 @@ pub async fn prune(db: &mut PgConnection, keep_hours: i32) -> Result<u64> {
     Ok(pruned.rows_affected())
 }
 
-/// The bots that have at least so many jobs still to do; what overtakes does not count.
-pub async fn crowded(db: &mut PgConnection, most: i64) -> Result<Vec<BotId>> {
-    let bots = sqlx::query_scalar!(
-        r#"SELECT split_part(lane, '/', 1) AS "bot!" FROM jobs
+/// The bots that have at least so many jobs still to do, and how many.
+pub async fn crowded(db: &mut PgConnection, most: i64) -> Result<Vec<(BotId, i64)>> {
+    let bots = sqlx::query!(
+        r#"SELECT split_part(lane, '/', 1) AS "bot!", count(*) AS "jobs!" FROM jobs
            WHERE state IN ('waiting', 'ready', 'running') AND lane IS NOT NULL GROUP BY 1 HAVING count(*) >= $1"#,
         most
     )
     .fetch_all(db)
     .await?;
     // The lane of a conversation begins with its bot.
-    Ok(bots.iter().filter_map(|bot| bot.parse().ok()).collect())
+    Ok(bots
+        .iter()
+        .filter_map(|row| Some((row.bot.parse().ok()?, row.jobs)))
+        .collect())
 }
 
 /// Depth and age, from the partial indexes.

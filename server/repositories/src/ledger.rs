@@ -117,7 +117,7 @@ pub async fn failures_of(db: &mut PgConnection, user: UserId, limit: i64) -> Res
         .collect())
 }
 
-/// The figures of a day.
+/// The figures of a day. Times are those of answers: how long a failure took says nothing about them.
 #[derive(Clone, Debug)]
 pub struct Totals {
     pub messages: i64,
@@ -135,11 +135,12 @@ pub async fn totals(db: &mut PgConnection, day: DateTime<Utc>, month: DateTime<U
         r#"SELECT (SELECT count(*) FROM messages WHERE created_at >= $1 AND author = 'user') AS "messages!",
                   (SELECT count(*) FROM errors WHERE at >= $1) AS "errors!",
                   (SELECT coalesce(sum(cost), 0)::bigint FROM usage WHERE at >= $2) AS "cost_month!",
-                  count(DISTINCT user_id) AS "users!",
+                  (SELECT count(*) FROM (SELECT user_id FROM usage WHERE at >= $1
+                                         UNION SELECT user_id FROM errors WHERE at >= $1 AND user_id IS NOT NULL) AS met) AS "users!",
                   coalesce(sum(prompt_tokens + completion_tokens), 0)::bigint AS "tokens!",
                   coalesce(sum(cost), 0)::bigint AS "cost!",
-                  (percentile_cont(0.5) WITHIN GROUP (ORDER BY felt_ms))::bigint AS p50,
-                  (percentile_cont(0.95) WITHIN GROUP (ORDER BY felt_ms))::bigint AS p95
+                  (percentile_cont(0.5) WITHIN GROUP (ORDER BY felt_ms) FILTER (WHERE finish <> 'failed'))::bigint AS p50,
+                  (percentile_cont(0.95) WITHIN GROUP (ORDER BY felt_ms) FILTER (WHERE finish <> 'failed'))::bigint AS p95
            FROM usage WHERE at >= $1"#,
         day,
         month
@@ -164,7 +165,7 @@ pub async fn hours(db: &mut PgConnection, now: DateTime<Utc>) -> Result<Vec<Hour
         r#"WITH hours AS (
                SELECT generate_series(date_trunc('hour', $1::timestamptz, 'UTC') - interval '23 hours', date_trunc('hour', $1, 'UTC'), '1 hour') AS hour
            ), used AS (
-               SELECT date_trunc('hour', at, 'UTC') AS hour, count(*) AS messages, sum(cost)::bigint AS cost FROM usage
+               SELECT date_trunc('hour', at, 'UTC') AS hour, count(*) FILTER (WHERE finish <> 'failed') AS messages, sum(cost)::bigint AS cost FROM usage
                WHERE at >= $1 - interval '25 hours' GROUP BY 1
            ), failed AS (
                SELECT date_trunc('hour', at, 'UTC') AS hour, count(*) AS errors FROM errors WHERE at >= $1 - interval '25 hours' GROUP BY 1

@@ -23,12 +23,10 @@ pub mod users;
 use std::time::Duration;
 
 use sqlx::{
-    Executor,
+    ConnectOptions, Connection, Executor,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 pub use sqlx::{PgConnection, PgPool};
-
-static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
 
 /// What the database said, or that it was not reached.
 #[derive(Debug, thiserror::Error)]
@@ -47,14 +45,33 @@ impl Error {
         matches!(self, Self::Sql(sqlx::Error::Database(error)) if error.is_unique_violation())
     }
 
-    /// The server is away, stops or starts (<https://www.postgresql.org/docs/current/errcodes-appendix.html>, classes 08 and 57P):
-    /// soon the same may succeed. Whether a commit that ended so took place is unknown.
+    /// The server is away, stops or starts (<https://www.postgresql.org/docs/current/errcodes-appendix.html>, classes 08 and 57P), or
+    /// somebody held a lock, or we a transaction, for too long (55P03, 25P03): soon the same may succeed. Whether a commit that ended
+    /// so took place is unknown.
     pub fn is_outage(&self) -> bool {
         match self {
             Self::Sql(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::Protocol(_)) => true,
+            Self::Sql(sqlx::Error::Database(error)) => error.code().is_some_and(|code| {
+                code.starts_with("08") || code.starts_with("57P") || matches!(&*code, "55P03" | "25P03")
+            }),
+            _ => false,
+        }
+    }
+
+    /// Somebody else held a lock for too long.
+    pub fn is_lock_timeout(&self) -> bool {
+        matches!(self, Self::Sql(sqlx::Error::Database(error)) if error.code().as_deref() == Some("55P03"))
+    }
+
+    /// The same would be answered again: a value that cannot be read, written or kept (class 22, and constraints but the unique ones,
+    /// which depend on what others do).
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Stored(_) => true,
+            Self::Sql(sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::Encode(_)) => true,
             Self::Sql(sqlx::Error::Database(error)) => error
                 .code()
-                .is_some_and(|code| code.starts_with("08") || code.starts_with("57P")),
+                .is_some_and(|code| code.starts_with("22") || matches!(&*code, "23502" | "23514")),
             _ => false,
         }
     }
@@ -65,14 +82,36 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// An open transaction; rolled back when dropped.
 pub type Transaction = sqlx::Transaction<'static, sqlx::Postgres>;
 
+/// A worker that is frozen in the middle of a transaction holds its locks no longer than this: those who are to replace it need
+/// them. Both are shorter than a job's lease.
+const LONGEST_IDLE_TRANSACTION: &str = "5s";
+const LONGEST_WAIT_FOR_A_LOCK: &str = "4s";
+/// A client whose machine has gone away is noticed in half a minute instead of two hours.
+const KEEPALIVE: [(&str, &str); 3] = [
+    ("tcp_keepalives_idle", "10"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "4"),
+];
+
 /// The door to Postgres.
 #[derive(Clone, Debug)]
 pub struct Database(PgPool);
 
 impl Database {
+    /// Whether `url` can be read at all; nothing is asked.
+    pub fn takes_url(url: &str) -> bool {
+        url.parse::<PgConnectOptions>().is_ok()
+    }
+
     /// Connects lazily tested: fails within five seconds when nothing answers at `url`.
     pub async fn connect(url: &str, max_connections: u32) -> Result<Self> {
-        let options: PgConnectOptions = url.parse()?;
+        let options = url
+            .parse::<PgConnectOptions>()?
+            .options([
+                ("idle_in_transaction_session_timeout", LONGEST_IDLE_TRANSACTION),
+                ("lock_timeout", LONGEST_WAIT_FOR_A_LOCK),
+            ])
+            .options(KEEPALIVE);
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(Duration::from_secs(5))
@@ -83,9 +122,17 @@ impl Database {
         Ok(Self(pool))
     }
 
-    /// Brings the schema up to date, under sqlx's advisory lock: replicas that start together wait for each other.
+    /// Brings the schema up to date, under sqlx's advisory lock: replicas that start together wait for each other, however long it
+    /// takes.
     pub async fn migrate(&self) -> Result<()> {
-        MIGRATOR.run(&self.0).await?;
+        let patient = PgConnectOptions::clone(&self.0.connect_options())
+            .options([("idle_in_transaction_session_timeout", "0"), ("lock_timeout", "0")]);
+        let mut connection = patient.connect().await?;
+        let mut migrator = sqlx::migrate!("../../migrations");
+        // Those of a newer release are there while its replicas take over one by one, and when it is taken back.
+        migrator.set_ignore_missing(true);
+        migrator.run(&mut connection).await?;
+        connection.close().await?;
         self.ensure_partitions().await
     }
 

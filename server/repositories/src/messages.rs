@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use domain::{
     ConversationId, JobId, MessageId, Money, UserId,
-    views::{Author, ConversationRow, ErrorNote, Made, Transcript, TranscriptMessage},
+    views::{Author, ConversationRow, ErrorNote, Made, Speaker, Transcript, TranscriptMessage},
 };
 use sqlx::PgConnection;
 
@@ -15,6 +15,8 @@ pub struct NewMessage<'a> {
     pub id: MessageId,
     pub at: DateTime<Utc>,
     pub author: Author,
+    /// Who wrote it, if that was a person who is known.
+    pub user: Option<UserId>,
     pub text: &'a str,
     /// Estimated size in the model's context.
     pub tokens: i32,
@@ -38,7 +40,7 @@ fn author(text: &str) -> Result<Author> {
     }
 }
 
-/// Keeps the messages and marks the conversation as used. They are given in order; all of them move behind what the
+/// Keeps the messages, marks the conversation as used and notes who takes part in it. The messages are given in order; all of them move behind what the
 /// conversation holds already when this process' clock is behind that of the one that wrote it.
 pub async fn insert(
     db: &mut PgConnection,
@@ -48,17 +50,21 @@ pub async fn insert(
 ) -> Result<()> {
     sqlx::query!(
         "WITH held AS MATERIALIZED (
-             SELECT last_at FROM conversations WHERE id = $1 FOR UPDATE
+             SELECT last_at, user_id FROM conversations WHERE id = $1 FOR UPDATE
          ), moved AS MATERIALIZED (
              SELECT greatest(h.last_at + interval '1 microsecond' - min(t.at), interval '0') AS by, max(t.at) AS last
              FROM held h, unnest($4::timestamptz[]) AS t (at) GROUP BY h.last_at
          ), touched AS (
              UPDATE conversations SET last_at = m.last + m.by FROM moved m WHERE id = $1
+         ), joined AS (
+             INSERT INTO participants (user_id, conversation_id)
+             SELECT DISTINCT s.id, $1::uuid FROM held h, unnest($11::uuid[]) AS s (id) WHERE s.id <> h.user_id
+             ON CONFLICT DO NOTHING
          )
-         INSERT INTO messages (conversation_id, job_id, id, created_at, author, text, tokens, in_context, error_code, error_cause)
-         SELECT $1, $2, t.id, t.at + m.by, t.author, t.text, t.tokens, t.in_context, t.code, t.cause
-         FROM moved m, unnest($3::uuid[], $4::timestamptz[], $5::text[], $6::text[], $7::int[], $8::boolean[], $9::text[], $10::text[])
-             AS t (id, at, author, text, tokens, in_context, code, cause)",
+         INSERT INTO messages (conversation_id, job_id, id, created_at, author, text, tokens, in_context, error_code, error_cause, user_id)
+         SELECT $1, $2, t.id, t.at + m.by, t.author, t.text, t.tokens, t.in_context, t.code, t.cause, t.user_id
+         FROM moved m, unnest($3::uuid[], $4::timestamptz[], $5::text[], $6::text[], $7::int[], $8::boolean[], $9::text[], $10::text[], $11::uuid[])
+             AS t (id, at, author, text, tokens, in_context, code, cause, user_id)",
         conversation.0,
         job.0,
         &messages.iter().map(|message| message.id.0).collect::<Vec<_>>(),
@@ -68,7 +74,8 @@ pub async fn insert(
         &messages.iter().map(|message| message.tokens).collect::<Vec<_>>(),
         &messages.iter().map(|message| message.in_context).collect::<Vec<_>>(),
         &messages.iter().map(|message| message.error_code.map(str::to_owned)).collect::<Vec<_>>() as &[Option<String>],
-        &messages.iter().map(|message| message.error_cause.map(crate::storable)).collect::<Vec<_>>() as &[Option<String>]
+        &messages.iter().map(|message| message.error_cause.map(crate::storable)).collect::<Vec<_>>() as &[Option<String>],
+        &messages.iter().map(|message| message.user.map(|user| user.0)).collect::<Vec<_>>() as &[Option<uuid::Uuid>]
     )
     .execute(db)
     .await?;
@@ -83,8 +90,8 @@ pub struct Remembered {
     pub tokens: i32,
 }
 
-/// The latest messages that the model may see, oldest first: at most `limit`, and at most `tokens` of them in all, with
-/// `per_message` added to each. `without`: the exchange that is about to be replaced.
+/// The latest messages that the model may see, oldest first and beginning with a question: at most `limit`, and at most `tokens` of
+/// them in all, with `per_message` added to each. `without`: the exchange that is about to be replaced.
 pub async fn history(
     db: &mut PgConnection,
     conversation: ConversationId,
@@ -109,7 +116,8 @@ pub async fn history(
     )
     .fetch_all(db)
     .await?;
-    rows.into_iter()
+    let mut remembered = rows
+        .into_iter()
         .map(|row| {
             Ok(Remembered {
                 author: author(&row.author)?,
@@ -117,7 +125,11 @@ pub async fn history(
                 tokens: row.tokens,
             })
         })
-        .collect()
+        .collect::<Result<Vec<_>>>()?;
+    // An answer whose question was cut off says little, and there are models that refuse a conversation which begins with one.
+    let first = remembered.iter().position(|message| message.author == Author::User);
+    remembered.drain(..first.unwrap_or(remembered.len()));
+    Ok(remembered)
 }
 
 /// The model no longer sees a question and its answer.
@@ -133,13 +145,27 @@ pub async fn forget(db: &mut PgConnection, job: JobId) -> Result<()> {
     Ok(())
 }
 
-pub async fn conversations_of(db: &mut PgConnection, user: UserId, limit: i64) -> Result<Vec<ConversationRow>> {
+/// Where the user began or took part, the last used first; `before` is the last row of the page before.
+pub async fn conversations_of(
+    db: &mut PgConnection,
+    user: UserId,
+    before: Option<(DateTime<Utc>, ConversationId)>,
+    limit: i64,
+) -> Result<Vec<ConversationRow>> {
     let rows = sqlx::query!(
-        r#"SELECT v.id, b.name AS bot, c.title AS chat, v.started_at, v.last_at, v.ended_at,
-                  (SELECT count(*) FROM messages m WHERE m.conversation_id = v.id) AS "messages!"
-           FROM conversations v JOIN chats c ON c.id = v.chat_id JOIN bots b ON b.id = c.bot_id
-           WHERE v.user_id = $1 ORDER BY v.last_at DESC LIMIT $2"#,
+        r#"WITH theirs AS (
+               (SELECT id, last_at FROM conversations
+                WHERE user_id = $1 AND ($2::timestamptz IS NULL OR (last_at, id) < ($2, $3)) ORDER BY last_at DESC, id DESC LIMIT $4)
+               UNION
+               (SELECT v.id, v.last_at FROM participants p JOIN conversations v ON v.id = p.conversation_id
+                WHERE p.user_id = $1 AND ($2::timestamptz IS NULL OR (v.last_at, v.id) < ($2, $3)) ORDER BY v.last_at DESC, v.id DESC LIMIT $4)
+           )
+           SELECT v.id, b.name AS bot, c.title AS chat, v.started_at, v.last_at, v.ended_at
+           FROM theirs JOIN conversations v ON v.id = theirs.id JOIN chats c ON c.id = v.chat_id JOIN bots b ON b.id = c.bot_id
+           ORDER BY v.last_at DESC, v.id DESC LIMIT $4"#,
         user.0,
+        before.map(|(at, _)| at),
+        before.map(|(_, id)| id.0),
         limit
     )
     .fetch_all(db)
@@ -150,7 +176,6 @@ pub async fn conversations_of(db: &mut PgConnection, user: UserId, limit: i64) -
             id: row.id.into(),
             bot: row.bot,
             chat: row.chat,
-            messages: row.messages,
             started: row.started_at,
             last: row.last_at,
             current: row.ended_at.is_none(),
@@ -166,8 +191,8 @@ pub async fn transcript(
     limit: i64,
 ) -> Result<Option<(Transcript, bool)>> {
     let Some(head) = sqlx::query!(
-        r#"SELECT v.id, b.name AS bot, c.title AS chat, v.started_at, v.last_at, v.ended_at, u.id AS user_id, u.name AS user_name,
-                  (SELECT count(*) FROM messages m WHERE m.conversation_id = v.id) AS "messages!"
+        r#"SELECT v.id, b.name AS bot, c.title AS chat, c.kind IN ('private', 'browser') AS "private!", v.started_at, v.last_at,
+                  v.ended_at, u.id AS user_id, u.name AS user_name
            FROM conversations v JOIN chats c ON c.id = v.chat_id JOIN bots b ON b.id = c.bot_id JOIN users u ON u.id = v.user_id
            WHERE v.id = $1"#,
         id.0
@@ -180,8 +205,11 @@ pub async fn transcript(
     let mut rows = sqlx::query!(
         r#"SELECT m.id, m.author, m.text, m.created_at, m.error_code, m.error_cause,
                   g.model AS "model?", g.prompt_tokens AS "prompt_tokens?", g.completion_tokens AS "completion_tokens?", g.cost AS "cost?",
-                  g.first_token_ms, g.total_ms AS "total_ms?", g.finish AS "finish?", g.attempts AS "attempts?"
+                  g.first_token_ms, g.total_ms AS "total_ms?", g.finish AS "finish?", g.attempts AS "attempts?",
+                  w.id AS "writer_id?", w.name AS "writer?"
            FROM messages m LEFT JOIN usage g ON g.job_id = m.job_id AND m.author = 'bot'
+                LEFT JOIN usage a ON a.job_id = m.job_id AND m.author = 'user' AND m.user_id IS NULL
+                LEFT JOIN users w ON w.id = coalesce(m.user_id, a.user_id)
            WHERE m.conversation_id = $1 AND ($2::timestamptz IS NULL OR (m.created_at, m.id) < ($2, $3))
            ORDER BY m.created_at DESC, m.id DESC LIMIT $4"#,
         id.0,
@@ -202,6 +230,10 @@ pub async fn transcript(
             Ok(TranscriptMessage {
                 id: row.id.into(),
                 author: author(&row.author)?,
+                speaker: row
+                    .writer_id
+                    .zip(row.writer)
+                    .map(|(id, name)| Speaker { id: id.into(), name }),
                 text: row.text,
                 at: row.created_at,
                 made: row.model.map(|model| Made {
@@ -225,7 +257,6 @@ pub async fn transcript(
         id: head.id.into(),
         bot: head.bot,
         chat: head.chat,
-        messages: head.messages,
         started: head.started_at,
         last: head.last_at,
         current: head.ended_at.is_none(),
@@ -234,6 +265,7 @@ pub async fn transcript(
         conversation,
         user_id: head.user_id.into(),
         user: head.user_name,
+        is_group: !head.private,
         messages,
         older: None,
     };

@@ -185,6 +185,13 @@ async fn merge(db: &mut PgConnection, old: uuid::Uuid, new: uuid::Uuid, now: Dat
              WHERE o.chat_id = $1 AND n.chat_id = $2 AND o.ended_at IS NULL AND n.ended_at IS NULL
          ), ended AS (
              UPDATE conversations SET ended_at = $3 FROM pairs WHERE conversations.id = pairs.new
+         ), joined AS (
+             INSERT INTO participants (user_id, conversation_id)
+             SELECT said.user_id, pairs.old FROM pairs
+             JOIN (SELECT id AS conversation_id, user_id FROM conversations UNION SELECT conversation_id, user_id FROM participants) AS said
+                 ON said.conversation_id = pairs.new
+             JOIN conversations o ON o.id = pairs.old AND o.user_id <> said.user_id
+             ON CONFLICT DO NOTHING
          )
          UPDATE messages SET conversation_id = pairs.old FROM pairs WHERE messages.conversation_id = pairs.new",
         old,
@@ -327,6 +334,22 @@ pub async fn reopen_chat(
     .execute(db)
     .await?;
     Ok(opened.rows_affected() > 0)
+}
+
+/// The users behind ids of a transport, those that are known.
+pub async fn by_external_ids(
+    db: &mut PgConnection,
+    of: BotTransport,
+    external_ids: &[i64],
+) -> Result<Vec<(i64, UserId)>> {
+    let rows = sqlx::query!(
+        "SELECT external_id, id FROM users WHERE transport = $1 AND external_id = ANY($2)",
+        transport(of),
+        external_ids
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.external_id, row.id.into())).collect())
 }
 
 /// The playground user that stands for a member of staff; made when missing.

@@ -94,7 +94,15 @@ pub async fn set_password(db: &mut PgConnection, id: StaffId, password_hash: &st
     Ok(())
 }
 
-/// Replaces every unused link by this one: only the last that was printed works.
+/// From here to the end of the transaction nobody else makes or uses a set-up link.
+pub async fn lock_setup(db: &mut PgConnection) -> Result<()> {
+    sqlx::query!("LOCK TABLE setup_tokens IN SHARE ROW EXCLUSIVE MODE")
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Replaces every unused link by this one: only the last that was printed works. Call it under [`lock_setup`].
 pub async fn replace_setup_token(db: &mut PgConnection, hash: &[u8], expires_at: DateTime<Utc>) -> Result<()> {
     sqlx::query!("DELETE FROM setup_tokens WHERE used_at IS NULL")
         .execute(&mut *db)
@@ -120,7 +128,8 @@ pub async fn setup_token_is_good(db: &mut PgConnection, hash: &[u8], now: DateTi
     .await?)
 }
 
-/// Marks the link as used; false when there is no such link, or it is used or expired.
+/// Marks the link as used; false when there is no such link, or it is used or expired. Call it under [`lock_setup`]: there may be
+/// another link in somebody else's hands.
 pub async fn use_setup_token(db: &mut PgConnection, hash: &[u8], now: DateTime<Utc>) -> Result<bool> {
     let used = sqlx::query!(
         "UPDATE setup_tokens SET used_at = $2 WHERE token_hash = $1 AND used_at IS NULL AND expires_at > $2",
@@ -161,8 +170,9 @@ pub async fn count_failure(
     .await?)
 }
 
-pub async fn forget_failures(db: &mut PgConnection, key: &str) -> Result<()> {
-    sqlx::query!("DELETE FROM sign_in_failures WHERE key = $1", key)
+/// Forgets the failures of every key that begins so.
+pub async fn forget_failures_under(db: &mut PgConnection, prefix: &str) -> Result<()> {
+    sqlx::query!("DELETE FROM sign_in_failures WHERE starts_with(key, $1)", prefix)
         .execute(db)
         .await?;
     Ok(())

@@ -26,7 +26,8 @@ pub struct Asked {
     pub text: String,
 }
 
-/// What was asked by a message, or by the request of which it is a part, when a model was asked at all.
+/// What was asked by a message, or by the request of which it is a part, when a model was asked at all. What came last is told by
+/// Telegram's clock: ours differ from replica to replica.
 pub async fn asked(db: &mut PgConnection, bot: BotId, chat: i64, message_id: i64) -> Result<Option<Asked>> {
     let row = sqlx::query!(
         "WITH root AS (
@@ -40,7 +41,7 @@ pub async fn asked(db: &mut PgConnection, bot: BotId, chat: i64, message_id: i64
          JOIN updates u ON u.bot_id = $1 AND u.message_id = parts.message_id AND u.payload->u.kind->'chat'->>'id' = $2::bigint::text
          JOIN usage g ON g.job_id = u.id
          JOIN messages m ON m.id = u.id AND m.author = 'user'
-         ORDER BY g.at DESC LIMIT 1",
+         ORDER BY coalesce(u.payload->u.kind->'edit_date', u.payload->u.kind->'date')::bigint DESC NULLS LAST, u.update_id DESC LIMIT 1",
         bot.0,
         chat,
         message_id
@@ -53,7 +54,7 @@ pub async fn asked(db: &mut PgConnection, bot: BotId, chat: i64, message_id: i64
     }))
 }
 
-/// The request to which a message belongs as it is now: the newest version of each of its messages.
+/// The request to which a message belongs as it is now: the newest version of each of its messages, by Telegram's clock.
 pub async fn newest(db: &mut PgConnection, bot: BotId, chat: i64, message_id: i64) -> Result<Vec<Value>> {
     Ok(sqlx::query_scalar!(
         "WITH root AS (
@@ -66,7 +67,7 @@ pub async fn newest(db: &mut PgConnection, bot: BotId, chat: i64, message_id: i6
          SELECT DISTINCT ON (u.message_id) u.payload FROM parts
          JOIN updates u ON u.bot_id = $1 AND u.message_id = parts.message_id AND u.payload->u.kind->'chat'->>'id' = $2::bigint::text
          WHERE u.kind IN ('message', 'edited_message')
-         ORDER BY u.message_id, u.received_at DESC, u.update_id DESC",
+         ORDER BY u.message_id, coalesce(u.payload->u.kind->'edit_date', u.payload->u.kind->'date')::bigint DESC NULLS LAST, u.update_id DESC",
         bot.0,
         chat,
         message_id

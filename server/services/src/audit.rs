@@ -1,6 +1,7 @@
 //! The tamper-evident trail. Each row carries a keyed hash over its fields and the hash of the row before it; the key is derived
 //! from the master key, so whoever can only write to the database cannot make a false row fit.
 
+use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, TimeDelta, Utc};
 use domain::views::{AuditQuery, AuditRow, Page};
 use repositories::{
     PgConnection,
@@ -82,16 +83,19 @@ impl Audit {
                 .map(str::to_owned)
         };
         let (actor, action, target) = (filled(&query.actor), filled(&query.action), filled(&query.target));
+        let filter = rows::Filter {
+            actor: actor.as_deref(),
+            action: action.as_deref(),
+            target: target.as_deref(),
+            from: filled(&query.from).as_deref().map(midnight).transpose()?,
+            until: filled(&query.to)
+                .as_deref()
+                .map(midnight)
+                .transpose()?
+                .map(|last| last + TimeDelta::days(1)),
+        };
         let mut db = self.0.db.acquire().await?;
-        let mut rows = rows::list(
-            &mut db,
-            actor.as_deref(),
-            action.as_deref(),
-            target.as_deref(),
-            before,
-            PAGE + 1,
-        )
-        .await?;
+        let mut rows = rows::list(&mut db, &filter, before, PAGE + 1).await?;
         let next = crate::users::cut(&mut rows, PAGE)
             .then(|| rows.last().map(|row| row.id.to_string()))
             .flatten();
@@ -189,6 +193,16 @@ pub(crate) async fn record(
     entry.hash = hash.to_vec();
     rows::append(db, &entry).await?;
     Ok(())
+}
+
+/// The beginning of a day of UTC.
+fn midnight(day: &str) -> Result<DateTime<Utc>, Error> {
+    let day: NaiveDate = day.parse().map_err(|_| Error::Invalid("a date such as 2026-11-24"))?;
+    // A year that no clock shows would overflow further on.
+    if !(1970..=9999).contains(&day.year()) {
+        return Err(Error::Invalid("a date such as 2026-11-24"));
+    }
+    Ok(day.and_time(NaiveTime::MIN).and_utc())
 }
 
 /// The keyed hash of a row that follows `previous`; `None` when its key is not on the ring.

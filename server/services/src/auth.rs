@@ -1,5 +1,7 @@
 //! Signing in, the first owner, and the one place that turns a session into an [`Actor`].
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use argon2::{
     Algorithm, Argon2, Params, Version,
     password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
@@ -28,8 +30,12 @@ const SETUP_LINK_DEAD: &str = "this link was used or is out of date; start botde
 /// 19 MiB and 2 passes.
 const WORK: (u32, u32, u32) = (47_104, 2, 1);
 
-/// Free attempts before each further one has to wait, and the longest wait.
-const FREE_ATTEMPTS: i32 = 5;
+/// Free attempts before each further one has to wait: of one client on one account, of one client on all accounts (an office may
+/// share an address), and of everybody on one account. The last is high, or strangers could keep the account's owner out.
+const FREE_OF_PAIR: i32 = 5;
+const FREE_OF_CLIENT: i32 = 20;
+const FREE_OF_ACCOUNT: i32 = 100;
+/// The longest wait.
 const LONGEST_WAIT: TimeDelta = TimeDelta::minutes(15);
 /// A quiet time after which failures are forgotten.
 const FORGET_AFTER: TimeDelta = TimeDelta::hours(1);
@@ -52,6 +58,7 @@ impl Auth {
         rand::rng().fill(&mut bytes);
         let token = URL_SAFE_NO_PAD.encode(bytes);
         let mut tx = self.0.db.begin().await?;
+        staff::lock_setup(&mut tx).await?;
         staff::replace_setup_token(&mut tx, &token_hash(&token), self.0.now() + SETUP_LINK_LIVES).await?;
         tx.commit().await.map_err(repositories::Error::from)?;
         Ok(Some(token))
@@ -72,6 +79,7 @@ impl Auth {
         }
         let hash = self.hash(password).await?;
         let mut tx = self.0.db.begin().await?;
+        staff::lock_setup(&mut tx).await?;
         if !staff::use_setup_token(&mut tx, &token_hash(token), self.0.now()).await?
             || staff::has_owner(&mut tx).await?
         {
@@ -156,6 +164,8 @@ impl Auth {
             .await?
             .ok_or(Error::NotFound("a member of staff with this address"))?;
         staff::set_password(&mut tx, member.id, &hash).await?;
+        // Guesses at the old one do not keep its owner from using the new one.
+        staff::forget_failures_under(&mut tx, &of_account(email)).await?;
         // Whoever is signed in with the old password, and perhaps should not be, is out.
         repositories::sessions::delete_of_staff(&mut tx, SESSION_STAFF, member.id).await?;
         let target = Target {
@@ -168,20 +178,23 @@ impl Auth {
         Ok(())
     }
 
-    /// Checks address and password. Unknown and wrong look the same and take the same time; failures of one client and of one
-    /// account are slowed down separately.
+    /// Checks address and password. Unknown and wrong look the same and take the same time. Failures are slowed down by client and
+    /// account together, and with more patience by each of them alone.
     pub async fn sign_in(&self, email: &Email, password: &Password, origin: Origin) -> Result<StaffId, Error> {
         let now = self.0.now();
+        let client = client(origin.ip.as_deref());
+        let account = of_account(email);
         let keys = [
-            format!("email:{email}"),
-            format!("ip:{}", origin.ip.as_deref().unwrap_or("unknown")),
+            (format!("{account}{client}"), FREE_OF_PAIR),
+            (format!("ip:{client}"), FREE_OF_CLIENT),
+            (format!("{account}all"), FREE_OF_ACCOUNT),
         ];
         // The permit comes first: of many guesses at once, each is looked at when those before it have been counted.
         let permit = self.hashing_permit().await?;
         let mut db = self.0.db.acquire().await?;
-        for key in &keys {
+        for (key, free) in &keys {
             if let Some((failures, last)) = staff::failures(&mut db, key).await?
-                && let Some(wait) = wait_left(failures, last, now)
+                && let Some(wait) = wait_left(failures - free, last, now)
             {
                 metrics::counter!("botdeck_sign_ins_total", "outcome" => "throttled").increment(1);
                 return Err(Error::Throttled { retry_after_s: wait });
@@ -195,8 +208,13 @@ impl Auth {
         let right = verify(password.clone(), hash).await?;
         let Some(member) = member.filter(|_| right) else {
             let mut tx = self.0.db.begin().await?;
-            for key in &keys {
-                staff::count_failure(&mut tx, key, now, now - FORGET_AFTER).await?;
+            let [pair, client, everybody] = &keys;
+            let count = async |tx: &mut _, key| staff::count_failure(tx, key, now, now - FORGET_AFTER).await;
+            let of_pair = count(&mut tx, &pair.0).await?;
+            count(&mut tx, &client.0).await?;
+            // A client that is slowed down by itself slows nobody else: it takes many of them to use up the account's attempts.
+            if of_pair <= FREE_OF_PAIR {
+                count(&mut tx, &everybody.0).await?;
             }
             tx.commit().await.map_err(repositories::Error::from)?;
             metrics::counter!("botdeck_sign_ins_total", "outcome" => "refused").increment(1);
@@ -204,9 +222,8 @@ impl Auth {
         };
         drop(permit);
         let mut tx = self.0.db.begin().await?;
-        for key in &keys {
-            staff::forget_failures(&mut tx, key).await?;
-        }
+        // The client's own count stays: one account of one's own does not buy guesses at others.
+        staff::forget_failures_under(&mut tx, &account).await?;
         let actor = Actor::staff(member.id, member.name.clone(), member.role, origin);
         let target = Target {
             kind: "staff",
@@ -308,12 +325,30 @@ fn token_hash(token: &str) -> Vec<u8> {
     blake3::hash(token.as_bytes()).as_bytes().to_vec()
 }
 
-/// Seconds until the next attempt is heard: nothing for the first few, then doubling.
-fn wait_left(failures: i32, last: DateTime<Utc>, now: DateTime<Utc>) -> Option<u64> {
-    if failures < FREE_ATTEMPTS || now - last > FORGET_AFTER {
+/// What the keys of an account's failures begin with. An address holds no space.
+fn of_account(email: &Email) -> String {
+    format!("email:{email} from ")
+}
+
+/// Whom failures are counted for. Of IPv6 the network: everybody who has an address there has all of its 2⁶⁴.
+fn client(ip: Option<&str>) -> String {
+    match ip.map(|ip| (ip, ip.parse::<IpAddr>().map(|ip| ip.to_canonical()))) {
+        None => "unknown".to_owned(),
+        Some((_, Ok(IpAddr::V6(ip)))) => {
+            let [a, b, c, d, ..] = ip.segments();
+            format!("{}/64", Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        Some((_, Ok(ip))) => ip.to_string(),
+        Some((text, Err(_))) => text.to_owned(),
+    }
+}
+
+/// Seconds until the next attempt is heard, when so many (from 0) were made beyond the free ones: each waits twice as long.
+fn wait_left(beyond: i32, last: DateTime<Utc>, now: DateTime<Utc>) -> Option<u64> {
+    if beyond < 0 || now - last > FORGET_AFTER {
         return None;
     }
-    let doublings = u32::try_from(failures - FREE_ATTEMPTS).unwrap_or(0).min(10);
+    let doublings = u32::try_from(beyond).unwrap_or(0).min(10);
     let wait = TimeDelta::seconds(2_i64 << doublings).min(LONGEST_WAIT);
     let left = last + wait - now;
     (left > TimeDelta::zero()).then(|| u64::try_from(left.num_milliseconds()).unwrap_or(0).div_ceil(1000))
@@ -360,11 +395,25 @@ mod tests {
     #[test]
     fn attempts_slow_down_and_the_wait_is_bounded() {
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        assert_eq!(wait_left(4, now, now), None);
-        assert_eq!(wait_left(5, now, now), Some(2));
-        assert_eq!(wait_left(7, now, now + TimeDelta::seconds(3)), Some(5));
+        assert_eq!(wait_left(-1, now, now), None);
+        assert_eq!(wait_left(0, now, now), Some(2));
+        assert_eq!(wait_left(2, now, now + TimeDelta::seconds(3)), Some(5));
         assert_eq!(wait_left(1000, now, now), Some(900));
         assert_eq!(wait_left(1000, now, now + TimeDelta::hours(2)), None);
+    }
+
+    #[test]
+    fn a_client_is_an_address_of_the_old_kind_or_a_network_of_the_new() {
+        for (ip, expected) in [
+            (None, "unknown"),
+            (Some("192.0.2.7"), "192.0.2.7"),
+            (Some("::ffff:192.0.2.7"), "192.0.2.7"),
+            (Some("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64"),
+            (Some("2001:db8:1:2::1"), "2001:db8:1:2::/64"),
+            (Some("2001:db8:1:3::1"), "2001:db8:1:3::/64"),
+        ] {
+            assert_eq!(client(ip), expected);
+        }
     }
 
     #[test]

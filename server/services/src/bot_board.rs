@@ -89,7 +89,7 @@ impl Bots {
         if bot.mode == mode {
             return Ok(());
         }
-        bot_pages::set_mode(&mut tx, id, mode).await?;
+        bot_pages::set_mode(&mut tx, id, mode, true).await?;
         let (before, after) = (json!({ "mode": bot.mode }), json!({ "mode": mode }));
         self.note(&mut tx, actor, "bot.mode", (id, &bot.name), before, after)
             .await?;

@@ -10,7 +10,10 @@ use domain::{
     BotId, Period, Permission,
     views::{BotRow, BotTransport, IntakeMode},
 };
-use repositories::bots::{self, Bot, NewTelegramBot};
+use repositories::{
+    bot_pages,
+    bots::{self, Bot, Fault, NewTelegramBot},
+};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
@@ -101,32 +104,87 @@ impl Bots {
             .ok_or(Error::NotFound("the bot"))
     }
 
-    /// The bot of the settings. Telegram need not be reached for it: what the token itself says is enough to begin.
+    /// The bot of the settings. Telegram need not be reached to add it: what the token itself says is enough to begin. One that is
+    /// there already keeps what staff have set: how its messages come in, and its token unless Telegram takes that of the settings.
     pub async fn ensure_from_settings(&self, token: &SecretString) -> Result<(), Error> {
         let token = well_formed(token)?;
         let telegram_id = telegram_id(&token)?;
-        let mode = if self.0.webhooks {
-            IntakeMode::Webhook
-        } else {
-            IntakeMode::Polling
+        let stored = bots::all(&mut *self.0.db.acquire().await?).await?;
+        let stored = stored.into_iter().find(|bot| bot.telegram_id == Some(telegram_id));
+        let mode = match &stored {
+            Some(bot) if bot.mode_chosen && (self.0.webhooks || bot.mode == IntakeMode::Polling) => bot.mode,
+            _ if self.0.webhooks => IntakeMode::Webhook,
+            _ => IntakeMode::Polling,
         };
-        let known = self.all().await?.into_iter().find(|bot| {
-            bot.token
-                .as_ref()
-                .is_some_and(|known| known.expose_secret() == token.expose_secret())
-        });
-        if known.is_some_and(|bot| bot.mode == mode) {
+        if let Some(bot) = stored.as_ref().filter(|bot| bot.mode != mode) {
+            self.follow_mode(bot, mode).await?;
+        }
+        // One that cannot be opened is as good as none.
+        let works = match stored.map(|bot| self.open(bot)) {
+            Some(Ok(bot)) => bot.token,
+            Some(Err(_)) | None => None,
+        };
+        if works.as_ref().map(ExposeSecret::expose_secret) == Some(token.expose_secret()) {
             return Ok(());
         }
-        let identity = self.0.telegram.identify(&token).await.unwrap_or_else(|error| {
-            tracing::warn!("Telegram could not be asked about the bot of TELEGRAM_BOT_TOKEN: {error}");
-            BotIdentity {
-                telegram_id,
-                name: format!("Bot {telegram_id}"),
-                username: None,
+        let identity = match self.0.telegram.identify(&token).await {
+            Ok(identity) => identity,
+            Err(error) if works.is_some() => {
+                tracing::warn!("The bot of TELEGRAM_BOT_TOKEN keeps the token that it has: {error}");
+                return Ok(());
             }
-        });
+            Err(error) => {
+                tracing::warn!("Telegram could not be asked about the bot of TELEGRAM_BOT_TOKEN: {error}");
+                BotIdentity {
+                    telegram_id,
+                    name: format!("Bot {telegram_id}"),
+                    username: None,
+                }
+            }
+        };
         self.store(&Actor::system("settings"), &token, mode, &identity).await?;
+        Ok(())
+    }
+
+    /// Without a public address nothing can be delivered, and with one it is the faster way.
+    async fn follow_mode(&self, bot: &Bot, mode: IntakeMode) -> Result<(), Error> {
+        let mut tx = self.0.db.begin().await?;
+        bot_pages::set_mode(&mut tx, bot.id, mode, false).await?;
+        let target = Target {
+            kind: "bot",
+            id: bot.id.to_string(),
+            name: &bot.name,
+        };
+        let (before, after) = (json!({ "mode": bot.mode }), json!({ "mode": mode }));
+        let actor = Actor::system("settings");
+        record(&self.0, &mut tx, &actor, "bot.mode", target, Some(before), Some(after)).await?;
+        tx.commit().await.map_err(repositories::Error::from)?;
+        self.0.bots_changed.notify_waiters();
+        Ok(())
+    }
+
+    /// Seals with the current key what an older one sealed, so that this is needed no more once all replicas know the new one. Every
+    /// start does it; of two at once one finds nothing left to do.
+    pub async fn seal_anew(&self) -> Result<(), Error> {
+        let mut db = self.0.db.acquire().await?;
+        for bot in bots::all(&mut db).await? {
+            let (Some(cipher), Some(key), Some(telegram_id)) = (&bot.token_cipher, &bot.token_key_id, bot.telegram_id)
+            else {
+                continue;
+            };
+            if key == self.0.keys.current_id() {
+                continue;
+            }
+            let bound_to = telegram_id.to_be_bytes();
+            // What cannot be opened is told where the bots are started.
+            let Ok(token) = self.0.keys.open(cipher, key, &bound_to) else {
+                continue;
+            };
+            let (sealed, key) = self.0.keys.seal(&token, &bound_to)?;
+            if bots::seal_anew(&mut db, bot.id, cipher, &sealed, &key).await? {
+                tracing::info!(bot.id = %bot.id, "The token of bot {} is sealed with the current key", bot.id);
+            }
+        }
         Ok(())
     }
 
@@ -148,6 +206,8 @@ impl Bots {
             token_key_id: &key_id,
         };
         let mut tx = self.0.db.begin().await?;
+        let before = bots::lock_telegram(&mut tx, identity.telegram_id).await?;
+        let before = before.map(|bot| json!({ "username": bot.username, "mode": bot.mode }));
         let (id, added) = bots::upsert_telegram(&mut tx, &bot, self.0.now()).await?;
         let action = if added { "bot.add" } else { "bot.replace_token" };
         let target = Target {
@@ -156,7 +216,7 @@ impl Bots {
             name: &identity.name,
         };
         let after = json!({ "username": identity.username, "mode": mode });
-        record(&self.0, &mut tx, actor, action, target, None, Some(after)).await?;
+        record(&self.0, &mut tx, actor, action, target, before, Some(after)).await?;
         tx.commit().await.map_err(repositories::Error::from)?;
         self.0.bots_changed.notify_waiters();
         Ok(id)
@@ -202,7 +262,8 @@ impl Bots {
                 Ok(record) => records.push(record),
                 Err(error) => {
                     tracing::error!(bot.id = %id, "The token of bot {id} cannot be opened: {error}");
-                    bots::set_fault(&mut db, id, Some(&error.to_string())).await?;
+                    let fault = error.to_string();
+                    bots::set_fault(&mut db, id, None, Fault::words(&fault)).await?;
                 }
             }
         }
@@ -260,9 +321,9 @@ impl Bots {
         Ok(bots::set_identity(&mut db, id, &identity.name, identity.username.as_deref()).await?)
     }
 
-    /// Says to staff why a bot does not run; `None` when it does again.
-    pub async fn set_fault(&self, id: BotId, fault: Option<&str>) -> Result<(), Error> {
-        Ok(bots::set_fault(&mut *self.0.db.acquire().await?, id, fault).await?)
+    /// Says to staff why a bot does not run, or that it does again. Nothing when `holder` does not hold the bot's lease.
+    pub async fn set_fault(&self, id: BotId, holder: &str, fault: Fault<'_>) -> Result<(), Error> {
+        Ok(bots::set_fault(&mut *self.0.db.acquire().await?, id, Some(holder), fault).await?)
     }
 
     /// Takes or renews the right to run a bot's intake; false while another replica has it.
@@ -285,8 +346,8 @@ const BELIEVED: Duration = Duration::from_secs(2);
 
 const EXPECTED_TOKEN: &str = "a bot token from @BotFather, such as 123456789:AAF…";
 
-/// `123456789:` and at least a few characters of `A-Za-z0-9_-`.
-pub(crate) fn well_formed(token: &SecretString) -> Result<SecretString, Error> {
+/// A bot's token: `123456789:` and at least a few characters of `A-Za-z0-9_-`.
+pub fn well_formed(token: &SecretString) -> Result<SecretString, Error> {
     let text = token.expose_secret().trim();
     let parts = text.split_once(':').filter(|(id, secret)| {
         !id.is_empty()

@@ -3,11 +3,11 @@
 //! The order that makes it safe: a reservation is committed before the provider is asked; answer, usage, settlement and what is
 //! to be sent are committed together after it, under the job's lease; only then is anything final sent.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
-    BotId, ErrorCode, JobId, LimitKind, Measure, MessageId, Money, Period,
+    BotId, ErrorCode, JobId, LimitKind, Measure, MessageId, Money, Period, UserId,
     views::{Author, BotTransport, LimitBar, RichText},
 };
 use gateway::{
@@ -25,7 +25,7 @@ use repositories::{
 };
 use serde_json::Value;
 
-use crate::{Claimed, Error, Services, Verdict, plans::amount};
+use crate::{Claimed, Error, Services, Verdict, plans::amount, queue::DONE_KEPT_HOURS};
 
 /// The longest answer asked for; what is reserved on every budget while it is made.
 const LONGEST_ANSWER: u32 = 4096;
@@ -113,8 +113,17 @@ pub enum Change {
     Renew,
     /// `/model`
     Model(String),
-    /// Requests that wait in the same lane and are answered by this reply as well, with their texts.
-    Absorb(Vec<(JobId, String)>),
+    /// Requests that wait in the same lane and are answered by this reply as well.
+    Absorb(Vec<Absorbed>),
+}
+
+/// A request that is answered together with another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Absorbed {
+    pub job: JobId,
+    /// Who asked, as the transport knows them: in a group perhaps somebody else.
+    pub user_external_id: i64,
+    pub text: String,
 }
 
 /// A reply that no model made.
@@ -186,12 +195,6 @@ impl Chats {
                 limit: None,
             }));
         };
-        if let Some(limit) = amount(&known.limits, LimitKind::MessagesPerMinute)
-            && let Verdict::Refused(wait) = self.0.rate.admit(known.user, job.id, limit).await
-        {
-            let resets_at = now + TimeDelta::from_std(wait).unwrap_or(TimeDelta::minutes(1));
-            return Ok(Begin::Refused(refusal(LimitKind::MessagesPerMinute, limit, resets_at)));
-        }
         let mut tx = self.0.db.begin().await?;
         let history = messages::history(
             &mut tx,
@@ -216,7 +219,10 @@ impl Chats {
                 .unwrap_or(0)
                 .max(SHORTEST_ANSWER)
                 .min(most)),
-            SetAside::Nothing => reserve(&mut tx, job.id, known, model, prompt, most, now).await?,
+            SetAside::Nothing => match reserve(&mut tx, job.id, known, model, prompt, most, now).await? {
+                Ok(max_tokens) => self.admit(job, incoming, known, now).await.map(|()| max_tokens),
+                refused => refused,
+            },
         };
         let max_tokens = match reserved {
             Ok(max_tokens) => max_tokens,
@@ -234,6 +240,26 @@ impl Chats {
             asked_at: now,
             question_tokens,
         })))
+    }
+
+    /// The limit per minute comes last: of limits that are used up, the one is told that lasts longest, and a message that another
+    /// limit refuses takes nothing of the minute. What was set aside for one that is refused here is rolled back.
+    async fn admit(
+        &self,
+        job: &Claimed,
+        incoming: &Incoming,
+        known: &Known,
+        now: DateTime<Utc>,
+    ) -> Result<(), Refusal> {
+        let kind = LimitKind::MessagesPerMinute;
+        let Some(limit) = amount(&known.limits, kind) else {
+            return Ok(());
+        };
+        match self.0.rate.admit(known.user, job.id, incoming.received_at, limit).await {
+            Verdict::Admitted => Ok(()),
+            // There may be room again by now, if the message has waited long.
+            Verdict::Refused(until) => Err(refusal(kind, limit, until.max(now))),
+        }
     }
 
     /// Writes an answer: both messages, the usage, the settlement of the reservation, the failure if there was one, and what is
@@ -319,6 +345,7 @@ impl Chats {
             id: MessageId(job.id.0),
             at: question.asked_at,
             author: Author::User,
+            user: Some(known.user),
             text: &incoming.text,
             tokens: i32::try_from(question.question_tokens).unwrap_or(i32::MAX),
             in_context: came,
@@ -329,6 +356,7 @@ impl Chats {
             id: MessageId(uuid::Uuid::now_v7()),
             at: now.max(question.asked_at + TimeDelta::microseconds(1)),
             author: Author::Bot,
+            user: None,
             text: &answer.text,
             tokens: i32::try_from(count_tokens(&answer.text)).unwrap_or(i32::MAX),
             in_context: came,
@@ -367,7 +395,7 @@ impl Chats {
         if !jobs::hold(&mut tx, job.id, job.token).await? {
             return Ok(false);
         }
-        let note = |id: uuid::Uuid, author, text| messages::NewMessage {
+        let note = |id: uuid::Uuid, user: Option<UserId>, author, text| messages::NewMessage {
             id: MessageId(id),
             at: if author == Author::User {
                 now
@@ -375,19 +403,28 @@ impl Chats {
                 now + TimeDelta::microseconds(1)
             },
             author,
+            user,
             text,
             tokens: 0,
             in_context: false,
             error_code: None,
             error_cause: None,
         };
-        let asked = note(job.id.0, Author::User, incoming.text.as_str());
-        let mut answered = note(uuid::Uuid::now_v7(), Author::Bot, reply.text);
+        let asked = note(job.id.0, Some(known.user), Author::User, incoming.text.as_str());
+        let mut answered = note(uuid::Uuid::now_v7(), None, Author::Bot, reply.text);
         let code = reply.code.map(ErrorCode::as_str);
         answered.error_code = code;
         let mut notes = vec![asked];
         if let Change::Absorb(waiting) = &reply.change {
-            notes.extend(waiting.iter().map(|(id, text)| note(id.0, Author::User, text)));
+            let senders: Vec<i64> = waiting.iter().map(|one| one.user_external_id).collect();
+            let users: HashMap<i64, UserId> = people::by_external_ids(&mut tx, incoming.transport, &senders)
+                .await?
+                .into_iter()
+                .collect();
+            notes.extend(waiting.iter().map(|one| {
+                let user = users.get(&one.user_external_id).copied();
+                note(one.job.0, user, Author::User, &one.text)
+            }));
         }
         notes.push(answered);
         messages::insert(&mut tx, known.conversation, job.id, &notes).await?;
@@ -399,7 +436,7 @@ impl Chats {
             Change::Renew => people::renew(&mut tx, known.conversation, now).await?,
             Change::Model(model) => people::set_model(&mut tx, known.conversation, model).await?,
             Change::Absorb(waiting) => {
-                let ids: Vec<JobId> = waiting.iter().map(|(id, _)| *id).collect();
+                let ids: Vec<JobId> = waiting.iter().map(|one| one.job).collect();
                 updates::absorb(&mut tx, job.id, &ids).await?;
             }
         }
@@ -430,21 +467,44 @@ impl Chats {
         Ok(ledger::insert_failure(tx, &failure).await?)
     }
 
-    /// What the job has stored to be sent, if it got that far before.
+    /// What earlier attempts at the job have left: stored to be sent, if they got that far, and perhaps sent.
+    pub async fn resume(&self, job: JobId) -> Result<Vec<Part>, Error> {
+        Ok(deliveries::resume(&mut *self.0.db.acquire().await?, job, DONE_KEPT_HOURS).await?)
+    }
+
+    /// Notes that of the parts without an id none was sent: the next attempt need not look for them.
+    pub async fn unsent(&self, job: &Claimed) -> Result<(), Error> {
+        Ok(deliveries::unsent(&mut *self.0.db.acquire().await?, job.id, job.token).await?)
+    }
+
+    /// Notes the ids that a part turned out not to have.
+    pub async fn tried(&self, job: JobId, part: usize, ids: &[i64]) -> Result<(), Error> {
+        let part = i32::try_from(part).map_err(|_| Error::Internal("too many parts"))?;
+        Ok(deliveries::tried(&mut *self.0.db.acquire().await?, job, part, ids).await?)
+    }
+
+    /// Notes the message that says that there will be no answer.
+    pub async fn apologised(&self, job: JobId, chat_key: &str, message_id: i64) -> Result<(), Error> {
+        Ok(deliveries::apologised(&mut *self.0.db.acquire().await?, job, chat_key, message_id).await?)
+    }
+
+    /// What is stored to be sent.
     pub async fn parts(&self, job: JobId) -> Result<Vec<Part>, Error> {
         Ok(deliveries::load(&mut *self.0.db.acquire().await?, job).await?)
     }
 
     /// Notes that a preview is about to be sent as message number `part` of the answer.
-    pub async fn begin_preview(&self, job: JobId, chat_key: &str, part: usize) -> Result<(), Error> {
+    pub async fn begin_preview(&self, job: &Claimed, chat_key: &str, part: usize) -> Result<(), Error> {
         let part = i32::try_from(part).map_err(|_| Error::Internal("too many parts"))?;
-        Ok(deliveries::begin_preview(&mut *self.0.db.acquire().await?, job, chat_key, part).await?)
+        let mut db = self.0.db.acquire().await?;
+        Ok(deliveries::begin_preview(&mut db, job.id, job.token, chat_key, part).await?)
     }
 
     /// Notes the ids under which messages arrived, from part `first` on.
-    pub async fn sent(&self, job: JobId, first: usize, message_ids: &[i64]) -> Result<(), Error> {
+    pub async fn sent(&self, job: &Claimed, first: usize, message_ids: &[i64]) -> Result<(), Error> {
         let first = i32::try_from(first).map_err(|_| Error::Internal("too many parts"))?;
-        Ok(deliveries::sent(&mut *self.0.db.acquire().await?, job, first, message_ids).await?)
+        let mut db = self.0.db.acquire().await?;
+        Ok(deliveries::sent(&mut db, job.id, job.token, first, message_ids).await?)
     }
 
     /// Where a message of this job may be whose id was never learnt. `ago`: for how long the job cannot have sent it any more.
@@ -524,10 +584,11 @@ async fn reserve(
     };
     let (tokens, money) = (usage.prompt_tokens + usage.completion_tokens, price(model, usage));
     let (day, month) = (Period::Day.start(now), Period::Month.start(now));
+    // The one that lasts longest first: that is the one to be told of.
     let claims = [
+        LimitKind::MoneyPerMonth,
         LimitKind::MessagesPerDay,
         LimitKind::TokensPerDay,
-        LimitKind::MoneyPerMonth,
     ]
     .map(|kind| Claim {
         measure: kind.measure(),
@@ -588,12 +649,6 @@ async fn affordable(
         cap - counter.map_or(0, |counter| counter.used + counter.reserved)
     };
     let mut answer = i64::from(most);
-    if let Some(cap) = tokens_cap {
-        answer = answer.min(left(LimitKind::TokensPerDay, cap) - i64::from(prompt));
-        if answer < i64::from(SHORTEST_ANSWER) {
-            return Ok(Err(refusal(LimitKind::TokensPerDay, cap, Period::Day.reset(now))));
-        }
-    }
     if let Some(cap) = money_cap
         && model.output_per_million > Money::ZERO
     {
@@ -603,6 +658,12 @@ async fn affordable(
         answer = answer.min(i64::try_from(paid_for).unwrap_or(i64::MAX));
         if answer < i64::from(SHORTEST_ANSWER) {
             return Ok(Err(refusal(LimitKind::MoneyPerMonth, cap, Period::Month.reset(now))));
+        }
+    }
+    if let Some(cap) = tokens_cap {
+        answer = answer.min(left(LimitKind::TokensPerDay, cap) - i64::from(prompt));
+        if answer < i64::from(SHORTEST_ANSWER) {
+            return Ok(Err(refusal(LimitKind::TokensPerDay, cap, Period::Day.reset(now))));
         }
     }
     Ok(Ok(u32::try_from(answer).unwrap_or(most)))

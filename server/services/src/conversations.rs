@@ -1,5 +1,7 @@
 //! Reading what was said. Each reading is in the audit trail, written before anything is shown.
 
+use std::collections::BTreeSet;
+
 use domain::{ConversationId, MessageId, views::Transcript};
 use repositories::messages;
 use serde_json::json;
@@ -32,12 +34,29 @@ impl Conversations {
             .first()
             .filter(|_| more)
             .map(|message| crate::cursor(message.at, message.id.0));
+        // Whose words were read: by that the trail is found from a person.
+        let count = transcript.messages.len();
+        let (name, what) = if transcript.is_group {
+            let speakers = transcript
+                .messages
+                .iter()
+                .filter_map(|message| message.speaker.as_ref());
+            let users: BTreeSet<_> = speakers.map(|speaker| speaker.id.to_string()).collect();
+            (
+                &transcript.conversation.chat,
+                json!({ "users": users, "messages": count }),
+            )
+        } else {
+            (
+                &transcript.user,
+                json!({ "user": transcript.user_id, "messages": count }),
+            )
+        };
         let target = Target {
             kind: "conversation",
             id: id.to_string(),
-            name: &transcript.user,
+            name,
         };
-        let what = json!({ "user": transcript.user_id, "messages": transcript.messages.len() });
         record(&self.0, &mut tx, actor, "conversation.read", target, None, Some(what)).await?;
         tx.commit().await.map_err(repositories::Error::from)?;
         Ok(Some(transcript))

@@ -32,6 +32,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Trying the same again changes nothing.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Database(error) => error.is_permanent(),
+            Self::Invalid(_) | Self::NotFound(_) => true,
+            _ => false,
+        }
+    }
+
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::SignedOut => ErrorCode::SignedOut,

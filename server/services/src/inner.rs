@@ -27,6 +27,8 @@ pub struct Inner {
     pub(crate) throttle_hashing: Semaphore,
     /// Woken when a job may be ready in this process; others find theirs by looking.
     pub(crate) work: Notify,
+    /// Woken when a message of a playground was written or changed in this process.
+    pub(crate) talk: Notify,
     /// Which bots are running, and when that was seen.
     pub(crate) running: Mutex<HashMap<BotId, (bool, Instant)>>,
     /// Woken when the set of bots has changed.

@@ -1,7 +1,7 @@
 //! The way in: an update and its job are committed before anybody is told that it was taken.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -19,8 +19,13 @@ const HANDLED: &[&str] = &[
     "edited_message",
     "callback_query",
     "my_chat_member",
+    "pre_checkout_query",
     "stopped_message_generation",
 ];
+
+/// What overtakes is taken until there is so many times as much to do as otherwise: who presses `/stop` again and again must not
+/// fill the database.
+const MORE_FOR_OVERTAKING: i64 = 2;
 
 /// How long it is believed which bots have too much to do.
 const BELIEVED: Duration = Duration::from_secs(1);
@@ -30,7 +35,8 @@ const BELIEVED: Duration = Duration::from_secs(1);
 pub(crate) struct Crowded {
     /// Jobs of one bot.
     pub(crate) most: i64,
-    seen: Mutex<(Option<Instant>, HashSet<BotId>)>,
+    /// And when, and how many there are.
+    seen: Mutex<(Option<Instant>, HashMap<BotId, i64>)>,
 }
 
 impl Crowded {
@@ -49,12 +55,23 @@ impl Intake {
     /// Whether more of a bot's updates are to be taken. While too many of its jobs wait they are left with Telegram, which keeps them
     /// for a day. Asks the database once a second at most; a bot may go beyond the limit by what comes within that second.
     pub async fn has_room(&self, bot: BotId) -> Result<bool, Error> {
+        Ok(self.jobs_if_crowded(bot).await?.is_none())
+    }
+
+    /// Whether more of what overtakes is to be taken.
+    pub async fn has_room_for_overtaking(&self, bot: BotId) -> Result<bool, Error> {
+        let most = self.0.crowded.most.saturating_mul(MORE_FOR_OVERTAKING);
+        Ok(self.jobs_if_crowded(bot).await?.is_none_or(|jobs| jobs < most))
+    }
+
+    /// How many jobs the bot has, if those are too many.
+    async fn jobs_if_crowded(&self, bot: BotId) -> Result<Option<i64>, Error> {
         let crowded = &self.0.crowded;
         let lock = || crowded.seen.lock().unwrap_or_else(PoisonError::into_inner);
         {
             let mut seen = lock();
             if seen.0.is_some_and(|at| at.elapsed() < BELIEVED) {
-                return Ok(!seen.1.contains(&bot));
+                return Ok(seen.1.get(&bot).copied());
             }
             // One asks, the others go by what was seen before.
             seen.0 = Some(Instant::now());
@@ -63,7 +80,17 @@ impl Intake {
         metrics::gauge!("botdeck_bots_held_back").set(u32::try_from(now.len()).unwrap_or(u32::MAX));
         let mut seen = lock();
         seen.1 = now.into_iter().collect();
-        Ok(!seen.1.contains(&bot))
+        Ok(seen.1.get(&bot).copied())
+    }
+
+    /// Of updates that cannot all be taken, stores what overtakes. The others come again, and then these are known.
+    pub async fn accept_overtaking(&self, bot: BotId, updates: Vec<Value>) -> Result<u64, Error> {
+        let overtakes = |update: &Value| peek(update).is_some_and(|peek| peek.overtakes);
+        let overtaking: Vec<Value> = updates.into_iter().filter(overtakes).collect();
+        if overtaking.is_empty() {
+            return Ok(0);
+        }
+        self.accept(bot, overtaking).await
     }
 
     /// Stores the updates that are new, each with its job, in one transaction, and returns how many were. What is no update at
@@ -74,10 +101,7 @@ impl Intake {
             .map(|payload| {
                 let payload = without_nul(payload);
                 let peek = peek(&payload).ok_or(Error::Invalid("a Telegram update with an update_id"))?;
-                let work = HANDLED.contains(&peek.kind.as_str()).then(|| match peek.chat {
-                    Some((chat, thread)) if !peek.overtakes => Work::InLane(lane(bot, chat, thread)),
-                    _ => Work::Overtakes,
-                });
+                let work = HANDLED.contains(&peek.kind.as_str()).then(|| work(bot, &peek));
                 let gather = gather(&payload, &peek);
                 Ok(NewUpdate {
                     gather,
@@ -106,6 +130,18 @@ pub fn lane(bot: BotId, chat: i64, thread: i64) -> String {
     format!("{bot}/{chat}/{thread}")
 }
 
+/// Where in the queue an update goes. What overtakes has a lane for each kind in a conversation, or of a person: a payment does not
+/// wait behind somebody's hundredth `/stop`.
+pub(crate) fn work(bot: BotId, peek: &Peek) -> Work {
+    match peek.chat {
+        Some((chat, thread)) if !peek.overtakes => Work::InLane(lane(bot, chat, thread)),
+        at => {
+            let place = at.or_else(|| Some((peek.sender?, 0)));
+            Work::Overtakes(place.map(|(chat, thread)| format!("{}/{}", lane(bot, chat, thread), peek.kind)))
+        }
+    }
+}
+
 /// What must be known of an update before it is understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peek {
@@ -114,6 +150,7 @@ pub struct Peek {
     pub kind: String,
     /// Chat and topic.
     pub chat: Option<(i64, i64)>,
+    pub sender: Option<i64>,
     /// Of the message it brings.
     pub message_id: Option<i64>,
     /// Runs beside its conversation instead of behind it.
@@ -134,8 +171,10 @@ pub fn peek(update: &Value) -> Option<Peek> {
         body
     };
     let chat = message["chat"]["id"].as_i64().map(|chat| (chat, thread(message)));
-    let overtakes = matches!(kind, "callback_query" | "stopped_message_generation")
-        || (kind == "message" && (is_stop(body) || body.get("successful_payment").is_some()));
+    let overtakes = matches!(
+        kind,
+        "callback_query" | "pre_checkout_query" | "stopped_message_generation"
+    ) || (kind == "message" && (is_stop(body) || !body["successful_payment"].is_null()));
     let message_id = (kind != "callback_query")
         .then(|| body["message_id"].as_i64())
         .flatten();
@@ -143,6 +182,7 @@ pub fn peek(update: &Value) -> Option<Peek> {
         update_id,
         kind: kind.to_owned(),
         chat,
+        sender: body["from"]["id"].as_i64(),
         message_id,
         overtakes,
     })
@@ -239,14 +279,39 @@ mod tests {
                 update_id: 7,
                 kind: "message".into(),
                 chat: Some((5, 0)),
+                sender: None,
                 message_id: Some(1),
                 overtakes: false
             })
         );
         assert!(peek(&text("/stop@my_bot now")).unwrap().overtakes);
         assert!(!peek(&text("/stopwatch")).unwrap().overtakes);
+        // Some servers write null for what is absent.
+        let nulls =
+            json!({"update_id": 7, "callback_query": null, "message": {"text": "hello", "successful_payment": null}});
+        assert_eq!(peek(&nulls).unwrap().kind, "message");
+        assert!(!peek(&nulls).unwrap().overtakes);
         let button = json!({"update_id": 8, "callback_query": {"id": "1", "message": {"chat": {"id": 5}}}});
         assert!(peek(&button).unwrap().overtakes);
+        let paid = json!({"update_id": 9, "message": {"chat": {"id": 5}, "successful_payment": {}}});
+        assert!(peek(&paid).unwrap().overtakes);
+    }
+
+    #[test]
+    fn what_overtakes_has_a_lane_of_its_kind_beside_the_conversation_or_of_the_person() {
+        let bot = BotId(Uuid::nil());
+        let place = |update: Value| match work(bot, &peek(&update).unwrap()) {
+            Work::InLane(lane) => (false, Some(lane)),
+            Work::Overtakes(lane) => (true, lane),
+        };
+        let text =
+            |text: &str| json!({"update_id": 7, "message": {"chat": {"id": 5}, "from": {"id": 3}, "text": text}});
+        assert_eq!(place(text("hello")), (false, Some(format!("{bot}/5/0"))));
+        assert_eq!(place(text("/stop")), (true, Some(format!("{bot}/5/0/message"))));
+        let checkout = json!({"update_id": 8, "pre_checkout_query": {"id": "1", "from": {"id": 3}}});
+        assert_eq!(place(checkout), (true, Some(format!("{bot}/3/0/pre_checkout_query"))));
+        let nobodys = json!({"update_id": 8, "callback_query": {"id": "1"}});
+        assert_eq!(place(nobodys), (true, None));
     }
 
     #[test]

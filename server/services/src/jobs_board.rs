@@ -12,7 +12,7 @@ use domain::{
     },
 };
 use repositories::{
-    PgConnection,
+    PgConnection, counters,
     job_pages::{self, Failed, Filter, Job},
 };
 use serde_json::{Value, json};
@@ -111,6 +111,9 @@ impl JobsService {
             self.0.work.notify_one();
             metrics::counter!("botdeck_jobs_put_back_total").increment(u64::try_from(changed).unwrap_or(0));
         }
+        if action == JobAction::Discard {
+            metrics::counter!("botdeck_jobs_discarded_total").increment(u64::try_from(changed).unwrap_or(0));
+        }
         Ok(JobsChanged {
             action,
             changed,
@@ -144,8 +147,10 @@ async fn change(
             let after = json!({ "state": "ready at once", "attempts": job.attempts, "error": job.error });
             Some(("job.retry", after))
         }
-        (JobAction::Discard, "dead") => {
+        (JobAction::Discard, "dead" | "ready") => {
             job_pages::discard(tx, job.id).await?;
+            // A dead one gave its budget back when it died.
+            counters::settle(tx, job.id, 0, 0, 0).await?;
             let after = json!({ "state": "discarded", "attempts": job.attempts, "error": job.error });
             Some(("job.discard", after))
         }

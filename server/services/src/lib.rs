@@ -31,8 +31,8 @@ pub use actor::{Actor, Origin};
 pub use audit::{Audit, Verified};
 pub use auth::{Auth, SESSION_STAFF, password_hash_for_bench};
 pub use bot_board::BotHealth;
-pub use bots::{BotIdentity, BotRecord, Bots, TelegramDirectory, Unidentified};
-pub use chats::{Begin, Change, Chats, Incoming, Question, Refusal, Reply};
+pub use bots::{BotIdentity, BotRecord, Bots, TelegramDirectory, Unidentified, well_formed};
+pub use chats::{Absorbed, Begin, Change, Chats, Incoming, Question, Refusal, Reply};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use conversations::Conversations;
 pub use error::Error;
@@ -42,14 +42,15 @@ pub use intake::{Intake, Peek, is_command, lane, peek};
 pub use jobs_board::JobsService;
 pub use keys::{EXPECTED_KEY, KeyRing};
 pub use overview::OverviewService;
-pub use pace::{Ask, Held, RECOVERY, SharedPace, Urgency};
+pub use pace::{Ask, Held, RECOVERY, SharedPace, Urgency, window};
 pub use plans::Plans;
 pub use playground::PlaygroundService;
-pub use queue::{Claimed, Ended, LEASE, Queue, draft_id};
-pub use rate::{RateLimiter, Verdict};
+pub use queue::{Claimed, Ended, LEASE, MOST_CRASHES, Queue, Room, Which, draft_id};
+pub use rate::{Minute, RateLimiter, Verdict};
 pub use repositories::{
     Database,
-    deliveries::{KnownIds, Part, Taken},
+    bots::Fault,
+    deliveries::{KnownIds, Lost, Part, Taken},
     people::Known,
     updates::Asked,
 };
@@ -95,6 +96,7 @@ impl Services {
             // Each hash takes a core for a tenth of a second and some memory; more at once would only slow everything.
             throttle_hashing: tokio::sync::Semaphore::new(2),
             work: Notify::new(),
+            talk: Notify::new(),
             running: std::sync::Mutex::default(),
             bots_changed: Notify::new(),
             flood_waits: floods::FloodWaits::default(),

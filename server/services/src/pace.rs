@@ -2,7 +2,7 @@
 //!
 //! Asking costs one round trip to Redis for each call to Telegram (and a second one after a 429, which is rare). Pauses could be
 //! learnt more cheaply, by reading them now and then; but then every replica would call on for as long as its reading is old, and
-//! Telegram answers calls during a pause with a longer one. A script of seven commands takes Redis 20 µs, and the round trips of all
+//! Telegram answers calls during a pause with a longer one. A script of ten commands takes Redis 20 µs, and the round trips of all
 //! answers under way share one connection, so the pace of sending hardly suffers: it is a hundredth of what the call itself takes.
 //!
 //! Redis is speed, not truth: without it the caller has a stricter count of its own. After one failure nobody waits for Redis any
@@ -25,13 +25,13 @@ use crate::RateLimiter;
 const PATIENCE: Duration = Duration::from_millis(100);
 /// How often it is looked whether Redis is back. A lost connection needs two looks: one that notices and one that finds the new one.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// Two chats limited within this time mean that it is the bot that is too fast.
+/// Chats limited within this time may mean that it is the bot that is too fast.
 const TOGETHER: Duration = Duration::from_secs(1);
 /// For this time after a pause of the whole bot its calls are rationed: all that waited would otherwise go off at once.
 pub const RECOVERY: Duration = Duration::from_secs(10);
 
 /// Takes the right to one call, or says in milliseconds for how long the bot and the chat are to be silent, or how long the ration
-/// of this second (or the chat's pace of previews) is used up. Times to live are kept by Redis' own clock.
+/// of this second (or the chat's own, or its pace of previews) is used up. Times to live are kept by Redis' own clock.
 const TAKE: &str = r"
 local bot, chat = redis.call('PTTL', KEYS[1]), redis.call('PTTL', KEYS[2])
 if bot > 0 or chat > 0 then return {math.max(bot, 0), math.max(chat, 0), 0} end
@@ -44,21 +44,35 @@ if ARGV[3] == '1' then
   local gap = redis.call('PTTL', KEYS[5])
   if gap > 0 then return {0, 0, gap} end
 end
+if ARGV[5] ~= '' and tonumber(redis.call('GET', KEYS[6]) or '0') >= tonumber(ARGV[5]) then
+  return {0, 0, math.max(redis.call('PTTL', KEYS[6]), 1)}
+end
 if redis.call('INCR', KEYS[3]) == 1 then redis.call('PEXPIRE', KEYS[3], 1000) end
+if redis.call('INCR', KEYS[6]) == 1 then redis.call('PEXPIRE', KEYS[6], ARGV[6]) end
 redis.call('SET', KEYS[5], '', 'PX', ARGV[4])
 return {0, 0, 0}
 ";
 
-/// Notes a pause of a chat, and one of the bot when another chat was limited just before. Answers 1 when it is the bot's.
+/// Notes a pause of a chat, and one of the bot when it can only be the bot that was too fast: when two people's chats were limited at
+/// once that had kept to their own pace, or three that had not. Of groups nothing is concluded: those that are busy are limited each
+/// for itself. Answers 1 when it is the bot's.
 const LIMITED: &str = r"
 local function hold(key, time)
   if redis.call('PTTL', key) < time then redis.call('SET', key, '', 'PX', time) end
 end
 local time = tonumber(ARGV[2])
 hold(KEYS[2], time)
-local other = redis.call('GET', KEYS[3])
-redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[4])
-if other and other ~= ARGV[1] then
+if tonumber(ARGV[1]) < 0 then return 0 end
+redis.call('SADD', KEYS[6], ARGV[1])
+local people = redis.call('SCARD', KEYS[6])
+if people == 1 then redis.call('PEXPIRE', KEYS[6], ARGV[4]) end
+local whole = people >= 3
+if tonumber(redis.call('GET', KEYS[5]) or '0') <= tonumber(ARGV[5]) then
+  local other = redis.call('GET', KEYS[3])
+  redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[4])
+  whole = whole or other and other ~= ARGV[1]
+end
+if whole then
   hold(KEYS[1], time)
   hold(KEYS[4], time + tonumber(ARGV[3]))
   return 1
@@ -92,6 +106,18 @@ pub struct Ask {
     pub heeds_gap: bool,
     /// For this long after it the chat gets no preview.
     pub gap: Duration,
+    /// How many calls the chat may have had within its [`window`]; `None`: any number.
+    pub most_in_chat: Option<u32>,
+}
+
+/// How many calls Telegram takes in a chat, and in which time: about one a second of a person's, twenty a minute of a group's. The
+/// ids of groups are negative.
+pub const fn window(chat: i64) -> (u32, Duration) {
+    if chat > 0 {
+        (1, Duration::from_secs(1))
+    } else {
+        (20, Duration::from_secs(60))
+    }
 }
 
 /// What stands in the way of a call; all zero: nothing did, and the call is counted.
@@ -132,10 +158,13 @@ impl SharedPace {
             .key(format!("{base}:second"))
             .key(format!("{base}:recovery"))
             .key(format!("{chat}:gap"))
-            .arg(ask.most.map_or_else(String::new, |most| most.to_string()))
+            .key(format!("{chat}:window"))
+            .arg(or_empty(ask.most))
             .arg(ask.most_after_pause)
             .arg(u8::from(ask.heeds_gap))
-            .arg(millis(ask.gap));
+            .arg(millis(ask.gap))
+            .arg(or_empty(ask.most_in_chat))
+            .arg(millis(window(ask.chat).1));
         let (bot, chat, full): (u64, u64, u64) = self.ask(&call).await?;
         Some(Held {
             bot: Duration::from_millis(bot),
@@ -152,10 +181,13 @@ impl SharedPace {
         call.key(format!("{chat}:pause"))
             .key(format!("{base}:limited"))
             .key(format!("{base}:recovery"))
+            .key(format!("{chat}:window"))
+            .key(format!("{base}:people"))
             .arg(chat_id)
             .arg(millis(pause))
             .arg(millis(RECOVERY))
-            .arg(millis(TOGETHER));
+            .arg(millis(TOGETHER))
+            .arg(window(chat_id).0);
         self.ask::<u8>(&call).await.map(|whole| whole == 1)
     }
 
@@ -208,6 +240,10 @@ impl Keys {
         let chat = format!("{base}:{chat}");
         Self { base, chat }
     }
+}
+
+fn or_empty(number: Option<u32>) -> String {
+    number.map_or_else(String::new, |number| number.to_string())
 }
 
 /// At least one: Redis takes no expiry of zero.

@@ -7,6 +7,7 @@ use domain::{
 };
 use repositories::{bots, browser, people};
 use serde_json::json;
+use tokio::sync::futures::Notified;
 
 use crate::{Actor, Error, Services};
 
@@ -58,6 +59,11 @@ impl PlaygroundService {
         Ok(browser::changes(&mut db, id, chat, revision, SHOWN).await?)
     }
 
+    /// Ends when a message of a playground is written or changed in this process after the call; other replicas are not heard.
+    pub fn changed(&self) -> Notified<'_> {
+        self.0.talk.notified()
+    }
+
     /// Sends a text as the member of staff. The message and its job are committed together.
     pub async fn send(&self, actor: &Actor, id: BotId, text: String) -> Result<(), Error> {
         let text = text.trim();
@@ -94,10 +100,7 @@ impl PlaygroundService {
             }
         });
         let peek = crate::peek(&update).ok_or(Error::Internal("a playground update is malformed"))?;
-        let work = match peek.chat {
-            Some((chat, thread)) if !peek.overtakes => repositories::jobs::Work::InLane(crate::lane(id, chat, thread)),
-            _ => repositories::jobs::Work::Overtakes,
-        };
+        let work = crate::intake::work(id, &peek);
         let update = repositories::jobs::NewUpdate {
             id: uuid::Uuid::now_v7(),
             update_id: peek.update_id,
@@ -110,18 +113,23 @@ impl PlaygroundService {
         repositories::jobs::accept(&mut tx, id, &[update], now).await?;
         tx.commit().await.map_err(repositories::Error::from)?;
         self.0.work.notify_one();
+        self.0.talk.notify_waiters();
         Ok(())
     }
 
     /// The bot's side: a new message in the browser.
     pub async fn deliver(&self, bot: BotId, chat: i64, body: &RichText, complete: bool) -> Result<i64, Error> {
         let mut db = self.0.db.acquire().await?;
-        Ok(browser::insert(&mut db, bot, chat, Author::Bot, body, complete, self.0.now()).await?)
+        let id = browser::insert(&mut db, bot, chat, Author::Bot, body, complete, self.0.now()).await?;
+        self.0.talk.notify_waiters();
+        Ok(id)
     }
 
     /// The bot's side: new text in a message; false when there is no such message.
     pub async fn edit(&self, bot: BotId, chat: i64, id: i64, body: &RichText, complete: bool) -> Result<bool, Error> {
-        Ok(browser::edit(&mut *self.0.db.acquire().await?, bot, chat, id, body, complete).await?)
+        let found = browser::edit(&mut *self.0.db.acquire().await?, bot, chat, id, body, complete).await?;
+        self.0.talk.notify_waiters();
+        Ok(found)
     }
 
     /// The bot's messages after one of the user's, for finding what was sent before a crash.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use domain::{BotId, ErrorCode, JobId};
-pub use repositories::jobs::Claimed;
+pub use repositories::jobs::{Claimed, Room, Which};
 use repositories::{PgConnection, counters, jobs, ledger};
 use uuid::Uuid;
 
@@ -23,6 +23,10 @@ pub enum Ended {
         after: Option<Duration>,
         error: String,
     },
+    /// Its handler panicked: tried again with growing back-off, but not often.
+    Crashed {
+        error: String,
+    },
     /// Never try again; kept as a dead letter.
     Dead {
         error: String,
@@ -31,9 +35,12 @@ pub enum Ended {
     Returned,
 }
 
+/// A job that has taken so many workers down, or panicked so often, is given up: its conversation waits behind it.
+pub const MOST_CRASHES: i32 = 5;
+
 /// How long a finished job is kept, with the ids of its messages: people may edit what they wrote for two days, and the new answer
 /// takes the place of the old one.
-const DONE_KEPT_HOURS: i32 = 49;
+pub(crate) const DONE_KEPT_HOURS: i32 = 49;
 /// Of a draft's id: the part of the answer, below the last bits of the job's id.
 const PART_BITS: u32 = 6;
 const JOB_MASK: i64 = 0xff_ffff;
@@ -50,19 +57,10 @@ pub fn draft_id(job: JobId, part: usize) -> i64 {
 pub struct Queue(pub(crate) Services);
 
 impl Queue {
-    /// Takes what may run now; of the bots in `except` only what overtakes.
-    pub async fn claim(&self, worker: &str, limit: i64, except: &[BotId]) -> Result<Vec<Claimed>, Error> {
-        self.take(worker, limit, jobs::Which::All { except }).await
-    }
-
-    /// Takes only what overtakes: `/stop`, buttons, payments.
-    pub async fn claim_overtaking(&self, worker: &str, limit: i64) -> Result<Vec<Claimed>, Error> {
-        self.take(worker, limit, jobs::Which::Overtaking).await
-    }
-
-    async fn take(&self, worker: &str, limit: i64, which: jobs::Which<'_>) -> Result<Vec<Claimed>, Error> {
+    /// Takes what may run now; of the bots in `room` no more than there is room for.
+    pub async fn claim(&self, worker: &str, limit: i64, which: Which, room: &[Room]) -> Result<Vec<Claimed>, Error> {
         let lease = LEASE.as_secs_f64();
-        Ok(jobs::claim(&mut *self.0.db.acquire().await?, worker, limit, lease, which).await?)
+        Ok(jobs::claim(&mut *self.0.db.acquire().await?, worker, limit, lease, which, room).await?)
     }
 
     /// Leaves jobs in hand to other workers, without waiting for their leases to run out.
@@ -82,7 +80,7 @@ impl Queue {
         let end = match &ended {
             Ended::Done => jobs::End::Done,
             Ended::Delivered(ids) => {
-                repositories::deliveries::sent(&mut tx, job.id, 0, ids).await?;
+                repositories::deliveries::sent(&mut tx, job.id, job.token, 0, ids).await?;
                 jobs::End::Done
             }
             Ended::Returned => jobs::End::Returned,
@@ -94,9 +92,18 @@ impl Queue {
                 jobs::End::Retry {
                     after_seconds: backoff.as_secs_f64(),
                     error,
+                    crashed: false,
                 }
             }
-            Ended::Retry { error, .. } | Ended::Dead { error } => jobs::End::Dead { error },
+            Ended::Crashed { error } if job.crashes + 1 < MOST_CRASHES => {
+                backoff = back_off(job.crashes + 1, rand::random());
+                jobs::End::Retry {
+                    after_seconds: backoff.as_secs_f64(),
+                    error,
+                    crashed: true,
+                }
+            }
+            Ended::Retry { error, .. } | Ended::Crashed { error } | Ended::Dead { error } => jobs::End::Dead { error },
         };
         let died = match end {
             jobs::End::Dead { error } => Some(error),
@@ -107,6 +114,9 @@ impl Queue {
         }
         if let Some(error) = died {
             self.bury(&mut tx, job.id, Some(job.bot), error).await?;
+        } else if job.attempt > 1 && matches!(ended, Ended::Done | Ended::Delivered(_)) {
+            // An earlier attempt may have set a budget aside that this one had no use for.
+            counters::settle(&mut tx, job.id, 0, 0, 0).await?;
         }
         tx.commit().await.map_err(repositories::Error::from)?;
         // The next of the lane may be ready now.
@@ -130,7 +140,12 @@ impl Queue {
         Ok(ledger::insert_failure(tx, &failure).await?)
     }
 
-    /// Prolongs the leases of the jobs in hand; returns those that are still ours.
+    /// Prolongs the leases of the jobs in hand, as far as nothing hangs in them just now; returns those that are still ours.
+    pub async fn renew(&self, tokens: &[Uuid]) -> Result<Vec<Uuid>, Error> {
+        Ok(jobs::renew(&mut *self.0.db.acquire().await?, tokens, LEASE.as_secs_f64()).await?)
+    }
+
+    /// Prolongs the leases of jobs for certain; returns those that are still ours.
     pub async fn heartbeat(&self, tokens: &[Uuid]) -> Result<Vec<Uuid>, Error> {
         Ok(jobs::heartbeat(&mut *self.0.db.acquire().await?, tokens, LEASE.as_secs_f64()).await?)
     }
@@ -140,9 +155,9 @@ impl Queue {
         Ok(jobs::cancelled(&mut *self.0.db.acquire().await?, tokens).await?)
     }
 
-    /// Asks whatever runs in the lane to stop; false when nothing did.
-    pub async fn cancel_lane(&self, lane: &str) -> Result<bool, Error> {
-        Ok(jobs::cancel_lane(&mut *self.0.db.acquire().await?, lane).await? > 0)
+    /// Asks whatever runs in the lane to stop, unless it was asked for after the job `stop`; false when nothing did.
+    pub async fn cancel_lane(&self, lane: &str, stop: JobId) -> Result<bool, Error> {
+        Ok(jobs::cancel_lane(&mut *self.0.db.acquire().await?, lane, stop).await? > 0)
     }
 
     /// Asks the answer shown by this draft to stop; false when it is not being made any more. Whoever presses too late does not
@@ -152,29 +167,20 @@ impl Queue {
         Ok(jobs::cancel_ending_in(&mut *self.0.db.acquire().await?, lane, bits).await?)
     }
 
-    /// Gives the jobs of workers that have gone away to others. Returns how many. One whose attempts are used up is given out once
-    /// more, with an attempt above the most there are: not to be tried again, but so that its user can be told.
+    /// Gives the jobs of workers that have gone away to others: the first time at once, since the worker is to blame as a rule, then
+    /// with growing back-off. Returns how many. One that was lost [`MOST_CRASHES`] times is given out once more: not to be tried
+    /// again, but so that its user can be told.
     pub async fn recover(&self) -> Result<u64, Error> {
         let lost = jobs::lost(&mut *self.0.db.acquire().await?, 1000).await?;
         let mut recovered = 0;
         for job in lost {
-            let mut tx = self.0.db.begin().await?;
-            let error = "the worker went away";
-            let end = if job.attempts <= job.max_attempts {
-                jobs::End::Retry {
-                    after_seconds: 0.0,
-                    error,
+            match self.take_away(&job).await {
+                Ok(taken) => recovered += u64::from(taken),
+                // Whoever hangs with a lock keeps this one, for now, and not the others.
+                Err(Error::Database(error)) if error.is_lock_timeout() => {
+                    tracing::warn!(job.id = %job.id, "A lost job is locked by somebody");
                 }
-            } else {
-                jobs::End::Dead { error }
-            };
-            let dies = matches!(end, jobs::End::Dead { .. });
-            if jobs::end(&mut tx, job.id, job.token, job.lane.as_deref(), end).await? {
-                if dies {
-                    self.bury(&mut tx, job.id, None, error).await?;
-                }
-                tx.commit().await.map_err(repositories::Error::from)?;
-                recovered += 1;
+                Err(error) => return Err(error),
             }
         }
         if recovered > 0 {
@@ -186,6 +192,34 @@ impl Queue {
         }
         metrics::counter!("botdeck_jobs_recovered_total").increment(recovered);
         Ok(recovered)
+    }
+
+    /// False when its worker has come back.
+    async fn take_away(&self, job: &jobs::Lost) -> Result<bool, Error> {
+        let mut tx = self.0.db.begin().await?;
+        let error = "the worker went away";
+        let dies = job.crashes >= MOST_CRASHES;
+        let wait = match job.crashes {
+            0 => Duration::ZERO,
+            crashes => back_off(crashes, rand::random()),
+        };
+        let end = if dies {
+            jobs::End::Dead { error }
+        } else {
+            jobs::End::Retry {
+                after_seconds: wait.as_secs_f64(),
+                error,
+                crashed: true,
+            }
+        };
+        if !jobs::end(&mut tx, job.id, job.token, job.lane.as_deref(), end).await? {
+            return Ok(false);
+        }
+        if dies {
+            self.bury(&mut tx, job.id, None, error).await?;
+        }
+        tx.commit().await.map_err(repositories::Error::from)?;
+        Ok(true)
     }
 
     /// Daily and hourly housekeeping: partitions ahead, finished jobs, old sessions and failed sign-ins, forgotten reservations.

@@ -1,38 +1,62 @@
 //! Messages per minute: a sliding window in Redis, so that all replicas count as one; without Redis a stricter local count.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::{JobId, UserId};
 use redis::{
     Client, RedisError, Script,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 
-const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW: i64 = 60_000;
+
+/// A conversation that is behind by more than this, after an outage, is counted apart from those that are not.
+const KEPT: i64 = 10 * WINDOW;
 
 /// No message waits longer than this for Redis; it is speed, not truth.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Counts on Redis' own clock. A member that is there already (a job run again) passes without being counted twice.
-/// Answers -1 when admitted, otherwise the milliseconds until the oldest one leaves the window.
+/// Each member is a job, scored by when its message arrived, in milliseconds. A member that is there already (a job run again)
+/// passes without being counted twice. The message at `at` is admitted unless it would be one too many in some minute: jobs of
+/// different conversations do not run in the order in which their messages came. Answers -1 when admitted, otherwise when there
+/// is room again.
 const ADMIT: &str = r"
-local now = redis.call('TIME'); now = now[1] * 1000 + math.floor(now[2] / 1000)
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[3])
-if redis.call('ZSCORE', KEYS[1], ARGV[1]) then return -1 end
-if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2]) then
-  local oldest = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
-  if not oldest then return tonumber(ARGV[3]) end
-  return math.max(1, oldest + ARGV[3] - now)
+local job, at, limit, window, kept = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', at - kept))
+if redis.call('ZSCORE', KEYS[1], job) then return -1 end
+local from, to = string.format('(%.0f', at - window), string.format('(%.0f', at + window)
+local found = redis.call('ZRANGEBYSCORE', KEYS[1], from, to, 'WITHSCORES')
+local near, place = {}, 0
+for i = 2, #found, 2 do
+  local seen = tonumber(found[i])
+  if place == 0 and seen > at then
+    place = #near + 1
+    near[place] = at
+  end
+  near[#near + 1] = seen
 end
-redis.call('ZADD', KEYS[1], now, ARGV[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
+if place == 0 then
+  place = #near + 1
+  near[place] = at
+end
+for first = math.max(1, place - limit), place do
+  local last = near[first + limit]
+  if last and last - near[first] < window then
+    local newest = redis.call('ZREVRANGE', KEYS[1], limit - 1, limit - 1, 'WITHSCORES')[2]
+    if limit == 0 or not newest then return at + window end
+    return tonumber(newest) + window
+  end
+end
+redis.call('ZADD', KEYS[1], ARGV[2], job)
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
 return -1
 ";
 
@@ -40,19 +64,32 @@ return -1
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Admitted,
-    /// Time until the next one may.
-    Refused(Duration),
+    /// When the next one may.
+    Refused(DateTime<Utc>),
 }
 
-/// Counts messages per minute.
+/// What of a user's minute is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Minute {
+    pub used: i64,
+    /// When the oldest of these messages leaves the minute; `None` when there are none.
+    pub resets_at: Option<DateTime<Utc>>,
+}
+
+/// Counts messages per minute, by the time at which each arrived: what waited through an outage is not held against its sender.
 pub struct RateLimiter {
     shared: Option<ConnectionManager>,
     up: AtomicBool,
     admit: Script,
-    local: Mutex<HashMap<UserId, VecDeque<(Instant, JobId)>>>,
+    local: Mutex<HashMap<UserId, Vec<(i64, JobId)>>>,
 }
 
 impl RateLimiter {
+    /// Whether `url` can be read at all; nothing is asked.
+    pub fn takes_url(url: &str) -> bool {
+        Client::open(url).is_ok()
+    }
+
     /// Needs no Redis to be there: it is connected to when first used, and again whenever it comes back.
     pub fn new(redis_url: Option<&str>) -> Result<Self, RedisError> {
         let shared = redis_url
@@ -73,76 +110,85 @@ impl RateLimiter {
         })
     }
 
-    /// Counts the message that `job` answers, unless `limit` a minute are used up. The same job again passes free.
-    pub async fn admit(&self, user: UserId, job: JobId, limit: i64) -> Verdict {
+    /// Counts the message that `job` answers and that arrived at `at`, unless `limit` a minute are used up. The same job again
+    /// passes free.
+    pub async fn admit(&self, user: UserId, job: JobId, at: DateTime<Utc>, limit: i64) -> Verdict {
+        let at = at.timestamp_millis();
         if let Some(shared) = &self.shared {
             let mut connection = shared.clone();
             let mut call = self.admit.key(key(user));
-            let call = call.arg(job.to_string()).arg(limit).arg(millis(WINDOW));
+            let call = call.arg(job.to_string()).arg(at).arg(limit).arg(WINDOW).arg(KEPT);
             match tokio::time::timeout(PATIENCE, call.invoke_async::<i64>(&mut connection)).await {
-                Ok(Ok(wait)) => {
+                Ok(Ok(again)) => {
                     self.note(true);
-                    return if wait < 0 {
+                    return if again < 0 {
                         Verdict::Admitted
                     } else {
-                        Verdict::Refused(Duration::from_millis(wait.unsigned_abs()))
+                        Verdict::Refused(moment(again))
                     };
                 }
                 Ok(Err(_)) | Err(_) => self.note(false),
             }
         }
-        self.admit_locally(user, job, limit)
+        self.admit_locally(user, job, at, limit)
     }
 
     /// Half of the limit, at least one: several replicas count apart from each other, and none must be generous.
-    fn admit_locally(&self, user: UserId, job: JobId, limit: i64) -> Verdict {
+    fn admit_locally(&self, user: UserId, job: JobId, at: i64, limit: i64) -> Verdict {
         let limit = if limit <= 0 {
             0
         } else {
             usize::try_from((limit / 2).max(1)).unwrap_or(usize::MAX)
         };
-        let now = Instant::now();
         let mut windows = self.local.lock().unwrap_or_else(PoisonError::into_inner);
         if windows.len() > 10_000 {
-            windows.retain(|_, window| window.back().is_some_and(|(at, _)| now - *at < WINDOW));
+            windows.retain(|_, seen| seen.last().is_some_and(|(last, _)| at - last < KEPT));
         }
-        let window = windows.entry(user).or_default();
-        while window.front().is_some_and(|(at, _)| now - *at >= WINDOW) {
-            window.pop_front();
-        }
-        if window.iter().any(|(_, seen)| *seen == job) {
+        // Sorted by time.
+        let seen = windows.entry(user).or_default();
+        seen.retain(|(then, _)| at - then < KEPT);
+        if seen.iter().any(|(_, known)| *known == job) {
             return Verdict::Admitted;
         }
-        if window.len() >= limit {
-            return Verdict::Refused(
-                window
-                    .front()
-                    .map_or(WINDOW, |(at, _)| WINDOW.saturating_sub(now - *at)),
-            );
+        let place = seen.partition_point(|(then, _)| *then <= at);
+        seen.insert(place, (at, job));
+        let one_too_many = (place.saturating_sub(limit)..=place).any(|first| {
+            let ends = first.checked_add(limit).and_then(|last| seen.get(last));
+            ends.zip(seen.get(first))
+                .is_some_and(|((last, _), (first, _))| last - first < WINDOW)
+        });
+        if !one_too_many {
+            return Verdict::Admitted;
         }
-        window.push_back((now, job));
-        Verdict::Admitted
+        seen.remove(place);
+        let newest = seen
+            .iter()
+            .rev()
+            .nth(limit.wrapping_sub(1))
+            .map_or(at, |(then, _)| *then);
+        Verdict::Refused(moment(newest + WINDOW))
     }
 
-    /// Messages of the user in the last minute, for staff to see; 0 when Redis is not there.
-    pub async fn used(&self, user: UserId) -> i64 {
-        let Some(shared) = &self.shared else { return 0 };
-        let mut connection = shared.clone();
+    /// Messages of the user in the minute before `now`, for people to see; `None` when Redis is not there: nobody knows then what
+    /// other replicas have counted.
+    pub async fn minute(&self, user: UserId, now: DateTime<Utc>) -> Option<Minute> {
+        let mut connection = self.shared.clone()?;
+        let since = now.timestamp_millis() - WINDOW;
         let call = async {
-            let (seconds, micros): (i64, i64) = redis::cmd("TIME").query_async(&mut connection).await?;
-            let since = seconds * 1000 + micros / 1000 - millis(WINDOW);
-            redis::cmd("ZCOUNT")
+            // Replicas' clocks differ a little: what seems to come from the future counts.
+            redis::cmd("ZRANGEBYSCORE")
                 .arg(key(user))
-                .arg(since)
+                .arg(format!("({since}"))
                 .arg("+inf")
-                .query_async::<i64>(&mut connection)
+                .arg("WITHSCORES")
+                .query_async::<Vec<(String, i64)>>(&mut connection)
                 .await
         };
-        tokio::time::timeout(PATIENCE, call)
-            .await
-            .ok()
-            .and_then(Result::ok)
-            .unwrap_or(0)
+        let seen = tokio::time::timeout(PATIENCE, call).await.ok()?.ok()?;
+        Some(Minute {
+            used: i64::try_from(seen.len()).unwrap_or(i64::MAX),
+            resets_at: seen.first().map(|(_, oldest)| moment(oldest + WINDOW)),
+        })
     }
 
     /// Asks Redis, for readiness, `doctor` and the overview; the answer is its version.
@@ -196,27 +242,68 @@ fn key(user: UserId) -> String {
     format!("botdeck:rate:{user}")
 }
 
-fn millis(time: Duration) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+fn moment(millis: i64) -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + TimeDelta::milliseconds(millis)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn noon() -> DateTime<Utc> {
+        moment(1_780_000_000_000)
+    }
+
+    fn jobs() -> Vec<JobId> {
+        (0..12).map(|_| JobId(uuid::Uuid::now_v7())).collect()
+    }
+
     #[tokio::test]
     async fn without_redis_half_of_the_limit_passes_and_a_repeated_job_is_free() {
         let limiter = RateLimiter::new(None).unwrap();
         let user = UserId(uuid::Uuid::now_v7());
-        let jobs: Vec<JobId> = (0..10).map(|_| JobId(uuid::Uuid::now_v7())).collect();
+        let jobs = jobs();
         for job in &jobs[..5] {
-            assert_eq!(limiter.admit(user, *job, 10).await, Verdict::Admitted);
+            assert_eq!(limiter.admit(user, *job, noon(), 10).await, Verdict::Admitted);
         }
-        assert_eq!(limiter.admit(user, jobs[0], 10).await, Verdict::Admitted);
-        assert!(matches!(limiter.admit(user, jobs[5], 10).await, Verdict::Refused(wait) if wait <= WINDOW));
+        assert_eq!(limiter.admit(user, jobs[0], noon(), 10).await, Verdict::Admitted);
+        let later = noon() + TimeDelta::seconds(20);
+        let again = Verdict::Refused(noon() + TimeDelta::seconds(60));
+        assert_eq!(limiter.admit(user, jobs[5], later, 10).await, again);
+        let other = UserId(uuid::Uuid::now_v7());
         assert!(matches!(
-            limiter.admit(UserId(uuid::Uuid::now_v7()), jobs[6], 0).await,
+            limiter.admit(other, jobs[6], noon(), 0).await,
             Verdict::Refused(_)
         ));
+        assert_eq!(
+            limiter.minute(user, noon()).await,
+            None,
+            "not known, which is not the same as none"
+        );
+    }
+
+    #[tokio::test]
+    async fn without_redis_it_is_the_time_of_arrival_that_counts_too() {
+        let limiter = RateLimiter::new(None).unwrap();
+        let user = UserId(uuid::Uuid::now_v7());
+        let at = |seconds| noon() + TimeDelta::seconds(seconds);
+        let jobs = jobs();
+        // Two may pass. They arrived 40 seconds apart, which is always allowed, and are run from the last to the first.
+        for (job, seconds) in jobs.iter().zip([200, 160, 120, 80, 40, 0]) {
+            assert_eq!(
+                limiter.admit(user, *job, at(seconds), 4).await,
+                Verdict::Admitted,
+                "{seconds}"
+            );
+        }
+        assert!(matches!(
+            limiter.admit(user, jobs[6], at(100), 4).await,
+            Verdict::Refused(_)
+        ));
+        assert_eq!(limiter.admit(user, jobs[7], at(240), 4).await, Verdict::Admitted);
+        assert_eq!(
+            limiter.admit(user, jobs[8], at(250), 4).await,
+            Verdict::Refused(at(260))
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Finding users, and what staff does with them.
 
 use domain::{
-    BlockReason, LimitKind, Measure, Period, Permission, PlanId, UserId,
+    BlockReason, ConversationId, LimitKind, Measure, Period, Permission, PlanId, UserId,
     views::{AuditRow, Blocked, LimitBar, Page, UserDetail, UserQuery, UserRow},
 };
 use repositories::{PgConnection, audit as audit_rows, counters, ledger, messages, plans, users};
@@ -13,6 +13,7 @@ use crate::{
 };
 
 const PAGE: i64 = 50;
+const CONVERSATIONS: i64 = 20;
 
 /// Users as staff sees them.
 pub struct Users(pub(crate) Services);
@@ -43,15 +44,26 @@ impl Users {
         Ok(Page { rows, next })
     }
 
-    pub async fn get(&self, actor: &Actor, id: UserId) -> Result<Option<UserDetail>, Error> {
+    /// `older`: the `next` of the page of conversations before.
+    pub async fn get(&self, actor: &Actor, id: UserId, older: Option<String>) -> Result<Option<UserDetail>, Error> {
+        let before = crate::parse_cursor(older.as_deref())?.map(|(at, id)| (at, ConversationId(id)));
         let mut db = self.0.db.acquire().await?;
         let Some(user) = users::get(&mut db, id).await? else {
             return Ok(None);
         };
+        let mut conversations = messages::conversations_of(&mut db, id, before, CONVERSATIONS + 1).await?;
+        let more = cut(&mut conversations, CONVERSATIONS);
+        let next = conversations
+            .last()
+            .filter(|_| more)
+            .map(|row| crate::cursor(row.last, row.id.0));
         let staff_actions = self.staff_actions(&mut db, actor, id).await?;
         Ok(Some(UserDetail {
             limits: limit_bars(&self.0, &mut db, id).await?,
-            conversations: messages::conversations_of(&mut db, id, 50).await?,
+            conversations: Page {
+                rows: conversations,
+                next,
+            },
             errors: ledger::failures_of(&mut db, id, 20).await?,
             staff_actions,
             id: user.id,
@@ -71,7 +83,7 @@ impl Users {
         if !actor.may(Permission::ReadAudit) {
             return Ok(Vec::new());
         }
-        Ok(audit_rows::list(db, None, Some("user"), Some(&id.to_string()), None, 20).await?)
+        Ok(audit_rows::about_user(db, id, 20).await?)
     }
 
     pub async fn block(&self, actor: &Actor, id: UserId, reason: BlockReason) -> Result<(), Error> {
@@ -148,7 +160,7 @@ pub(crate) async fn limit_bars(services: &Services, db: &mut PgConnection, id: U
     let now = services.now();
     let limits = users::limits(db, id).await?;
     let counters = counters::of_user(db, id, Period::Day.start(now), Period::Month.start(now)).await?;
-    let minute = services.rate.used(id).await;
+    let minute = services.rate.minute(id, now).await;
     Ok(LimitKind::ALL
         .into_iter()
         .map(|kind| {
@@ -157,18 +169,25 @@ pub(crate) async fn limit_bars(services: &Services, db: &mut PgConnection, id: U
                 .find(|counter| LimitKind::from_parts(&counter.measure, &counter.period) == Some(kind))
                 .map(|counter| (counter.used, counter.reserved));
             let is_minute = (kind.measure(), kind.period()) == (Measure::Messages, Period::Minute);
-            let (used, reserved) = if is_minute {
-                (minute, 0)
-            } else {
-                counter.unwrap_or_default()
-            };
             let limit = limits.iter().find(|limit| limit.kind == kind).map(|limit| limit.amount);
+            let (used, reserved) = counter.unwrap_or_default();
+            if is_minute {
+                // Counted only where there is a limit.
+                let minute = minute.filter(|_| limit.is_some());
+                return LimitBar {
+                    kind,
+                    limit,
+                    used: minute.map(|minute| minute.used),
+                    reserved: 0,
+                    resets_at: minute.and_then(|minute| minute.resets_at),
+                };
+            }
             LimitBar {
                 kind,
                 limit,
-                used,
+                used: Some(used),
                 reserved,
-                resets_at: kind.period().reset(now),
+                resets_at: Some(kind.period().reset(now)),
             }
         })
         .collect())

@@ -21,7 +21,13 @@ use tower_sessions::{Session, session};
 
 use super::{AppState, sessions};
 
+/// While something is going on; more often nobody could read it.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// When nothing is. What this process writes wakes the stream all the same; this is for what another replica does.
+const LOOK_WHEN_QUIET: Duration = Duration::from_secs(2);
+/// So long after a change another is to be expected: an answer to what was asked, more of what is being written.
+const EXPECTED_WITHIN: Duration = Duration::from_secs(10);
+const WRITTEN_WITHIN: Duration = Duration::from_secs(120);
 
 /// Sends the whole chat first, then whatever changes, each as a JSON array of messages.
 pub async fn events(
@@ -51,6 +57,8 @@ pub async fn events(
         bot,
         revision: 0,
         first: true,
+        is_writing: false,
+        changed: Instant::now(),
         authorised: Instant::now(),
     };
     let keep_alive = KeepAlive::new().interval(Duration::from_secs(15));
@@ -72,6 +80,9 @@ struct Watch {
     bot: BotId,
     revision: i64,
     first: bool,
+    /// An answer was still growing when it was last seen.
+    is_writing: bool,
+    changed: Instant,
     authorised: Instant,
 }
 
@@ -95,23 +106,46 @@ async fn may_go_on(watch: &mut Watch) -> bool {
 
 /// The stream ends when the right to it does, or when the database cannot be asked; the browser connects again by itself.
 async fn next(mut watch: Watch) -> Option<(Result<Event, Infallible>, Watch)> {
+    let playground = watch.state.services.playground();
     loop {
         if !may_go_on(&mut watch).await {
             return None;
         }
-        let changes = watch
-            .state
-            .services
-            .playground()
-            .changes(&watch.actor, watch.bot, watch.revision)
-            .await;
+        // Before looking, so that nothing falls between looking and waiting.
+        let woken = playground.changed();
+        let changes = playground.changes(&watch.actor, watch.bot, watch.revision).await;
         let (messages, revision) = changes.ok()?;
         watch.revision = revision;
         if !messages.is_empty() || watch.first {
             watch.first = false;
+            watch.is_writing = messages.iter().any(|message| !message.complete);
+            watch.changed = Instant::now();
             let event = Event::default().json_data(&messages).ok()?;
             return Some((Ok(event), watch));
         }
         tokio::time::sleep(LOOK_EVERY).await;
+        if let Some(pause) = pause(watch.is_writing, watch.changed.elapsed()) {
+            let _ = tokio::time::timeout(pause, woken).await;
+        }
+    }
+}
+
+/// How much longer than [`LOOK_EVERY`] the next look may wait. Tabs that stand open must not cost what a running talk does.
+fn pause(is_writing: bool, quiet: Duration) -> Option<Duration> {
+    let expected = if is_writing { WRITTEN_WITHIN } else { EXPECTED_WITHIN };
+    (quiet > expected).then_some(LOOK_WHEN_QUIET)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tab_that_stands_open_asks_seldom() {
+        let after = |is_writing, seconds| pause(is_writing, Duration::from_secs(seconds));
+        assert_eq!((after(false, 1), after(true, 60)), (None, None));
+        assert_eq!(after(false, 11), Some(LOOK_WHEN_QUIET));
+        // An answer whose worker died does not keep it busy for good.
+        assert_eq!(after(true, 121), Some(LOOK_WHEN_QUIET));
     }
 }

@@ -52,9 +52,11 @@ impl SessionStore for PostgresSessions {
     async fn save(&self, record: &Record) -> Result<()> {
         let data = serde_json::to_value(&record.data).map_err(|error| Error::Encode(error.to_string()))?;
         let mut db = self.0.acquire().await.map_err(backend)?;
+        // One that has been ended meanwhile is not begun again: the browser is signed out with its next request.
         rows::save(&mut db, &record.id.to_string(), &data, to_chrono(record.expiry_date))
             .await
-            .map_err(backend)
+            .map_err(backend)?;
+        Ok(())
     }
 
     async fn load(&self, id: &Id) -> Result<Option<Record>> {

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use axum::{
     Router,
-    http::{HeaderValue, header},
-    middleware,
+    extract::Request,
+    http::{HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::Response,
 };
 use leptos::{config::LeptosOptions, prelude::provide_context};
 use leptos_axum::{LeptosRoutes, generate_route_list};
@@ -56,8 +58,23 @@ pub fn pages(state: &AppState) -> Router<AppState> {
         .layer(middleware::from_fn(sessions::prolong))
         .layer(sessions::layer(state))
         .route_service(&format!("/{}/{{*file}}", state.leptos.site_pkg_dir), built)
-        .layer(SetResponseHeaderLayer::if_not_present(
-            header::CACHE_CONTROL,
-            HeaderValue::from_static("no-cache"),
-        ))
+        .layer(middleware::from_fn(caching))
+}
+
+/// What was made for somebody in particular is kept nowhere: after signing out the button Back must not show it. Files may be kept,
+/// if they are asked for anew each time.
+async fn caching(request: Request, next: Next) -> Response {
+    let is_function = request.uri().path().starts_with("/api/");
+    let mut response = next.run(request).await;
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let is_document = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    let is_file = !is_function
+        && !is_document
+        && (response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED);
+    let value = if is_file { "no-cache" } else { "private, no-store" };
+    response
+        .headers_mut()
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static(value));
+    response
 }

@@ -31,6 +31,8 @@ pub struct Verdict {
     pub unsettled: (usize, i64),
     /// Jobs that were run more than once.
     pub again: i64,
+    /// Attempts that were not the last of their job.
+    pub attempts_before: i64,
     pub faults: Vec<String>,
 }
 
@@ -231,13 +233,15 @@ impl Verdict {
                 (SELECT count(*) FROM reservations) + (SELECT coalesce(sum(reserved), 0) FROM counters)::bigint AS reserved,
                 (SELECT count(*) FROM jobs WHERE state = 'dead') AS dead,
                 (SELECT count(*) FROM jobs WHERE attempts > 1) AS again,
+                (SELECT coalesce(sum(attempts - 1), 0) FROM jobs WHERE attempts > 1)::bigint AS attempts_before,
                 (SELECT count(*) FROM messages WHERE author = 'user') AS kept";
         let sums = db.rows(sums).await.into_iter().next().or_fail("no sums");
         let number = |name: &str| sums[name].as_i64().or_fail(name);
         self.reserved = number("reserved");
         self.again = number("again");
+        self.attempts_before = number("attempts_before");
         self.billed_twice += number("counted") - number("answered");
-        let asked = signed(questions.len() as u64);
+        let asked = signed(questions.len());
         for (what, found, expected) in [
             (
                 "tokens counted, and billed",
@@ -260,8 +264,8 @@ fn first_word(content: &Value) -> Option<&str> {
     content.as_str()?.split_whitespace().next()
 }
 
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
+pub fn signed(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -281,6 +285,9 @@ mod tests {
         };
         let mut questions = load.draw(&mut StdRng::seed_from_u64(1), well);
         questions[2].fails = true;
+        for question in &mut questions {
+            question.long = false;
+        }
         questions
     }
 

@@ -53,8 +53,9 @@ async fn provider_fails_hangs_and_cuts() {
 }
 
 /// A flood limit is waited out (up to 5 s here), a call that failed is made again after 1 s, 2 s, 4 s…; in a chat this adds up. The
-/// longest is a message that was perhaps never sent: looking for it takes up to 26 edits, and only six of them pass in 5 s.
-const TELEGRAM: Duration = Duration::from_secs(60);
+/// longest is a message that was perhaps never sent: looking for it takes up to 16 edits, and only six of them pass in 5 s; in the
+/// group twenty a minute.
+const TELEGRAM: Duration = Duration::from_secs(90);
 
 /// Every so often the next call, whichever it is, meets one of the ways to fail, and each chat has a flood limit.
 async fn telegram(mode: Mode) {
@@ -88,6 +89,8 @@ async fn telegram(mode: Mode) {
         world.app.telegram.fail_next(method, 1, fault);
         world.broken += 1;
     }
+    // What is repeated is the sending, never the asking.
+    world.may_forget = false;
     world.end(TELEGRAM).await;
 }
 
@@ -99,6 +102,34 @@ async fn telegram_fails_polling() {
 #[tokio::test]
 async fn telegram_fails_webhook() {
     telegram(Mode::Webhook).await;
+}
+
+/// Nobody is answered for half a minute; the next attempt is due by then, or after a pause as long as all those before.
+const OUTAGE: Duration = Duration::from_secs(110);
+
+/// Telegram as a whole is away: first connections are cut, then something in between answers, then it says so itself.
+#[tokio::test]
+async fn telegram_is_away_for_half_a_minute() {
+    let mut world = World::start("Telegram away for 30 s", Mode::Polling, &[]).await;
+    let load = Load {
+        people: 20,
+        messages: sized(100, 400),
+        during: Duration::from_secs(sized(12, 60)),
+    };
+    world.write(load, well);
+    tokio::time::sleep(load.during / 2).await;
+    for fault in [
+        Fault::DropBeforeHandling,
+        Fault::Html(502),
+        Fault::Status(503, "Service Unavailable".to_owned()),
+    ] {
+        world.app.telegram.outage(Some(fault));
+        world.broken += 1;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+    world.app.telegram.outage(None);
+    world.may_forget = false;
+    world.end(OUTAGE).await;
 }
 
 /// Nothing is away; a delivery comes late by 0.8 s at most, and one that was said to be refused again after 0.1 s.

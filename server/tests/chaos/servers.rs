@@ -42,9 +42,19 @@ impl Servers {
         self.script(&["start", "--throwaway"], &[]);
     }
 
-    /// `QUIT`: the immediate stop, which is to Postgres what a crash is.
+    /// `INT`: the stop in good order, which ends all connections. `QUIT`: the immediate stop, which is to Postgres what a crash is.
     pub fn postgres_signal(&self, signal: &str) {
         self.script(&["signal"], &["postgres", signal]);
+    }
+
+    /// Waits until no Postgres runs.
+    pub async fn postgres_is_down(&self) {
+        while self
+            .run(&["signal"], &["postgres", "0"])
+            .is_ok_and(|said| said.status.success())
+        {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
     }
 
     pub fn redis_signal(&self, signal: &str) {

@@ -14,7 +14,7 @@ use crate::{
 const POSTGRES: Duration = Duration::from_secs(35);
 
 async fn postgres(mode: Mode) {
-    let mut world = World::start("Postgres crashes", mode, &[]).await;
+    let mut world = World::start("Postgres stops, crashes", mode, &[]).await;
     let rounds: u32 = sized(3, 20);
     let load = Load {
         people: 20,
@@ -22,13 +22,19 @@ async fn postgres(mode: Mode) {
         during: rounds * Duration::from_secs(6),
     };
     world.write(load, well);
-    for _ in 0..rounds {
+    for round in 0..rounds {
         tokio::time::sleep(Duration::from_millis(world.random.random_range(1500..4000))).await;
-        world.servers.postgres_signal("QUIT");
+        // As it is when operators restart it, and as after a crash.
+        world
+            .servers
+            .postgres_signal(if round % 2 == 0 { "INT" } else { "QUIT" });
         world.broken += 1;
         tokio::time::sleep(Duration::from_millis(world.random.random_range(0..3000))).await;
+        world.servers.postgres_is_down().await;
         world.servers.start_again();
     }
+    // A stop in good order tells each connection of it, and the driver says so of each.
+    world.log_a_message = 1200;
     world.end(POSTGRES).await;
 }
 

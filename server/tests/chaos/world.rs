@@ -13,13 +13,14 @@ use sqlx::AssertSqlSafe;
 use test_support::{
     TestApp,
     app::{OrFail, PATIENCE, Process, TOKEN, free_port},
+    fake_telegram::Drafts,
 };
 use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{
     balancer::Balancer,
-    check::Verdict,
-    load::{self, Asked, Load, Manner, Question},
+    check::{Verdict, signed},
+    load::{self, Asked, Load, Manner, Question, joined},
     proxy::Proxy,
     servers::Servers,
 };
@@ -73,6 +74,12 @@ pub struct World {
     pub broken: usize,
     /// Whether a job may be run again: false where everything ends in good order.
     pub may_repeat: bool,
+    /// Whether what a model was asked may never be settled: false where no worker goes away in the middle of it.
+    pub may_forget: bool,
+    /// The bound of what is said.
+    pub log_a_message: usize,
+    /// Whether some job has to be run again: else what was broken met nobody at work.
+    pub must_repeat: bool,
 }
 
 impl World {
@@ -100,6 +107,9 @@ impl World {
         // Telegram numbers the messages of all private chats in one row, some servers those of each chat: both are to be lived with.
         if mode == Mode::Polling {
             app.telegram.number_in_one_row(TOKEN);
+        } else {
+            // As in a new deployment; with the other mode answers grow as messages that are edited.
+            app.telegram.drafts_are(Drafts::Taken);
         }
         // What was committed must outlive a crash of the server, though not one of the machine.
         app.sql_execute("ALTER ROLE CURRENT_USER SET synchronous_commit = on")
@@ -152,6 +162,9 @@ impl World {
             writing: None,
             broken: 0,
             may_repeat: true,
+            may_forget: true,
+            log_a_message: LOG_A_MESSAGE,
+            must_repeat: false,
         }
     }
 
@@ -248,11 +261,20 @@ impl World {
                 .faults
                 .push(format!("an answer took {longest:?}, the bound is {bound:?}"));
         }
-        if !self.may_repeat && verdict.unsettled != (0, 0) {
-            let (requests, tokens) = verdict.unsettled;
+        // Each attempt asks a model once at most, and only the last one settles.
+        let may_be = if self.may_repeat && self.may_forget {
+            verdict.attempts_before
+        } else {
+            0
+        };
+        let (requests, tokens) = verdict.unsettled;
+        if signed(requests) > may_be || (may_be == 0 && tokens != 0) {
             verdict.faults.push(format!(
-                "{requests} requests and {tokens} tokens that the provider told are in no ledger"
+                "{requests} requests and {tokens} tokens that the provider told are in no ledger; {may_be} requests may be"
             ));
+        }
+        if self.must_repeat && verdict.again == 0 {
+            verdict.faults.push("nobody was met at work".to_owned());
         }
         if !self.may_repeat && verdict.again > 0 {
             verdict
@@ -272,9 +294,10 @@ impl World {
         let logs: usize = self.replicas.iter().map(|replica| replica.said.len()).sum();
         let starts: usize = self.replicas.iter().map(|replica| replica.starts).sum();
         let per_message = logs.saturating_sub(starts * LOG_A_START) / self.questions.len();
-        if per_message > LOG_A_MESSAGE {
+        if per_message > self.log_a_message {
             verdict.faults.push(format!(
-                "{per_message} bytes of log a message, the bound is {LOG_A_MESSAGE}"
+                "{per_message} bytes of log a message, the bound is {}",
+                self.log_a_message
             ));
         }
         for replica in &self.replicas {
@@ -325,10 +348,8 @@ impl World {
             lines.push(format!("{at} {} {chat} {id} {:?} {text:?}", call.method, call.status));
         }
         lines.push("=== messages: id, chat, whose, text".to_owned());
-        let people: BTreeSet<i64> = self.questions.iter().map(|question| question.person).collect();
-        let messages = people
-            .iter()
-            .flat_map(|person| self.app.telegram.messages(TOKEN, *person));
+        let chats: BTreeSet<i64> = self.questions.iter().map(Question::chat).collect();
+        let messages = chats.iter().flat_map(|chat| self.app.telegram.messages(TOKEN, *chat));
         let mut messages: Vec<_> = messages.map(|message| (message.id, message)).collect();
         messages.sort_by_key(|(id, _)| *id);
         for (id, message) in messages {
@@ -376,14 +397,14 @@ impl World {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let mut latencies = Vec::new();
         for (person, questions) in people {
-            let messages = self.app.telegram.messages(TOKEN, person).into_iter();
-            let said: Vec<_> = messages
-                .filter(|message| message.from_bot && !message.deleted)
-                .collect();
-            let texts: Vec<String> = said.iter().map(|message| message.text.clone()).collect();
+            let chat = questions.first().map_or(person, |question| question.chat());
+            let messages = self.app.telegram.messages(TOKEN, chat).into_iter();
+            let said = messages.filter(|message| message.from_bot && !message.deleted);
+            let said = joined(said.map(|message| (message.id, message.text)).collect());
+            let texts: Vec<String> = said.iter().map(|(_, text)| text.clone()).collect();
             verdict.chat(&questions, &texts);
-            for (question, message) in questions.iter().zip(&said) {
-                let (asked, heard) = (asked.get(&(person, question.number)), heard.get(&(person, message.id)));
+            for (question, (id, _)) in questions.iter().zip(&said) {
+                let (asked, heard) = (asked.get(&(person, question.number)), heard.get(&(chat, *id)));
                 latencies.extend(asked.zip(heard).map(|(asked, heard)| heard.duration_since(*asked)));
             }
         }
@@ -403,6 +424,7 @@ impl World {
             unsettled,
             again,
             faults,
+            attempts_before: _,
         } = verdict;
         let percentile = |percent: usize| {
             let at = (latencies.len() * percent / 100).min(latencies.len().saturating_sub(1));
@@ -427,12 +449,18 @@ impl World {
             bound.as_secs(),
             if faults.is_empty() { "ok" } else { "FAILED" },
         );
-        println!("{HEAD}\n{line}");
-        if let Some(path) = std::env::var_os("BOTDECK_CHAOS_TABLE") {
-            let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
-            // In one piece, since scenarios may end in the same moment.
-            let _ = file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
-        }
+        println!("{HEAD}");
+        tell(&line);
+    }
+}
+
+/// A line of the table.
+pub fn tell(line: &str) {
+    println!("{line}");
+    if let Some(path) = std::env::var_os("BOTDECK_CHAOS_TABLE") {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        // In one piece, since scenarios may end in the same moment.
+        let _ = file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
     }
 }
 

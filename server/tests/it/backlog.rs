@@ -156,3 +156,40 @@ async fn without_the_setting_late_texts_are_answered_and_in_groups_only_those_fo
     assert!(app.provider.requests().is_empty());
     app.finish().await;
 }
+
+#[tokio::test]
+async fn late_pictures_are_part_of_the_one_word_and_so_is_all_that_a_blocked_person_wrote() {
+    let mut app = app().with("BOTDECK_LATE_AFTER", "600").start().await;
+    let (anna, boris) = (anna(), boris());
+    app.say(&boris, "привет");
+    app.answer(boris.id, "Echo: привет").await;
+    app.idle().await;
+    app.kill().await;
+    app.sql_execute(
+        "UPDATE users SET blocked_at = now(), blocked_reason = 'spam', blocked_by = 'test' WHERE external_id = 7002",
+    )
+    .await;
+    app.sql_execute("UPDATE bots SET lease_until = now()").await;
+    let picture = |user: &User, id: i64| {
+        let mut update = old_text(user, id, 3600, "");
+        update["message"].as_object_mut().unwrap().remove("text");
+        update["message"]["photo"] = json!([{"file_id": "x", "file_unique_id": "x", "width": 1, "height": 1}]);
+        app.telegram.push_update(TOKEN, update);
+    };
+    for id in [101, 102] {
+        picture(&anna, id);
+    }
+    app.telegram
+        .push_update(TOKEN, old_text(&anna, 103, 3600, "what is on it?"));
+    for id in [104, 105, 106] {
+        app.telegram.push_update(TOKEN, old_text(&boris, id, 3600, "почему?"));
+    }
+    app.start().await;
+    app.answer_with(anna.id, "3 messages came in the meantime").await;
+    app.answer_with(boris.id, "BD-BLOCKED").await;
+    app.idle().await;
+    assert_eq!(app.said_by_bot(anna.id).len(), 1, "{:?}", app.said_by_bot(anna.id));
+    assert_eq!(app.said_by_bot(boris.id).len(), 2, "{:?}", app.said_by_bot(boris.id));
+    assert_eq!(app.provider.requests().len(), 1);
+    app.finish().await;
+}

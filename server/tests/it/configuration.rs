@@ -1,6 +1,6 @@
 //! Settings from flags, environment and file, and the command line.
 
-use test_support::app::{BOT_NAME, Ended, KEY, PASSWORD, TOKEN};
+use test_support::app::{BOT_NAME, Ended, KEY, MASTER_KEY, PASSWORD, TOKEN};
 
 use crate::{anna, app};
 
@@ -26,6 +26,12 @@ async fn all_faults_are_told_at_once_and_no_secret_is_shown() {
         ("BOTDECK_OWNER_EMAIL", "ann"),
         ("BOTDECK_OWNER_PASSWORD", "hunter2"),
         ("BOTDECK_LOG_FORMAT", "xml"),
+        ("BOTDECK_LOG", "info,bot=shouting"),
+        ("BOTDECK_BOT_WORKERS", "all"),
+        ("BOTDECK_PROVIDER_CALLS", "0"),
+        ("BOTDECK_QUEUE_LIMIT", "-1"),
+        ("BOTDECK_LATE_AFTER", "soon"),
+        ("BOTDECK_DRAFTS", "perhaps"),
     ];
     for command in [["serve"].as_slice(), &["migrate"], &["doctor"], &["bot", "list"]] {
         let ended = app.cli_with(&faults, command, "").await;
@@ -59,6 +65,36 @@ async fn all_faults_are_told_at_once_and_no_secret_is_shown() {
     for name in ["DATABASE_URL", "BOTDECK_SECRET_KEY", "BOTDECK_WORKERS"] {
         assert!(unset.stderr.contains(name), "{name} is missing in {unset:?}");
     }
+    let half = app
+        .cli_with(&[("BOTDECK_OWNER_EMAIL", "ann@example.org")], &["serve"], "")
+        .await;
+    assert_eq!(half.code, Some(2));
+    assert!(half.stderr.contains("BOTDECK_OWNER_PASSWORD"), "{half:?}");
+    // Each from another place, and all in one report.
+    let file = app.dir().join("deck.toml").display().to_string();
+    std::fs::write(&file, "botdeck_workers = 0\nbotdeck_adress = \"x\"").unwrap();
+    let spread = [
+        "--config",
+        &file,
+        "--set",
+        "BOTDECK_DRAFTS=perhaps",
+        "--set",
+        "hunter2",
+        "migrate",
+    ];
+    let spread = app.cli_with(&[("BOTDECK_TRUST_PROXY", "perhaps")], &spread, "").await;
+    assert_eq!(spread.code, Some(2));
+    for words in [
+        "5 settings are wrong",
+        "BOTDECK_WORKERS: ",
+        "BOTDECK_ADRESS: ",
+        "BOTDECK_DRAFTS: ",
+        "BOTDECK_TRUST_PROXY: ",
+        "--set: expected NAME=VALUE",
+    ] {
+        assert!(spread.stderr.contains(words), "{words} is missing in {}", spread.stderr);
+    }
+    assert!(!spread.text().contains("hunter2"), "{spread:?}");
     for wrong in [
         ["serve", "--roles", "nonsense"],
         ["limits", "show", "--nonsense"],
@@ -70,6 +106,72 @@ async fn all_faults_are_told_at_once_and_no_secret_is_shown() {
     for (name, _) in faults {
         assert!(settings.contains(name), "botdeck settings does not list {name}");
     }
+    app.finish().await;
+}
+
+#[test]
+fn what_is_no_text_in_the_environment_is_a_fault_only_where_it_is_a_setting() {
+    use std::os::unix::ffi::OsStringExt;
+    let bytes = |start: &str| std::ffi::OsString::from_vec([start.as_bytes(), b"hunter2\xff"].concat());
+    let run = |name: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_botdeck"));
+        command.env_clear().env(name, bytes("")).arg("doctor");
+        let ended = command.output().unwrap();
+        (ended.status.code(), String::from_utf8_lossy(&ended.stderr).into_owned())
+    };
+    let (code, said) = run("SOME_OTHER_PROGRAM");
+    assert_eq!(
+        code,
+        Some(1),
+        "without a database there is something to be told: {said}"
+    );
+    let (code, said) = run("OPENAI_API_KEY");
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("OPENAI_API_KEY: expected text") && !said.contains("hunter2"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn keys_come_from_a_file_and_a_rotation_comes_to_an_end() {
+    let mut app = app().start().await;
+    app.stop().await;
+    let file = app.dir().join("keys");
+    let path = file.display().to_string();
+    let new = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let of_file = [
+        ("BOTDECK_SECRET_KEY", ""),
+        ("BOTDECK_SECRET_KEY_FILE", path.as_str()),
+        ("TELEGRAM_BOT_TOKEN", ""),
+    ];
+    // The bot that is stored can be opened: by an old key of the list before the start, by the new one alone after it.
+    let opens = async || {
+        let ended = app.cli_with(&of_file, &["doctor"], "").await;
+        let line = ended.stdout.lines().find(|line| line.contains("telegram"));
+        line.unwrap_or_default().starts_with("ok")
+    };
+    std::fs::write(&file, new).unwrap();
+    assert!(!opens().await, "the new key has not sealed it yet");
+    std::fs::write(&file, format!("{new}\n{MASTER_KEY}\n")).unwrap();
+    assert!(opens().await);
+    drop(app.replica(&of_file, &[]).await);
+    std::fs::write(&file, new).unwrap();
+    assert!(opens().await, "a start has sealed it with the new key");
+
+    std::fs::remove_file(&file).unwrap();
+    let unreadable = app.cli_with(&of_file, &["doctor"], "").await;
+    assert_eq!(unreadable.code, Some(2));
+    assert!(
+        unreadable
+            .stderr
+            .contains("BOTDECK_SECRET_KEY_FILE: expected a readable file"),
+        "{unreadable:?}"
+    );
+    assert!(
+        !unreadable.text().contains(&path),
+        "it may be the key itself: {unreadable:?}"
+    );
     app.finish().await;
 }
 
@@ -123,6 +225,16 @@ async fn settings_come_from_flags_environment_and_file() {
         );
     }
     assert_eq!(app.cli(&["--config", "/nowhere.toml", "doctor"]).await.code, Some(2));
+    // Figures that anybody can read are told of once anybody can come.
+    let public = ("BOTDECK_PUBLIC_URL", "https://deck.example.org");
+    for (set, told) in [
+        (vec![], false),
+        (vec![public], true),
+        (vec![public, ("BOTDECK_METRICS_TOKEN", "let-me-see")], false),
+    ] {
+        let ended = app.cli_with(&set, &["doctor"], "").await;
+        assert_eq!(ended.stdout.contains("BOTDECK_METRICS_TOKEN"), told, "{ended:?}");
+    }
     // botdeck.toml in the working directory is read by itself.
     std::fs::write(app.dir().join("botdeck.toml"), "botdeck_workers = \"many\"").unwrap();
     assert!(app.cli(&["doctor"]).await.stderr.contains("BOTDECK_WORKERS"));
@@ -145,6 +257,18 @@ async fn doctor_names_what_is_wrong_and_what_to_do() {
         );
     }
     assert!(good.stdout.contains("@deck_bot") && good.stdout.contains("fake-model"));
+    // What could be better is no failure.
+    let less = [("REDIS_URL", ""), ("TELEGRAM_BOT_TOKEN", ""), ("OPENAI_API_KEY", "")];
+    let notes = app.cli_with(&less, &["doctor"], "").await;
+    assert_eq!(notes.code, Some(0), "{}", notes.text());
+    for what in ["redis", "telegram", "model"] {
+        let line = notes.stdout.lines().find(|line| line.contains(what));
+        assert!(
+            line.is_some_and(|line| line.starts_with("note")),
+            "{what}: {}",
+            notes.stdout
+        );
+    }
     for (name, value, what) in [
         ("TELEGRAM_BOT_TOKEN", "99:wrong-token", "telegram"),
         ("TELEGRAM_API_URL", "http://127.0.0.1:1", "telegram"),
@@ -254,6 +378,12 @@ async fn staff_bots_and_limits_are_governed_by_commands() {
         wrong.code == Some(1) && !wrong.text().contains("wrong-token"),
         "{wrong:?}"
     );
+    let mistaken = app.cli(&["bot", "add", "--token-env", "99:wrong-token"]).await;
+    assert!(
+        mistaken.code == Some(1) && mistaken.stderr.contains("--token-env"),
+        "{mistaken:?}"
+    );
+    assert!(!mistaken.text().contains("wrong-token"), "{mistaken:?}");
     let no_address = ["bot", "add", "--token-env", "MY_TOKEN", "--mode", "webhook"];
     assert_eq!(
         app.cli_with(&[("MY_TOKEN", TOKEN)], &no_address, "").await.code,

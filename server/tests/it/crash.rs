@@ -315,3 +315,72 @@ async fn a_lost_answer_is_found_behind_many_waiting_messages() {
     assert_eq!(app.said_by_bot(anna.id), expected);
     app.finish().await;
 }
+
+async fn restart(app: &mut TestApp) {
+    app.kill().await;
+    app.sql_execute("UPDATE jobs SET lease_until = now() - interval '1 second' WHERE state = 'running'")
+        .await;
+    app.sql_execute("UPDATE bots SET lease_until = now()").await;
+    app.start().await;
+}
+
+#[tokio::test]
+async fn killed_while_an_edited_question_was_answered_anew() {
+    let mut app = app().start().await;
+    let anna = crate::anna();
+    let asked = app.say(&anna, "Hello");
+    let first = app.answer(anna.id, "Echo: Hello").await;
+    app.idle().await;
+    app.telegram.edit_text(TOKEN, &anna, asked, STREAMED);
+    app.provider
+        .wait_for(PATIENCE, |provider| (provider.requests().len() == 2).then_some(()))
+        .await
+        .unwrap();
+    restart(&mut app).await;
+    let second = app
+        .answer(anna.id, "Echo: a b c d e f g h i j k l m n o p q r s t")
+        .await;
+    app.idle().await;
+    assert_eq!(second.id, first.id);
+    assert_eq!(app.said_by_bot(anna.id).len(), 1);
+    assert_eq!(app.count("SELECT count(*) AS n FROM usage").await, 2);
+    assert_eq!(app.count("SELECT sum(reserved)::bigint AS n FROM counters").await, 0);
+    app.finish().await;
+}
+
+/// What somebody wanted stopped stays stopped, and is billed once, as far as it went.
+#[tokio::test]
+async fn killed_while_an_answer_was_being_stopped() {
+    let mut app = app().start().await;
+    let anna = crate::anna();
+    app.say(&anna, STREAMED);
+    app.answer_with(anna.id, "Echo: a b c").await;
+    app.say(&anna, "/stop");
+    eventually(PATIENCE, "the wish to stop", || async {
+        match app.count("SELECT count(*) AS n FROM jobs WHERE cancel_requested").await {
+            1 => Ok(()),
+            other => Err(other.to_string()),
+        }
+    })
+    .await;
+    restart(&mut app).await;
+    app.say(&anna, "next");
+    app.answer(anna.id, "Echo: next").await;
+    app.idle().await;
+    let said = app.said_by_bot(anna.id);
+    assert!(
+        !said
+            .iter()
+            .any(|text| text.starts_with("Echo: a b c d e f g h i j k l m n o p q r s t")),
+        "{said:?}"
+    );
+    assert_eq!(said.iter().filter(|text| text.contains('⏹')).count(), 1, "{said:?}");
+    assert_eq!(
+        app.count("SELECT count(*) AS n FROM usage WHERE finish = 'stopped'")
+            .await,
+        1
+    );
+    assert_eq!(app.count("SELECT count(*) AS n FROM usage").await, 2);
+    assert_eq!(app.count("SELECT sum(reserved)::bigint AS n FROM counters").await, 0);
+    app.finish().await;
+}

@@ -226,3 +226,32 @@ async fn an_edit_of_one_part_of_a_paste_asks_the_whole_again() {
     assert_eq!(app.said_by_bot(anna.id).len(), 1, "{answer:?}");
     app.finish().await;
 }
+
+/// What a replica whose clock is ahead has taken came no later for that.
+#[tokio::test]
+async fn which_version_is_the_newest_does_not_depend_on_the_clocks_of_replicas() {
+    let app = app().start().await;
+    let anna = anna();
+    let asked = app.say(&anna, "one");
+    app.answer(anna.id, "Echo: one").await;
+    app.idle().await;
+    app.telegram.edit_text(TOKEN, &anna, asked, "two");
+    app.answer(anna.id, "Echo: two").await;
+    edited(&app, 1).await;
+    for ahead in [
+        "UPDATE updates SET received_at = received_at + interval '30 s' WHERE kind = 'edited_message'",
+        "UPDATE usage SET at = at + interval '30 s' WHERE job_id IN (SELECT id FROM updates WHERE kind = 'edited_message')",
+    ] {
+        assert_eq!(app.sql_execute(ahead).await, 1);
+    }
+    app.telegram.edit_text(TOKEN, &anna, asked, "three");
+    app.answer(anna.id, "Echo: three").await;
+    edited(&app, 2).await;
+    // Back again: what counts is what was asked last, not what the clocks say of it.
+    app.telegram.edit_text(TOKEN, &anna, asked, "two");
+    app.answer(anna.id, "Echo: two").await;
+    edited(&app, 3).await;
+    assert_eq!(app.said_by_bot(anna.id), ["Echo: two"]);
+    assert_eq!(app.count("SELECT count(*) AS n FROM usage").await, 4);
+    app.finish().await;
+}

@@ -175,3 +175,24 @@ async fn a_provider_that_is_away_altogether_is_reported_at_once() {
     assert!(!error["cause"].as_str().unwrap().contains(KEY));
     app.finish().await;
 }
+
+/// As a value that cannot be kept: trying again would only hold the conversation up.
+#[tokio::test]
+async fn what_would_fail_again_is_not_tried_again() {
+    let app = app().start().await;
+    let anna = anna();
+    app.sql_execute("ALTER TABLE messages ADD CONSTRAINT no_poison CHECK (text NOT LIKE '%poison%')")
+        .await;
+    app.say(&anna, "poison");
+    app.say(&anna, "hello");
+    app.answer_with(anna.id, "BD-INTERNAL").await;
+    app.answer(anna.id, "Echo: hello").await;
+    app.idle().await;
+    let job = app
+        .sql_one("SELECT attempts, last_error FROM jobs WHERE state = 'dead'")
+        .await;
+    assert_eq!(job["attempts"], 1);
+    assert!(job["last_error"].as_str().unwrap().contains("no_poison"), "{job}");
+    assert_eq!(app.count("SELECT count(*) AS n FROM reservations").await, 0);
+    app.finish().await;
+}

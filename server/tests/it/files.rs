@@ -25,6 +25,7 @@ fn site() -> PathBuf {
     ] {
         std::fs::write(pkg.join(name), text).unwrap();
     }
+    std::fs::write(root.join("favicon.svg"), "<svg/>").unwrap();
     root
 }
 
@@ -77,6 +78,8 @@ async fn files_are_sent_as_they_were_compressed_at_the_build() {
         get("/pkg/none.js").send().await.unwrap().status(),
         StatusCode::NOT_FOUND
     );
+    let public = get("/favicon.svg").send().await.unwrap();
+    assert_eq!(header(&public, CACHE_CONTROL), "no-cache");
     let outside = get("/pkg/..%2f..%2fetc/passwd").send().await.unwrap();
     assert_eq!(outside.status(), StatusCode::NOT_FOUND);
     app.finish().await;

@@ -100,6 +100,40 @@ async fn topics_have_their_own_context_and_nothing_private_reaches_a_group() {
 }
 
 #[tokio::test]
+async fn staff_see_who_said_what_in_a_group() {
+    let app = app().start().await;
+    let (anna, boris, friends) = (anna(), boris(), Group::new(-1_000_000_000_650, "Friends"));
+    for (user, text) in [(&anna, "I am the first"), (&boris, "I am the second")] {
+        app.telegram
+            .send_in_group(TOKEN, &friends, user, &format!("@{BOT_NAME} {text}"));
+        app.answer(friends.id, &format!("Echo: {text}")).await;
+    }
+    app.idle().await;
+    let staff = app.sign_in("support").await;
+    let conversation = app.sql_one("SELECT id FROM conversations").await["id"].clone();
+    let page = staff
+        .page(&format!("/conversations/{}", conversation.as_str().unwrap()))
+        .await;
+    // Each bubble begins with who speaks, and leads to them.
+    let bubbles: Vec<&str> = page.body.split("<article").skip(1).collect();
+    assert_eq!(bubbles.len(), 4, "{}", page.body);
+    for (bubble, user) in [(bubbles[0], &anna), (bubbles[2], &boris)] {
+        let known = app
+            .sql_one(&format!("SELECT id, name FROM users WHERE external_id = {}", user.id))
+            .await;
+        let (id, name) = (known["id"].as_str().unwrap(), known["name"].as_str().unwrap());
+        assert!(
+            bubble.contains(&format!("/users/{id}")) && bubble.contains(name),
+            "{name}: {bubble}"
+        );
+        // And from their page it is reached, whoever began it.
+        let theirs = staff.page(&format!("/users/{id}")).await;
+        assert!(theirs.body.contains("/conversations/"), "{name} has no conversations");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn a_group_that_becomes_a_supergroup_goes_on_where_it_was() {
     let app = app().start().await;
     let (anna, old) = (anna(), Group::new(-500, "Friends"));

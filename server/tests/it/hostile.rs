@@ -219,6 +219,33 @@ fn literal(text: &str) -> String {
 }
 
 #[tokio::test]
+async fn a_link_puts_no_words_of_others_into_our_own_error_box() {
+    let app = app().start().await;
+    app.sign_in("owner").await;
+    let shown = async |code: &str, detail: &str| {
+        let error = serde_json::json!({ "code": code, "detail": detail }).to_string();
+        let error = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE, error);
+        let path = format!("/sign-in?__path=/api/fn/auth/sign-in&__err={}", encoded(&error));
+        app.visitor().page(&path).await.body
+    };
+    for code in [
+        "BD-INPUT",
+        "BD-CONFLICT",
+        "BD-TELEGRAM",
+        "BD-THROTTLED",
+        "BD-FORBIDDEN",
+        "BD-INTERNAL",
+    ] {
+        let page = shown(code, "Call +7 900 123-45-67").await;
+        assert!(page.contains(code), "the box itself is shown");
+        assert!(!page.contains("900 123"), "{code}");
+    }
+    let page = shown("BD-CONFLICT", "the user is not blocked").await;
+    assert!(page.contains("The user is not blocked."));
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn a_refusal_shows_what_was_sent_and_nothing_more() {
     let app = app().start().await;
     let staff = app.sign_in("owner").await;

@@ -8,7 +8,7 @@ use test_support::{
     fake_telegram::Fault,
 };
 
-use crate::{anna, app};
+use crate::{anna, app, boris};
 
 #[tokio::test]
 async fn polling_answers_a_text() {
@@ -221,6 +221,76 @@ async fn a_webhook_without_the_secret_stores_nothing() {
     app.finish().await;
 }
 
+/// Whatever a delivery says of its type, it is read; and the secret is compared in a way that does not tell how much of it was right.
+#[tokio::test]
+async fn a_delivery_is_known_by_its_secret_and_not_by_its_content_type() {
+    let app = app().webhook().start().await;
+    let (bot, anna) = (app.bot_id().await, anna());
+    let secret = app.telegram.calls_of("setWebhook")[0].params["secret_token"].clone();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let types = [
+        None,
+        Some("text/plain"),
+        Some("application/x-www-form-urlencoded"),
+        Some("application/json; charset=utf-8"),
+    ];
+    app.say(&anna, "Hello");
+    for (number, content_type) in (1001..).zip(types) {
+        let update = json!({"update_id": number, "message": {"message_id": number, "date": 1, "text": format!("number {number}"),
+            "chat": {"id": anna.id, "type": "private", "first_name": "Anna"}, "from": {"id": anna.id, "is_bot": false, "first_name": "Anna"}}});
+        let mut request = client
+            .post(format!("{}/telegram/{bot}", app.base))
+            .header("X-Telegram-Bot-Api-Secret-Token", secret.as_str().unwrap())
+            .body(update.to_string());
+        if let Some(content_type) = content_type {
+            request = request.header("content-type", content_type);
+        }
+        assert_eq!(request.send().await.unwrap().status(), 200, "{content_type:?}");
+    }
+    app.idle().await;
+    assert_eq!(app.provider.requests().len(), 5);
+    app.finish().await;
+    let source = include_str!("../../src/web/webhook.rs");
+    let (before, after) = source.split_once("given.ct_eq(wanted.").unwrap();
+    assert!(
+        !before.contains("from_request("),
+        "the body is read before the secret is checked"
+    );
+    assert!(after.contains("from_request(") && !source.contains("== wanted") && !source.contains("given =="));
+}
+
+#[tokio::test]
+async fn deliveries_repeated_at_once_in_several_conversations_change_nothing() {
+    let app = app().webhook().start().await;
+    app.telegram.duplicate_deliveries(4);
+    let people = [anna(), boris()];
+    for person in &people {
+        app.say(person, "a long one, please [[chunks=100,200ms]]");
+    }
+    for person in &people {
+        app.answer_with(person.id, "Echo:").await;
+        app.say(person, "/stop");
+    }
+    app.idle().await;
+    for person in &people {
+        let said = app.said_by_bot(person.id);
+        assert_eq!(said.len(), 2, "an answer and a word about its end: {said:?}");
+        let stopped = said.iter().filter(|text| text.contains("⏹"));
+        assert_eq!(stopped.count(), 1, "{said:?}");
+    }
+    assert_eq!(app.provider.requests().len(), 2);
+    assert_eq!(app.count("SELECT count(*) AS n FROM updates").await, 4);
+    assert_eq!(app.count("SELECT count(*) AS n FROM jobs").await, 4);
+    assert_eq!(app.count("SELECT count(*) AS n FROM usage").await, 2);
+    let deliveries = app.telegram.deliveries(TOKEN);
+    assert_eq!(deliveries.len(), 20);
+    assert!(
+        deliveries.iter().all(|delivery| delivery.status == Some(200)),
+        "{deliveries:?}"
+    );
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn deliveries_repeated_by_a_webhook_are_answered_once() {
     let app = app().webhook().start().await;
@@ -264,5 +334,44 @@ async fn a_webhook_answers_503_while_nothing_can_be_stored() {
     );
     app.db.give_back().await;
     app.answer(anna.id, "Echo: are you there?").await;
+    app.finish().await;
+}
+
+/// Whoever cannot renew its lease does not know whether another replica listens by now.
+#[tokio::test]
+async fn a_replica_without_the_database_stops_polling_when_its_lease_is_over() {
+    let app = app().polling().start().await;
+    let anna = anna();
+    app.db.take_away().await;
+    // Its lease is for six seconds.
+    eventually(PATIENCE, "nobody polls", || async {
+        match app.telegram.polls_open(TOKEN) {
+            0 => Ok(()),
+            open => Err(open.to_string()),
+        }
+    })
+    .await;
+    assert!(app.logs().contains("its intake ends here"));
+    app.say(&anna, "are you there?");
+    app.db.give_back().await;
+    app.answer(anna.id, "Echo: are you there?").await;
+    app.finish().await;
+}
+
+/// The living come before those who look for the jobs of the dead.
+#[tokio::test]
+async fn an_outage_longer_than_a_lease_takes_no_job_from_a_living_worker() {
+    let app = app().start().await;
+    let anna = anna();
+    app.say(&anna, "a story[[tokens=30]][[chunks=30,600ms]]");
+    app.answer_with(anna.id, "word1").await;
+    app.db.take_away().await;
+    tokio::time::sleep(Duration::from_millis(9500)).await;
+    app.db.give_back().await;
+    app.answer_with(anna.id, "word30").await;
+    app.idle().await;
+    let job = app.sql_one("SELECT attempts, crashes, state FROM jobs").await;
+    assert_eq!((&job["attempts"], &job["crashes"]), (&1.into(), &0.into()), "{job}");
+    assert_eq!(app.provider.requests().len(), 1);
     app.finish().await;
 }

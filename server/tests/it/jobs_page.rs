@@ -40,7 +40,7 @@ async fn a_retried_dead_letter_is_answered_once_and_billed_once() {
     assert_eq!((done.status.as_u16(), &done.json()["changed"]), (200, &1.into()));
     app.answer(anna.id, "Echo: Hello").await;
     app.idle().await;
-    // It took the place of the apology.
+    // The apology has gone.
     assert_eq!(app.said_by_bot(anna.id), ["Echo: Hello"]);
     assert_eq!(app.provider.totals().requests, 1, "the model was asked again");
     assert_eq!(app.count("SELECT count(*) AS n FROM usage").await, 1);
@@ -55,6 +55,16 @@ async fn a_retried_dead_letter_is_answered_once_and_billed_once() {
         (&again.json()["changed"], &again.json()["left"]),
         (&0.into(), &1.into())
     );
+    // One that is given up is counted.
+    app.telegram.fail_next("sendMessage", 1, weird());
+    app.say(&anna, "and this");
+    app.answer_with(anna.id, "BD-INTERNAL").await;
+    app.idle().await;
+    let job = app.sql_one("SELECT id FROM jobs WHERE state = 'dead'").await;
+    let fields = [("ids[]", job["id"].as_str().unwrap()), ("action", "discard")];
+    assert_eq!(owner.post("/api/fn/jobs/act", &fields).await.json()["changed"], 1);
+    let page = app.visitor().get("/metrics").await.body;
+    assert!(page.contains("botdeck_jobs_discarded_total 1"), "{page}");
     app.finish().await;
 }
 

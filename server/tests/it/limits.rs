@@ -119,6 +119,53 @@ async fn messages_per_minute_are_limited() {
     app.finish().await;
 }
 
+/// To the second: a minute after the oldest of the messages that used it up.
+#[tokio::test]
+async fn a_minute_that_is_used_up_says_exactly_when_it_goes_on() {
+    let app = app().with_limits("messages_per_minute", "2").start().await;
+    let anna = anna();
+    for number in 0..3 {
+        let asked = app.say(&anna, &format!("message {number}"));
+        app.reply(anna.id, asked).await;
+    }
+    let asked = app.say(&anna, "/usage");
+    let usage = app.reply(anna.id, asked).await.text;
+    let again = app
+        .sql(
+            "SELECT to_char(date_trunc('second', date_trunc('milliseconds', min(received_at)) + interval '60.999999 seconds')
+                            AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') AS at FROM updates",
+        )
+        .await;
+    let again = again[0]["at"].as_str().unwrap();
+    let refusal = app.answer_with(anna.id, "BD-LIMIT-MINUTE").await.text;
+    assert!(refusal.contains("your plan allows 2 messages a minute"), "{refusal}");
+    assert!(refusal.contains(&format!("({again} UTC)")), "{again}: {refusal}");
+    let line = format!("Messages this minute: 2 of 2, starts again {again} UTC");
+    assert!(usage.contains(&line), "{line}: {usage}");
+    app.finish().await;
+}
+
+/// As a deployment starts: twenty a minute. The day is what is over, and that is what is said, whatever the pace.
+#[tokio::test]
+async fn a_day_that_is_over_is_told_before_a_minute() {
+    let app = app()
+        .with_limits("messages_per_minute", "20")
+        .with_limits("messages_per_day", "10")
+        .start()
+        .await;
+    let anna = anna();
+    for number in 0..50 {
+        app.say(&anna, &format!("message {number}"));
+    }
+    app.answer_with(anna.id, "BD-LIMIT-DAY").await;
+    app.idle_within(Duration::from_secs(60)).await;
+    let (answers, refusals) = split(&app, &[anna.id], "BD-LIMIT-DAY");
+    assert_eq!((answers.len(), refusals.len()), (10, 40), "{answers:?}");
+    assert_eq!(app.provider.totals().requests, 10);
+    assert_settled(&app).await;
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn tokens_of_the_day_are_never_overshot() {
     let app = app().with_limits("tokens_per_day", "600").start().await;

@@ -158,6 +158,105 @@ async fn a_full_queue_refuses_deliveries_for_now() {
     what_is_too_much_waits_with_telegram(app).await;
 }
 
+/// It is not the first in Telegram's row, and what is before it stays there.
+#[tokio::test]
+async fn stop_passes_a_full_queue_that_is_polled_for() {
+    const LIMIT: i64 = 10;
+    let app = app()
+        .unlimited()
+        .with("BOTDECK_QUEUE_LIMIT", &LIMIT.to_string())
+        .polling()
+        .start()
+        .await;
+    let (anna, boris) = (anna(), boris());
+    app.say(&anna, "wait [[chunks=2,60000ms]]");
+    wait_for_running(&app, 1).await;
+    for number in 0..LIMIT {
+        app.say(&anna, &format!("question {number}"));
+    }
+    eventually(PATIENCE, "polling that pauses", || async {
+        if app.logs().contains("its updates are left with Telegram") {
+            Ok(())
+        } else {
+            // Whether there is room is looked at when something comes.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            app.say(&anna, "one more");
+            Err(app.count(TOO_MANY).await.to_string())
+        }
+    })
+    .await;
+    app.say(&boris, "привет");
+    app.say(&anna, "/stop");
+    app.answer(anna.id, "Stopped.").await;
+    // Once the queue is shorter the rest is taken, and `/stop` is not done again.
+    app.answer(boris.id, "Echo: привет").await;
+    assert_eq!(
+        app.said_by_bot(anna.id)
+            .iter()
+            .filter(|text| *text == "Stopped.")
+            .count(),
+        1
+    );
+    app.finish().await;
+}
+
+/// All hands are busy, and somebody else has pressed too often.
+#[tokio::test]
+async fn a_payment_is_refused_in_words_before_it_is_made() {
+    let app = app().with("BOTDECK_WORKERS", "1").start().await;
+    let (anna, boris) = (anna(), boris());
+    app.say(&anna, "wait [[chunks=2,60000ms]]");
+    wait_for_running(&app, 1).await;
+    for (person, words) in [(&anna, "takes no payments"), (&boris, "не принимает платежи")] {
+        let query = app.telegram.check_out(TOKEN, person);
+        let answered = app
+            .telegram
+            .wait_for(PATIENCE, |telegram| telegram.checkout_answer(TOKEN, &query));
+        let answer = answered.await.unwrap();
+        assert!(!answer.ok);
+        assert!(answer.error_message.unwrap().contains(words));
+    }
+    assert_eq!(
+        app.count("SELECT count(*) AS n FROM jobs WHERE state = 'done'").await,
+        2
+    );
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_payment_that_came_all_the_same_is_shown_to_staff() {
+    let app = app().with("BOTDECK_WORKERS", "1").start().await;
+    let anna = anna();
+    app.say(&anna, "wait [[chunks=2,60000ms]]");
+    wait_for_running(&app, 1).await;
+    app.telegram.push_update(
+        TOKEN,
+        serde_json::json!({"message": {
+            "message_id": 4000, "date": 1_795_378_000, "from": {"id": anna.id, "is_bot": false, "first_name": "Anna"},
+            "chat": {"id": anna.id, "type": "private", "first_name": "Anna"},
+            "successful_payment": {"currency": "XTR", "total_amount": 100, "invoice_payload": "coffee",
+                "telegram_payment_charge_id": "charge-1", "provider_payment_charge_id": "1"},
+        }}),
+    );
+    eventually(PATIENCE, "a dead letter", || async {
+        let dead = app.sql("SELECT last_error FROM jobs WHERE state = 'dead'").await;
+        if dead.len() == 1 {
+            Ok(())
+        } else {
+            Err(format!("{dead:?}"))
+        }
+    })
+    .await;
+    let errors = app.sql("SELECT cause FROM errors").await;
+    assert_eq!(errors.len(), 1);
+    let cause = errors[0]["cause"].as_str().unwrap();
+    assert!(cause.contains("100 \"XTR\"") && cause.contains("charge-1"), "{cause}");
+    assert!(app.sign_in("owner").await.page("/jobs").await.body.contains("charge-1"));
+    // Whoever has paid reads no apology for something else.
+    assert!(!app.said_by_bot(anna.id).iter().any(|text| text.contains("BD-")));
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn one_whose_workers_all_went_away_is_told_so() {
     let mut app = app().start().await;
@@ -170,7 +269,7 @@ async fn one_whose_workers_all_went_away_is_told_so() {
         .unwrap();
     app.kill().await;
     // As after so many of them.
-    app.sql_execute("UPDATE jobs SET attempts = max_attempts, lease_until = now() WHERE state = 'running'")
+    app.sql_execute("UPDATE jobs SET crashes = 4, lease_until = now() WHERE state = 'running'")
         .await;
     // Somebody may be there before; the question is not asked again.
     let asked = app.provider.requests().len();
@@ -182,10 +281,42 @@ async fn one_whose_workers_all_went_away_is_told_so() {
     assert_eq!(app.provider.requests().len(), asked);
     let job = app.sql_one("SELECT state, last_error FROM jobs").await;
     assert_eq!(job["state"], "dead");
-    assert_eq!(job["last_error"], "all workers that tried went away");
+    assert_eq!(job["last_error"], "too many workers that tried went away");
     let reserved = app.sql("SELECT * FROM counters WHERE used <> 0 OR reserved <> 0").await;
     assert!(reserved.is_empty(), "{reserved:?}");
     app.say(&anna, "And now?");
     app.answer(anna.id, "Echo: And now?").await;
+    app.finish().await;
+}
+
+/// Its conversation does not wait for ever, and nobody else's process is taken down once more.
+#[tokio::test]
+async fn a_question_that_takes_five_processes_down_is_given_up() {
+    let mut app = app().start().await;
+    let anna = anna();
+    app.say(&anna, "poison [[chunks=2,60000ms]]");
+    app.say(&anna, "hello");
+    for asked in 1..=5 {
+        app.provider
+            .wait_for(PATIENCE, |provider| (provider.requests().len() == asked).then_some(()))
+            .await
+            .unwrap();
+        app.kill().await;
+        // As if the time had passed in which its leases run out.
+        app.sql_execute("UPDATE jobs SET lease_until = now() WHERE state = 'running'")
+            .await;
+        app.sql_execute("UPDATE bots SET lease_until = now()").await;
+        app.spawn();
+        app.wait_ready().await;
+    }
+    app.answer_with(anna.id, "BD-INTERNAL").await;
+    app.answer(anna.id, "Echo: hello").await;
+    app.idle().await;
+    assert_eq!(app.provider.requests().len(), 6, "it was asked once more");
+    let job = app
+        .sql_one("SELECT attempts, crashes FROM jobs WHERE state = 'dead'")
+        .await;
+    assert_eq!((&job["attempts"], &job["crashes"]), (&6.into(), &5.into()));
+    assert_eq!(app.count("SELECT count(*) AS n FROM reservations").await, 0);
     app.finish().await;
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use test_support::{
-    app::{PATIENCE, TOKEN},
+    app::{PATIENCE, TOKEN, eventually},
     fake_telegram::User,
 };
 
@@ -75,9 +75,15 @@ async fn another_replica_takes_over_from_one_that_was_killed() {
     app.answer(1, "Echo: message 2").await;
     app.kill().await;
     let killed = Instant::now();
+    // Somebody whose conversation nobody had in hand waits for the intake alone.
+    app.say(&anna(), "hello");
     for person in &people {
         app.say(person, "message 8");
     }
+    app.answer(anna().id, "Echo: hello").await;
+    let took = killed.elapsed();
+    assert!(took < Duration::from_secs(10), "intake took {took:?} to go on");
+    assert_eq!(app.telegram.counters().refused.get(&409), None, "conflicts");
     for person in &people {
         app.answer(person.id, "Echo: message 8").await;
     }
@@ -88,10 +94,115 @@ async fn another_replica_takes_over_from_one_that_was_killed() {
     for person in &people {
         assert_eq!(app.said_by_bot(person.id), expected, "chat {}", person.id);
     }
-    assert_eq!(app.count("SELECT count(*) AS n FROM usage").await, 45);
+    assert_eq!(app.count("SELECT count(*) AS n FROM usage").await, 46);
     assert_eq!(app.count("SELECT sum(reserved)::bigint AS n FROM counters").await, 0);
     assert!(replica.logs().contains("Polling for bot"));
     app.finish().await;
+}
+
+/// Frozen for good: what it had in hand is another's within 30 seconds, and its poll, which Telegram still sees, is not fought over.
+#[tokio::test]
+async fn another_replica_takes_over_from_one_that_is_frozen() {
+    let mut app = app().unlimited().prepare().await;
+    let mut frozen = app.replica(&[], &[]).await;
+    app.wait_listening().await;
+    app.start().await;
+    let (anna, boris) = (anna(), boris());
+    app.say(&anna, "wait [[chunks=12,700ms]]");
+    app.answer_with(anna.id, "Echo").await;
+    let who = "SELECT worker FROM jobs WHERE state = 'running'";
+    let (listens, works) = (
+        app.sql_one("SELECT lease_holder FROM bots WHERE transport = 'telegram'")
+            .await,
+        app.sql_one(who).await,
+    );
+    frozen.signal("STOP");
+    let since = Instant::now();
+    app.say(&boris, "привет");
+    app.answer(boris.id, "Echo: привет").await;
+    assert!(
+        since.elapsed() < Duration::from_secs(10),
+        "intake took {:?}",
+        since.elapsed()
+    );
+    assert_ne!(
+        app.sql_one("SELECT lease_holder FROM bots WHERE transport = 'telegram'")
+            .await,
+        listens
+    );
+    app.idle_within(Duration::from_secs(30)).await;
+    assert!(since.elapsed() < Duration::from_secs(30), "{:?}", since.elapsed());
+    println!("{works} had the job when {listens} was frozen");
+    let expected = ["Echo: wait "];
+    let said = app.said_by_bot(anna.id);
+    assert_eq!(
+        said.iter().map(|text| text.trim_end()).collect::<Vec<_>>(),
+        expected.map(str::trim_end)
+    );
+    assert_eq!(app.count("SELECT count(*) AS n FROM usage").await, 2);
+    // It wakes, sees that its time is over, and lets the other one listen.
+    frozen.signal("CONT");
+    frozen.wait_line("its intake ends here", PATIENCE).await.unwrap();
+    app.say(&boris, "ещё раз");
+    app.answer(boris.id, "Echo: ещё раз").await;
+    let conflicts = app.telegram.counters().refused.get(&409).copied().unwrap_or(0);
+    assert!(conflicts <= 2, "{conflicts} conflicts");
+    assert_eq!(app.telegram.polls_open(TOKEN), 1);
+    let fault = app.sql_one("SELECT fault FROM bots WHERE transport = 'telegram'").await;
+    assert!(fault["fault"].is_null(), "{fault}");
+    frozen.kill().await;
+    app.finish().await;
+}
+
+/// Staff's browser is at one replica, and another one listens.
+#[tokio::test]
+async fn what_staff_change_on_one_replica_takes_effect_on_the_one_that_listens() {
+    const FRESH: &str = "123456:AAfresh-token_from_the_same_father_22";
+    let mut app = app().webhook().prepare().await;
+    let mut other = app.replica(&[], &[]).await;
+    app.wait_listening().await;
+    app.start().await;
+    let (anna, bot) = (anna(), app.bot_id().await);
+    let owner = app.sign_in("owner").await;
+    let change = async |what: &str, fields: &[(&str, &str)]| {
+        let fields = [&[("id", bot.as_str())], fields].concat();
+        let page = owner.post(&format!("/api/fn/bots/{what}"), &fields).await;
+        assert!(page.status.is_success(), "{}: {}", page.status, page.body);
+    };
+    change("enabled", &[("enabled", "false")]).await;
+    eventually(PATIENCE, "nobody listens", || async {
+        match app.telegram.webhook_url(TOKEN) {
+            None => Ok(()),
+            Some(url) => Err(url),
+        }
+    })
+    .await;
+    app.say(&anna, "one");
+    change("enabled", &[("enabled", "true")]).await;
+    app.answer(anna.id, "Echo: one").await;
+    change("mode", &[("mode", "polling")]).await;
+    app.telegram
+        .wait_for(PATIENCE, |telegram| (telegram.polls_open(TOKEN) == 1).then_some(()))
+        .await
+        .unwrap();
+    app.say(&anna, "two");
+    app.answer(anna.id, "Echo: two").await;
+    change("mode", &[("mode", "webhook")]).await;
+    app.telegram
+        .wait_for(PATIENCE, |telegram| telegram.webhook_url(TOKEN))
+        .await
+        .unwrap();
+    app.say(&anna, "three");
+    app.answer(anna.id, "Echo: three").await;
+    app.idle().await;
+    app.telegram.renew_token(TOKEN, FRESH);
+    change("token", &[("token", FRESH)]).await;
+    app.telegram.send_text(FRESH, &anna, "four");
+    app.telegram
+        .wait_message(FRESH, anna.id, PATIENCE, |message| message.text == "Echo: four")
+        .await
+        .unwrap();
+    other.kill().await;
 }
 
 #[tokio::test]

@@ -103,3 +103,74 @@ async fn a_revoked_token_of_a_webhook_is_noticed_too() {
     .await;
     app.finish().await;
 }
+
+/// A model that is asked for a bot that cannot speak costs money for nothing.
+#[tokio::test]
+async fn what_waits_for_a_revoked_bot_is_asked_when_it_can_speak_again() {
+    let app = app()
+        .with("BOTDECK_BOT_WORKERS", "1")
+        .with("BOTDECK_WORKERS", "8")
+        .start()
+        .await;
+    let (carl, dora) = (User::new(1, "Carl").language("en"), User::new(2, "Dora").language("en"));
+    app.telegram.add_bot(OTHER, "other_bot");
+    let add = async |token: &str| {
+        let args = ["bot", "add", "--token-env", "TOKEN_OF_OTHER", "--mode", "polling"];
+        app.cli_with(&[("TOKEN_OF_OTHER", token)], &args, "").await.ok();
+    };
+    add(OTHER).await;
+    app.telegram.send_text(OTHER, &carl, "wait [[chunks=2,60000ms]]");
+    let jobs = async |state: &str| {
+        app.count(&format!("SELECT count(*) AS n FROM jobs WHERE state = '{state}'"))
+            .await
+    };
+    let until = async |state: &'static str| {
+        eventually(PATIENCE, state, || async {
+            match jobs(state).await {
+                1 => Ok(()),
+                other => Err(other.to_string()),
+            }
+        })
+        .await;
+    };
+    until("running").await;
+    app.telegram.send_text(OTHER, &dora, "is anybody there?");
+    until("ready").await;
+    app.telegram.revoke(OTHER);
+    eventually(PATIENCE, "the fault", || async {
+        let row = app
+            .sql_one("SELECT fault, token_refused FROM bots WHERE username = 'other_bot'")
+            .await;
+        if row["token_refused"] == true {
+            Ok(())
+        } else {
+            Err(row.to_string())
+        }
+    })
+    .await;
+    // The hand gets free, and another bot's question is taken with it.
+    app.sql_execute("UPDATE jobs SET cancel_requested = true WHERE state = 'running'")
+        .await;
+    eventually(PATIENCE, "a free hand", || async {
+        match jobs("running").await {
+            0 => Ok(()),
+            other => Err(other.to_string()),
+        }
+    })
+    .await;
+    let asked = app.provider.requests().len();
+    app.say(&anna(), "and you?");
+    app.answer(anna().id, "Echo: and you?").await;
+    assert_eq!(app.provider.requests().len(), asked + 1);
+    let waiting = app.sql_one("SELECT attempts FROM jobs WHERE id = (SELECT id FROM updates WHERE payload->'message'->>'text' = 'is anybody there?')").await;
+    assert_eq!(waiting["attempts"], 0);
+    app.telegram.renew_token(OTHER, FRESH);
+    add(FRESH).await;
+    app.telegram
+        .wait_message(FRESH, dora.id, PATIENCE, |message| {
+            message.text == "Echo: is anybody there?"
+        })
+        .await
+        .unwrap();
+    app.finish().await;
+}

@@ -1,5 +1,7 @@
 //! How long somebody stays signed in.
 
+use test_support::app::{PATIENCE, eventually};
+
 use crate::app;
 
 #[tokio::test]
@@ -21,6 +23,59 @@ async fn a_visit_prolongs_a_session() {
         .await;
     assert!(owner.page("/users").await.status.is_success());
     assert_eq!(app.count(left).await, 0);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_session_that_is_ended_during_a_request_stays_ended() {
+    let app = app().without_bot().start().await;
+    let owner = app.sign_in("owner").await;
+    // The page has its visit to note, and is held up between reading the session and noting it.
+    app.sql_execute("UPDATE sessions SET data = jsonb_set(data, '{visited}', '0')")
+        .await;
+    let end = app.sql_execute(
+        "DO $$ BEGIN
+             LOCK TABLE users IN ACCESS EXCLUSIVE MODE;
+             WHILE NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'users'::regclass) LOOP
+                 PERFORM pg_sleep(0.01);
+             END LOOP;
+             DELETE FROM sessions;
+         END $$",
+    );
+    let visit = async {
+        let held = "SELECT count(*) AS n FROM pg_locks
+                    WHERE granted AND relation = 'users'::regclass AND mode = 'AccessExclusiveLock'";
+        eventually(PATIENCE, "the page is held up", || async {
+            match app.count(held).await {
+                1 => Ok(()),
+                other => Err(other.to_string()),
+            }
+        })
+        .await;
+        owner.page("/users").await
+    };
+    let (_, page) = tokio::join!(end, visit);
+    assert!(page.status.is_success(), "it was under way already: {page:?}");
+    assert_eq!(app.count("SELECT count(*) AS n FROM sessions").await, 0);
+    assert!(owner.page("/users").await.status.is_redirection(), "signed in again");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_session_ends_a_month_after_it_began() {
+    let app = app().start().await;
+    let owner = app.sign_in("owner").await;
+    let cookie = owner.cookie("botdeck").unwrap();
+    assert!(
+        !app.db.dump().await.contains(&cookie),
+        "who reads the database can take it over"
+    );
+    app.sql_execute("UPDATE sessions SET created_at = now() - interval '29 days'")
+        .await;
+    assert!(owner.page("/users").await.status.is_success());
+    app.sql_execute("UPDATE sessions SET created_at = now() - interval '31 days'")
+        .await;
+    assert!(owner.page("/users").await.status.is_redirection());
     app.finish().await;
 }
 

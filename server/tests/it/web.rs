@@ -194,7 +194,66 @@ async fn behind_https_the_cookie_is_bound_to_the_host() {
         assert!(cookie.contains(attribute), "{cookie}");
     }
     assert!(!cookie.contains("Domain"), "{cookie}");
+    let promised = page.headers["strict-transport-security"].to_str().unwrap();
+    assert!(promised.starts_with("max-age=31536000"), "{promised}");
     app.finish().await;
+}
+
+#[tokio::test]
+async fn what_is_private_is_kept_by_no_browser_and_files_are() {
+    let app = app().start().await;
+    let owner = app.sign_in("owner").await;
+    let missing = format!("/users/{NOBODYS_ID}");
+    let kept = async |path: &str| {
+        let page = owner.page(path).await;
+        assert!(!page.headers.contains_key("strict-transport-security"), "not over http");
+        page.headers["cache-control"].to_str().unwrap().to_owned()
+    };
+    let private = [
+        "/",
+        "/users",
+        &missing,
+        "/no-such-page",
+        "/api/fn/overview/today",
+        "/sign-in",
+    ];
+    for path in private {
+        assert_eq!(kept(path).await, "private, no-store", "{path}");
+    }
+    // A redirect tells who is signed in, too.
+    let door = app.visitor().page("/users").await;
+    assert_eq!(door.headers["cache-control"], "private, no-store");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn who_comes_through_a_proxy_is_told_apart_only_when_that_is_trusted() {
+    for trusted in [false, true] {
+        let app = app()
+            .without_bot()
+            .with("BOTDECK_TRUST_PROXY", if trusted { "true" } else { "false" })
+            .start()
+            .await;
+        app.sign_in("owner").await;
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        for _ in 0..2 {
+            let request = client
+                .post(format!("{}/api/fn/auth/sign-in", app.base))
+                .header("x-forwarded-for", "203.0.113.1")
+                .header("x-forwarded-for", "203.0.113.2, 203.0.113.3")
+                .header("content-type", "application/x-www-form-urlencoded");
+            let fields = "email=owner%40example.org&password=wrong+password&next=/";
+            assert_eq!(request.body(fields).send().await.unwrap().status(), 401);
+        }
+        let counted = app
+            .sql("SELECT key, failures FROM sign_in_failures WHERE key LIKE 'ip:%'")
+            .await;
+        let ip = if trusted { "ip:203.0.113.3" } else { "ip:127.0.0.1" };
+        assert_eq!(counted, [json!({"key": ip, "failures": 2})]);
+        let told = app.logs().matches("BOTDECK_TRUST_PROXY").count();
+        assert_eq!(told, usize::from(!trusted), "{}", app.logs());
+        app.finish().await;
+    }
 }
 
 #[tokio::test]

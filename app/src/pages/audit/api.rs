@@ -21,6 +21,8 @@ pub async fn list_audit(
     actor: Option<String>,
     action: Option<String>,
     target: Option<String>,
+    from: Option<String>,
+    to: Option<String>,
     after: Option<String>,
 ) -> Answer<Page<AuditRow>> {
     use domain::views::AuditQuery;
@@ -30,6 +32,8 @@ pub async fn list_audit(
         actor,
         action,
         target,
+        from,
+        to,
         after,
     };
     let actor = ssr::require(Permission::ReadAudit).await?;

@@ -21,7 +21,16 @@ pub fn AuditPage() -> impl IntoView {
     let query = Memo::new(move |_| params.with(read));
     let rows = Resource::new(
         move || query.get(),
-        |query| list_audit(query.actor, query.action, query.target, query.after),
+        |query| {
+            list_audit(
+                query.actor,
+                query.action,
+                query.target,
+                query.from,
+                query.to,
+                query.after,
+            )
+        },
     );
     let actions = Resource::new(|| (), |()| list_actions());
     view! {
@@ -52,6 +61,8 @@ struct Query {
     actor: Option<String>,
     action: Option<String>,
     target: Option<String>,
+    from: Option<String>,
+    to: Option<String>,
     after: Option<String>,
 }
 
@@ -66,6 +77,8 @@ fn read(params: &ParamsMap) -> Query {
         actor: get("actor"),
         action: get("action"),
         target: get("target"),
+        from: get("from"),
+        to: get("to"),
         after: get("after"),
     }
 }
@@ -75,6 +88,8 @@ fn address(query: &Query, after: Option<&str>) -> String {
         ("actor", query.actor.as_deref()),
         ("action", query.action.as_deref()),
         ("target", query.target.as_deref()),
+        ("from", query.from.as_deref()),
+        ("to", query.to.as_deref()),
         ("after", after),
     ]
     .into_iter()
@@ -90,7 +105,9 @@ fn address(query: &Query, after: Option<&str>) -> String {
 #[component]
 fn Filters(query: Query, actions: Vec<String>) -> impl IntoView {
     let t = use_texts();
-    let is_filtered = query.actor.is_some() || query.action.is_some() || query.target.is_some();
+    let is_filtered = [&query.actor, &query.action, &query.target, &query.from, &query.to]
+        .into_iter()
+        .any(Option::is_some);
     let chosen = query.action.unwrap_or_default();
     let mut options = vec![(String::new(), t.any_action.to_owned())];
     if !chosen.is_empty() && !actions.contains(&chosen) {
@@ -106,7 +123,9 @@ fn Filters(query: Query, actions: Vec<String>) -> impl IntoView {
         <QueryForm action="/audit" class="filters" label=t.filters>
             <Field label=t.audit_actor name="actor" id="audit-actor" value=query.actor.unwrap_or_default() max_length=200 />
             <Choice label=t.audit_action name="action" id="audit-action" chosen options />
-            <Field label=t.audit_target name="target" id="audit-target" value=query.target.unwrap_or_default() max_length=200 />
+            <Field label=t.audit_target_search name="target" id="audit-target" value=query.target.unwrap_or_default() max_length=200 />
+            <Field label=t.audit_from name="from" id="audit-from" kind="date" value=query.from.unwrap_or_default() />
+            <Field label=t.audit_to name="to" id="audit-to" kind="date" value=query.to.unwrap_or_default() />
             <div class="filters-actions">
                 <Button glyph=Glyph::Filter>{t.filter_apply}</Button>
                 {is_filtered.then(|| view! { <a class="button ghost" href="/audit">{t.filter_reset}</a> })}

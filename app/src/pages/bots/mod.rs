@@ -182,7 +182,7 @@ fn Bot(bot: BotCard, offer: Offer, now: DateTime<Utc>, may: May, forms: Forms) -
                 .map(|fault| {
                     view! {
                         <Notice tone=Tone::Bad glyph=Glyph::Warning>
-                            <p>{fault}</p>
+                            <p>{t.fault(&fault)}</p>
                         </Notice>
                         {(switches && bot.enabled && bot.transport == BotTransport::Telegram)
                             .then(|| view! { <Again bot=bot.clone() forms /> })}

@@ -116,7 +116,7 @@ fn Actions(list: JobList, act: ServerAction<ActOnJobs>, chosen: Chosen) -> impl 
                     </button>
                 </div>
             </Confirm>
-            {(list == JobList::Dead)
+            {matches!(list, JobList::Dead | JobList::Retrying)
                 .then(|| {
                     view! {
                         <Confirm open=t.jobs_discard glyph=Glyph::Stop danger=true>

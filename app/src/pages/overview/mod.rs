@@ -5,7 +5,7 @@ pub mod api;
 use std::time::Duration;
 
 use domain::{
-    Permission,
+    ErrorCode, Permission,
     views::{BotRow, BotTransport, CodeCount, Overview, QueueState, SetupState},
 };
 use leptos::prelude::*;
@@ -13,6 +13,7 @@ use leptos::prelude::*;
 use self::api::get_overview;
 use super::{bots::BotState, setup::api::get_setup_state};
 use crate::{
+    Answer,
     components::{
         Card, Chart, ChartPoint, Empty, Glyph, Icon, Notice, PageHead, Skeleton, Stat, Time, TimeStyle, Tone, page,
     },
@@ -29,13 +30,16 @@ pub fn OverviewPage() -> impl IntoView {
     let figures = Resource::new(|| (), |()| get_overview());
     let setup = Resource::new(|| (), |()| get_setup_state());
     renew(figures);
+    let last = StoredValue::new(None);
     view! {
         <Transition fallback=|| view! { <Skeleton /> }>
             {move || Suspend::new(async move {
                 let may = session.may().await;
                 let setup = setup.await.ok();
+                let figures = kept(figures.await, last.get_value());
+                last.set_value(figures.as_ref().ok().cloned());
                 page(
-                    figures.await,
+                    figures,
                     move |figures| {
                         let at = figures.now;
                         let playground = figures.bots.iter().find(|bot| bot.transport == BotTransport::Browser).cloned();
@@ -54,8 +58,17 @@ pub fn OverviewPage() -> impl IntoView {
     }
 }
 
+/// What is shown: the last figures while the server does not answer. They say of when they are, and the top bar says why they stand
+/// still. Who may no longer see them does not.
+fn kept(answer: Answer<Overview>, last: Option<Overview>) -> Answer<Overview> {
+    match (answer, last) {
+        (Err(failure), Some(last)) if failure.0.code == ErrorCode::Internal => Ok(last),
+        (answer, _) => answer,
+    }
+}
+
 /// Asks again every ten seconds while the page is looked at, and says so when nobody answers.
-fn renew(figures: Resource<crate::Answer<Overview>>) {
+fn renew(figures: Resource<Answer<Overview>>) {
     let line = use_line();
     Effect::new(move |_| {
         let timer = set_interval_with_handle(
@@ -331,5 +344,41 @@ impl FormatHour for chrono::DateTime<chrono::Utc> {
     fn format_hour(&self) -> String {
         use chrono::Timelike;
         format!("{:02}:00", self.hour())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{Money, views::QueueState};
+
+    use super::*;
+
+    #[test]
+    fn a_short_absence_of_the_server_leaves_the_figures_there() {
+        let figures = Overview {
+            now: chrono::DateTime::UNIX_EPOCH,
+            messages: 7,
+            active_users: 1,
+            tokens: 1,
+            cost: Money::ZERO,
+            cost_month: Money::ZERO,
+            p50_ms: None,
+            p95_ms: None,
+            errors: 0,
+            hours: Vec::new(),
+            errors_by_code: Vec::new(),
+            queue: QueueState::default(),
+            redis_up: true,
+            bots: Vec::new(),
+        };
+        let failed = |code: ErrorCode| Err(code.into());
+        assert_eq!(
+            kept(failed(ErrorCode::Internal), Some(figures.clone())),
+            Ok(figures.clone())
+        );
+        assert_eq!(kept(failed(ErrorCode::Internal), None), failed(ErrorCode::Internal));
+        for gone in [ErrorCode::SignedOut, ErrorCode::Forbidden] {
+            assert_eq!(kept(failed(gone), Some(figures.clone())), failed(gone));
+        }
     }
 }

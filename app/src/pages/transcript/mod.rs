@@ -52,16 +52,15 @@ fn Chat(transcript: Transcript, is_older: bool) -> impl IntoView {
     let older = transcript
         .older
         .map(|key| format!("{here}?older={}", Url::escape(&key)));
-    let person = name_or(transcript.user, t.nameless);
     let conversation = transcript.conversation;
-    let lead = fill(
-        t.transcript_lead,
-        &[
-            &conversation.bot,
-            &group(conversation.messages),
-            t.messages(conversation.messages),
-        ],
-    );
+    let is_group = transcript.is_group;
+    let person = name_or(transcript.user, t.nameless);
+    let (title, lead) = if is_group {
+        (fill(t.transcript_in, &[&conversation.chat]), conversation.bot.clone())
+    } else {
+        let lead = format!("{} · {}", conversation.bot, conversation.chat);
+        (fill(t.transcript_with, &[&person]), lead)
+    };
     let bot = conversation.bot;
     let messages = if transcript.messages.is_empty() {
         view! { <Empty glyph=Glyph::Chat title=t.transcript_empty /> }.into_any()
@@ -69,26 +68,34 @@ fn Chat(transcript: Transcript, is_older: bool) -> impl IntoView {
         let rows = transcript
             .messages
             .into_iter()
-            .map(|message| {
-                let who = match message.author {
-                    Author::User => person.clone(),
-                    Author::Bot => bot.clone(),
+            .map(|mut message| {
+                let speaker = message.speaker.take();
+                let page = speaker
+                    .as_ref()
+                    .filter(|_| is_group)
+                    .map(|speaker| format!("/users/{}", speaker.id));
+                let who = match (message.author, speaker) {
+                    (Author::Bot, _) => bot.clone(),
+                    (Author::User, Some(speaker)) => name_or(speaker.name, t.nameless),
+                    (Author::User, None) if is_group => t.transcript_somebody.to_owned(),
+                    (Author::User, None) => person.clone(),
                 };
-                view! { <Message message who /> }
+                view! { <Message message who page /> }
             })
             .collect_view();
         view! { <ol class="chat" aria-label=t.transcript_title>{rows}</ol> }.into_any()
     };
     view! {
-        <PageHead
-            title=fill(t.transcript_with, &[&person])
-            trail=vec![(t.nav_users, "/users")]
-            lead
-        >
-            <a class="button" href=format!("/users/{}", transcript.user_id)>
-                <Icon glyph=Glyph::Account />
-                <span>{t.to_user}</span>
-            </a>
+        <PageHead title trail=vec![(t.nav_users, "/users")] lead>
+            {(!is_group)
+                .then(|| {
+                    view! {
+                        <a class="button" href=format!("/users/{}", transcript.user_id)>
+                            <Icon glyph=Glyph::Account />
+                            <span>{t.to_user}</span>
+                        </a>
+                    }
+                })}
         </PageHead>
         <Notice tone=Tone::Quiet glyph=Glyph::Eye>
             <p>{t.reading_recorded}</p>
@@ -101,7 +108,12 @@ fn Chat(transcript: Transcript, is_older: bool) -> impl IntoView {
 }
 
 #[component]
-fn Message(message: TranscriptMessage, who: String) -> impl IntoView {
+fn Message(
+    message: TranscriptMessage,
+    who: String,
+    /// Of whoever wrote it, where they are one of several.
+    page: Option<String>,
+) -> impl IntoView {
     let t = use_texts();
     let class = match message.author {
         Author::User => "bubble-row from-user",
@@ -111,7 +123,10 @@ fn Message(message: TranscriptMessage, who: String) -> impl IntoView {
         <li class=class>
             <article class="bubble">
                 <header class="bubble-head">
-                    <b>{who}</b>
+                    {match page {
+                        Some(href) => view! { <a href=href><b>{who}</b></a> }.into_any(),
+                        None => view! { <b>{who}</b> }.into_any(),
+                    }}
                     <span class="muted">
                         <Time at=message.at style=TimeStyle::Second />
                     </span>

@@ -16,10 +16,11 @@ pub const FUNCTIONS: &[Function] = &[
 ];
 
 #[server(prefix = "/api/fn", endpoint = "users/get", input = GetUrl)]
-pub async fn get_user(id: UserId) -> Answer<UserDetail> {
+pub async fn get_user(id: UserId, talks: Option<String>) -> Answer<UserDetail> {
     use crate::{ssr, state::not_found};
     let actor = ssr::require(Permission::ReadUsers).await?;
-    ssr::services()?.users().get(&actor, id).await?.ok_or_else(not_found)
+    let user = ssr::services()?.users().get(&actor, id, talks).await?;
+    user.ok_or_else(not_found)
 }
 
 #[server(prefix = "/api/fn", endpoint = "users/block")]

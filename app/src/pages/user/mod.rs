@@ -4,10 +4,13 @@ pub mod api;
 
 use domain::{
     LimitKind, Measure, Money, Permission, PlanId, UserId,
-    views::{Blocked, ConversationRow, LimitBar, UserDetail, UserError},
+    views::{Blocked, ConversationRow, LimitBar, Page, UserDetail, UserError},
 };
 use leptos::prelude::*;
-use leptos_router::hooks::use_params_map;
+use leptos_router::{
+    hooks::{use_params_map, use_query_map},
+    location::Url,
+};
 
 use self::api::{BlockUser, SetUserPlan, UnblockUser, get_user};
 use super::{
@@ -17,8 +20,8 @@ use super::{
 };
 use crate::{
     components::{
-        Bar, Button, Card, Choice, Confirm, Copy, Empty, FormFailure, Glyph, Look, Notice, PageHead, Skeleton, Time,
-        TimeStyle, Tone, page,
+        Bar, Button, Card, Choice, Confirm, Copy, Empty, FormFailure, Glyph, Look, Notice, PageHead, Pager, Skeleton,
+        Time, TimeStyle, Tone, page,
     },
     i18n::{amount, fill, group, use_texts},
     state::{May, failure, not_found, successes, use_session},
@@ -35,6 +38,8 @@ struct Forms {
 #[component]
 pub fn UserPage() -> impl IntoView {
     let params = use_params_map();
+    let query = use_query_map();
+    let talks = Memo::new(move |_| query.with(|query| query.get("talks")).filter(|key| !key.is_empty()));
     let session = use_session();
     let forms = Forms {
         block: ServerAction::new(),
@@ -47,9 +52,9 @@ pub fn UserPage() -> impl IntoView {
             let id = params
                 .with(|params| params.get("id"))
                 .and_then(|id| id.parse::<UserId>().ok());
-            (id, saves.0.get(), saves.1.get(), saves.2.get())
+            (id, talks.get(), saves.0.get(), saves.1.get(), saves.2.get())
         },
-        |(id, ..)| async move { get_user(id.ok_or_else(not_found)?).await },
+        |(id, talks, ..)| async move { get_user(id.ok_or_else(not_found)?, talks).await },
     );
     let plans = Resource::new(|| (), |()| list_plans());
     view! {
@@ -58,14 +63,23 @@ pub fn UserPage() -> impl IntoView {
                 let may = session.may().await;
                 let plans = plans.await.unwrap_or_default();
                 let plans: Vec<_> = plans.into_iter().map(|plan| (plan.id.to_string(), plan.name)).collect();
-                page(user.await, move |user| view! { <Person user plans may forms /> }.into_any())
+                let user = user.await;
+                let is_older = talks.get_untracked().is_some();
+                page(user, move |user| view! { <Person user plans may forms is_older /> }.into_any())
             })}
         </Transition>
     }
 }
 
 #[component]
-fn Person(user: UserDetail, plans: Vec<(String, String)>, may: May, forms: Forms) -> impl IntoView {
+fn Person(
+    user: UserDetail,
+    plans: Vec<(String, String)>,
+    may: May,
+    forms: Forms,
+    /// Not the first page of conversations.
+    is_older: bool,
+) -> impl IntoView {
     let t = use_texts();
     let UserDetail {
         id,
@@ -99,7 +113,7 @@ fn Person(user: UserDetail, plans: Vec<(String, String)>, may: May, forms: Forms
                     <Limits limits />
                 </Card>
                 <Card title=t.conversations_title id="conversations" flush=true>
-                    <Conversations conversations reads />
+                    <Conversations user=id conversations reads is_older />
                 </Card>
                 <Card title=t.user_errors_title id="errors" flush=true>
                     <Errors errors reads />
@@ -162,6 +176,9 @@ fn Person(user: UserDetail, plans: Vec<(String, String)>, may: May, forms: Forms
                 view! {
                     <Card title=t.staff_actions_title id="staff" note=t.staff_actions_note flush=true>
                         <AuditRows rows=staff_actions with_target=false />
+                        <p class="card-foot">
+                            <a href=format!("/audit?target={id}")>{t.staff_actions_all}</a>
+                        </p>
                     </Card>
                 }
             })}
@@ -203,7 +220,7 @@ fn LimitRow(limit: LimitBar) -> impl IntoView {
         resets_at,
     } = limit;
     let show = move |value: i64| amount(kind, value);
-    let bar = limit.map(|limit| {
+    let bar = limit.and_then(|limit| {
         let percent = |part: i64| {
             if limit > 0 {
                 part.saturating_mul(100) / limit
@@ -211,14 +228,16 @@ fn LimitRow(limit: LimitBar) -> impl IntoView {
                 100
             }
         };
+        let used = used?;
         let left = (limit - used - reserved).max(0);
         let text = fill(t.limit_text, &[&show(used), &show(limit), &show(left)]);
-        (percent(used), percent(reserved), left, text)
+        Some((percent(used), percent(reserved), left, text))
     });
+    let used_shown = used.map(|used| view! { <b>{show(used)}</b> });
     let detail = match (&bar, limit) {
         (Some((_, _, left, _)), Some(limit)) => view! {
             <span>
-                <b>{show(used)}</b>
+                {used_shown}
                 " "
                 {fill(t.of_limit, &[&show(limit)])}
             </span>
@@ -226,12 +245,10 @@ fn LimitRow(limit: LimitBar) -> impl IntoView {
             <span>{fill(t.limit_left, &[&show(*left)])}</span>
         }
         .into_any(),
+        // A count that is not known is not zero.
+        (None, Some(limit)) => view! { <span>{fill(t.limit_unknown, &[&show(limit)])}</span> }.into_any(),
         _ => view! {
-            <span>
-                <b>{show(used)}</b>
-                " · "
-                {t.no_limit}
-            </span>
+            <span>{used_shown.map(|used| view! { {used} " · " })} {t.no_limit}</span>
         }
         .into_any(),
     };
@@ -239,7 +256,8 @@ fn LimitRow(limit: LimitBar) -> impl IntoView {
         <li>
             <div class="limit-head">
                 <span class="limit-name">{t.limit(kind)}</span>
-                <span class="muted">{t.resets}" "<Time at=resets_at style=reset_style(kind) /></span>
+                {resets_at
+                    .map(|at| view! { <span class="muted">{t.resets}" "<Time at style=reset_style(kind) /></span> })}
             </div>
             {bar.map(|(used, reserved, _, text)| view! { <Bar used_percent=used reserved_percent=reserved text /> })}
             <p class="limit-detail">{detail}</p>
@@ -264,12 +282,21 @@ pub fn amount_or_none(kind: LimitKind, value: Option<i64>, none: &str) -> String
 }
 
 #[component]
-fn Conversations(conversations: Vec<ConversationRow>, reads: bool) -> impl IntoView {
+fn Conversations(user: UserId, conversations: Page<ConversationRow>, reads: bool, is_older: bool) -> impl IntoView {
     let t = use_texts();
-    if conversations.is_empty() {
-        return view! { <Empty glyph=Glyph::Chat title=t.conversations_none /> }.into_any();
+    let here = format!("/users/{user}");
+    let next = conversations
+        .next
+        .map(|key| format!("{here}?talks={}", Url::escape(&key)));
+    if conversations.rows.is_empty() {
+        return view! {
+            <Empty glyph=Glyph::Chat title=t.conversations_none />
+            <Pager first=is_older.then_some(here) next />
+        }
+        .into_any();
     }
     let rows = conversations
+        .rows
         .into_iter()
         .map(|conversation| {
             let title = format!("{} · {}", conversation.bot, conversation.chat);
@@ -284,9 +311,6 @@ fn Conversations(conversations: Vec<ConversationRow>, reads: bool) -> impl IntoV
                         {title}
                         {conversation.current.then(|| view! { <span class="muted">{t.conversation_current}</span> })}
                     </th>
-                    <td data-label=t.messages_head class="number">
-                        {group(conversation.messages)}
-                    </td>
                     <td data-label=t.started class="number">
                         <Time at=conversation.started />
                     </td>
@@ -303,13 +327,13 @@ fn Conversations(conversations: Vec<ConversationRow>, reads: bool) -> impl IntoV
             <thead>
                 <tr>
                     <th scope="col">{t.conversation}</th>
-                    <th scope="col" class="number">{t.messages_head}</th>
                     <th scope="col" class="number">{t.started}</th>
                     <th scope="col" class="number">{t.last_message}</th>
                 </tr>
             </thead>
             <tbody>{rows}</tbody>
         </table>
+        <Pager first=is_older.then_some(here) next next_words=t.conversations_older />
     }
     .into_any()
 }

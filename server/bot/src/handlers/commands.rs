@@ -62,7 +62,9 @@ pub(crate) async fn model(context: Context, name: String) -> Handled {
 
 /// Runs beside the answer it stops. The answer itself says that it was stopped.
 pub(crate) async fn stop(context: Context) -> Handled {
-    let stopped = context.services.queue().cancel_lane(&context.incoming.lane()).await?;
+    let queue = context.services.queue();
+    // What was written after it is not meant.
+    let stopped = queue.cancel_lane(&context.incoming.lane(), context.job.id).await?;
     let text = if stopped {
         texts::stopped(context.lang)
     } else {

@@ -10,7 +10,7 @@ use crate::incoming::text_now;
 /// Telegram tells of edits that nobody made too, such as a preview of a link that was added: only another text is a new question.
 /// Nothing is said about one that no model was asked, or that has become a command.
 pub(crate) async fn answer(context: Context) -> Handled {
-    if context.known.blocked || late::is_late(context.clone()) {
+    if context.known.blocked || late::came_late(&context, &context.job.update) {
         return Ok(Ended::Done);
     }
     let Some((asked, updates)) = context.services.chats().edited(&context.incoming).await? else {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use chrono::TimeDelta;
+use domain::ErrorCode;
 use serde_json::Value;
-use services::{Change, Incoming, is_command};
+use services::{Absorbed, Change, Incoming, is_command};
 
 use super::{Context, Handled};
 use crate::{
@@ -12,31 +13,46 @@ use crate::{
     texts,
 };
 
+/// Commands are done however late they are, unless the sender is blocked: then all get one word together.
 pub(crate) fn is_late(context: Context) -> bool {
-    came_late(&context, &context.job.update)
+    let is_command = is_command(context.incoming.text.trim());
+    (context.known.blocked || !is_command) && came_late(&context, &context.job.update)
 }
 
-fn came_late(context: &Context, update: &Value) -> bool {
+pub(crate) fn came_late(context: &Context, update: &Value) -> bool {
     let Some(after) = context.late_after.and_then(|after| TimeDelta::from_std(after).ok()) else {
         return false;
     };
     sent_at(update).is_some_and(|sent| context.services.now() - sent > after)
 }
 
-/// Takes the other late texts of the conversation out of the queue and answers all together. No model is asked.
+/// Takes the other late messages of the conversation out of the queue and answers all together. No model is asked.
 pub(crate) async fn summary(context: Context) -> Handled {
     let mut late = Vec::new();
     let mut last = context.incoming.message_id;
     for (job, update) in context.services.chats().waiting(&context.incoming.lane()).await? {
-        if let Event::Text(incoming) = event(&context.bot, &update, context.incoming.received_at)
-            && !is_command(&incoming.text)
+        if let Event::Text(incoming) | Event::Unsupported(incoming) =
+            event(&context.bot, &update, context.incoming.received_at)
+            && (if context.known.blocked {
+                incoming.user_external_id == context.incoming.user_external_id
+            } else {
+                !is_command(incoming.text.trim())
+            })
             && came_late(&context, &update)
         {
             last = incoming.message_id;
-            late.push((job, incoming.text));
+            late.push(Absorbed {
+                job,
+                user_external_id: incoming.user_external_id,
+                text: incoming.text,
+            });
         }
     }
-    let text = texts::late(context.lang, late.len() + 1);
+    let code = context.known.blocked.then_some(ErrorCode::Blocked);
+    let text = code.map_or_else(
+        || texts::late(context.lang, late.len() + 1),
+        |code| texts::failed(context.lang, code),
+    );
     let incoming = Incoming {
         // Below the last of them, and in a group as the answer to it.
         message_id: last,
@@ -46,5 +62,5 @@ pub(crate) async fn summary(context: Context) -> Handled {
         incoming: Arc::new(incoming),
         ..context
     };
-    context.reply(text, None, Change::Absorb(late)).await
+    context.reply(text, code, Change::Absorb(late)).await
 }

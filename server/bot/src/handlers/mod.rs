@@ -13,12 +13,7 @@ use teloxide::{dptree, utils::command::BotCommands};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    delivery::{deliver_reply, tried_before},
-    incoming::Event,
-    telegram::ChatOut,
-    texts,
-};
+use crate::{delivery::deliver_reply, incoming::Event, preview::Shown, telegram::ChatOut, texts};
 
 /// Everything a handler may touch while it works on one message.
 #[derive(Clone)]
@@ -34,6 +29,8 @@ pub struct Context {
     pub late_after: Option<Duration>,
     /// Fires when the user has sent `/stop`, or the lease is lost.
     pub cancel: CancellationToken,
+    /// What earlier attempts have left.
+    pub before: Arc<Vec<Part>>,
 }
 
 /// Why a handler could not do its work.
@@ -65,6 +62,7 @@ pub(crate) fn schema() -> dptree::Handler<'static, Handled> {
     use dptree::case;
     dptree::entry()
         .branch(dptree::filter(|event: Event| matches!(event, Event::Edited(_))).endpoint(edits::answer))
+        .branch(dptree::filter(late::is_late).endpoint(late::summary))
         .branch(dptree::filter(|context: Context| context.known.blocked).endpoint(commands::blocked))
         .branch(dptree::filter(|event: Event| matches!(event, Event::Unsupported(_))).endpoint(commands::unsupported))
         .branch(
@@ -80,7 +78,6 @@ pub(crate) fn schema() -> dptree::Handler<'static, Handled> {
             dptree::filter(|context: Context| asks_nothing(&context) || unknown_command(context))
                 .endpoint(commands::help),
         )
-        .branch(dptree::filter(late::is_late).endpoint(late::summary))
         .endpoint(text::answer)
 }
 
@@ -129,14 +126,7 @@ impl Context {
         {
             return Err(Failure::LeaseLost);
         }
-        let parts = parts
-            .into_iter()
-            .map(|body| Part {
-                body: Some(body),
-                message_id: None,
-            })
-            .collect();
-        deliver_reply(self, parts, seen, tried_before(&self.job)).await
+        deliver_reply(self, Shown::of(&self.before).join(parts), seen).await
     }
 
     pub(crate) async fn say(&self, text: String) -> Handled {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{Context, Failure, Handled};
 use crate::{
-    delivery::{deliver, tried_before},
+    delivery::deliver,
     preview::{Preview, Shown},
     render::{render, render_with_note},
     texts,
@@ -47,7 +47,7 @@ async fn ask(context: &Context, question: &Question) -> Handled {
     let preview = Preview::start(
         context,
         pause(context.bot.transport),
-        shown_before(context).await?,
+        Shown::of(&context.before),
         generation.clone(),
     );
     let answer = context
@@ -59,7 +59,6 @@ async fn ask(context: &Context, question: &Question) -> Handled {
             }
         })
         .await;
-    let shown = preview.finish().await;
     let bodies = match note(context, &answer) {
         None => render(&answer.text),
         Some(note) if answer.text.trim().is_empty() => vec![texts::rich(note)],
@@ -67,40 +66,25 @@ async fn ask(context: &Context, question: &Question) -> Handled {
     };
     let chats = context.services.chats();
     let seen = Instant::now();
-    if !chats
-        .settle(
-            &context.job,
-            &context.incoming,
-            &context.known,
-            question,
-            &answer,
-            &bodies,
-        )
-        .await?
-    {
+    let settled = chats.settle(
+        &context.job,
+        &context.incoming,
+        &context.known,
+        question,
+        &answer,
+        &bodies,
+    );
+    // A preview that is under way is waited for meanwhile: what it left in the chat is what the answer is given to.
+    let (shown, settled) = tokio::join!(preview.finish(), settled);
+    if !settled? {
         return Err(Failure::LeaseLost);
     }
-    // An earlier attempt that left no trace of a message here has sent none: each is noted before it is sent.
-    let suspect = shown.unsure;
     let parts = if in_place {
         chats.parts(context.job.id).await?
     } else {
         shown.join(bodies)
     };
-    deliver(context, parts, Some(seen), suspect).await
-}
-
-/// What an earlier attempt, cut short before its answer was complete, left standing in the chat.
-async fn shown_before(context: &Context) -> Result<Shown, Failure> {
-    if !tried_before(&context.job) {
-        return Ok(Shown::default());
-    }
-    let parts = context.services.chats().parts(context.job.id).await?;
-    let unsure = parts.iter().any(|part| part.message_id.is_none());
-    Ok(Shown {
-        ids: parts.iter().map_while(|part| part.message_id).collect(),
-        unsure,
-    })
+    deliver(context, parts, Some(seen)).await
 }
 
 /// What is said below the text when it is not a whole answer.

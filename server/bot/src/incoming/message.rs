@@ -9,19 +9,23 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 use services::BotRecord;
 
+use crate::lenient::null_is_absent;
+
 #[derive(Debug, Deserialize)]
 pub(super) struct Message {
     pub message_id: i64,
     pub from: Option<Person>,
+    /// In whose name it was written: a group's of which the sender is an anonymous administrator, or a channel's.
+    pub sender_chat: Option<Chat>,
     pub chat: Chat,
     message_thread_id: Option<i64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     is_topic_message: bool,
     pub text: Option<String>,
     caption: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     entities: Vec<Entity>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     caption_entities: Vec<Entity>,
     reply_to_message: Option<Original>,
 }
@@ -29,9 +33,9 @@ pub(super) struct Message {
 #[derive(Debug, Deserialize)]
 pub(super) struct Person {
     pub id: i64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     pub is_bot: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     first_name: String,
     last_name: Option<String>,
     pub username: Option<String>,
@@ -42,7 +46,7 @@ pub(super) struct Person {
 pub(super) struct Chat {
     pub id: i64,
     #[serde(rename = "type")]
-    pub kind: String,
+    kind: Option<String>,
     pub title: Option<String>,
 }
 
@@ -54,9 +58,11 @@ struct Original {
 /// Offset and length in UTF-16 units.
 #[derive(Debug, Deserialize)]
 struct Entity {
-    #[serde(rename = "type")]
+    #[serde(rename = "type", default, deserialize_with = "null_is_absent")]
     kind: String,
+    #[serde(default, deserialize_with = "null_is_absent")]
     offset: usize,
+    #[serde(default, deserialize_with = "null_is_absent")]
     length: usize,
     /// Of a `text_mention`.
     user: Option<Person>,
@@ -86,10 +92,13 @@ fn own_id(bot: &BotRecord) -> Option<i64> {
 }
 
 impl Chat {
-    /// `None`: of a kind that does not exist yet.
-    pub fn known_kind(&self) -> Option<&str> {
+    /// `None`: of a kind that does not exist yet. Where it is left out the id tells: those of people are above zero.
+    pub fn known_kind(&self) -> Option<&'static str> {
+        let Some(kind) = &self.kind else {
+            return Some(if self.id > 0 { "private" } else { "group" });
+        };
         let kinds = ["private", "group", "supergroup", "channel"];
-        kinds.contains(&self.kind.as_str()).then_some(self.kind.as_str())
+        kinds.into_iter().find(|known| known == kind)
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 use services::{BotRecord, Incoming};
 use teloxide::types::{ChatMemberKind, ChatMemberUpdated};
 
-use crate::texts::name as clean_name;
+use crate::{lenient::without_nulls, texts::name as clean_name};
 
 /// What happened.
 #[derive(Clone, Debug)]
@@ -75,7 +75,7 @@ pub fn text_now(bot: &BotRecord, updates: &[Value]) -> String {
         .filter_map(|update| {
             let field = ["message", "edited_message"]
                 .into_iter()
-                .find(|field| update.get(*field).is_some())?;
+                .find(|field| !update[*field].is_null())?;
             Piece::read(bot, update, field, DateTime::UNIX_EPOCH)
         })
         .collect();
@@ -102,7 +102,8 @@ fn other(bot: &BotRecord, update: &Value, received_at: DateTime<Utc>) -> Event {
             Event::Ignored
         };
     }
-    match read::<ChatMemberUpdated>(update, "my_chat_member") {
+    // Its type is teloxide's, which takes a `null` for a fault.
+    match read::<ChatMemberUpdated>(&without_nulls(update), "my_chat_member") {
         Some(change) => Event::Membership {
             chat_id: change.chat.id.0,
             closed: matches!(
@@ -122,7 +123,7 @@ fn moved(message: &Value) -> Option<(i64, i64)> {
 }
 
 fn read<T: DeserializeOwned>(update: &Value, field: &str) -> Option<T> {
-    let value = update.get(field)?;
+    let value = update.get(field).filter(|value| !value.is_null())?;
     // Not the error itself: it may quote what somebody wrote.
     T::deserialize(value)
         .inspect_err(|_| {
@@ -150,9 +151,15 @@ impl Piece {
             return None;
         }
         let message: Message = read(update, field)?;
-        let from = message.from.as_ref().filter(|from| !from.is_bot)?;
-        let full_name = from.full_name();
-        let private = message.chat.kind == "private";
+        let from = message.from.as_ref()?;
+        // Who writes in the name of a group or channel is shown as a bot of Telegram's, the same for all; other bots are not heard.
+        let (sender, full_name) = match &message.sender_chat {
+            Some(chat) if from.is_bot => (chat.id, chat.title.clone().unwrap_or_default()),
+            _ if from.is_bot => return None,
+            _ => (from.id, from.full_name()),
+        };
+        let kind = message.chat.known_kind()?;
+        let private = kind == "private";
         let is_meant = private || message.is_for(bot);
         let text = if private {
             message.text_or_caption().to_owned()
@@ -162,12 +169,12 @@ impl Piece {
         let incoming = Incoming {
             bot: bot.id,
             transport: bot.transport,
-            user_external_id: from.id,
+            user_external_id: sender,
             user_name: clean_name(&full_name),
-            username: from.username.clone(),
+            username: from.username.clone().filter(|_| !from.is_bot),
             language: from.language_code.clone(),
             chat_external_id: message.chat.id,
-            chat_kind: message.chat.known_kind()?.to_owned(),
+            chat_kind: kind.to_owned(),
             chat_title: clean_name(message.chat.title.as_deref().unwrap_or(&full_name)),
             thread_id: message.topic(),
             message_id: message.message_id,
@@ -206,7 +213,7 @@ const CONTENT: &[&str] = &[
 ];
 
 fn is_content(message: &Value) -> bool {
-    CONTENT.iter().any(|kind| message.get(*kind).is_some())
+    CONTENT.iter().any(|kind| !message[*kind].is_null())
 }
 
 #[cfg(test)]

@@ -241,3 +241,81 @@ fn what_cannot_be_read_is_ignored_and_what_is_new_in_it_is_not_in_the_way() {
     novel["message"]["entities"] = json!([{"type": "date_time", "offset": 0, "length": 8, "unix_time": 1}]);
     assert_eq!(heard(&novel).as_deref(), Some("tomorrow at nine"));
 }
+
+/// Telegram shows them as one bot, the same in all groups; each group counts as a person of its own.
+#[test]
+fn anonymous_administrators_are_heard_in_the_name_of_their_group_and_other_bots_are_not() {
+    let mut update = update(group(), "@deck_bot hello");
+    update["message"]["from"] =
+        json!({"id": 1_087_968_824, "is_bot": true, "first_name": "Group", "username": "GroupAnonymousBot"});
+    assert_eq!(heard(&update), None, "a bot of somebody");
+    update["message"]["sender_chat"] = group();
+    let Event::Text(incoming) = event(&bot(), &update, at()) else {
+        panic!("not heard")
+    };
+    assert_eq!(
+        (incoming.user_external_id, incoming.user_name.as_str()),
+        (-100, "Friends")
+    );
+    assert_eq!((incoming.username, incoming.text.as_str()), (None, "hello"));
+}
+
+/// Some servers write `null` for what is absent, others leave out all that can be done without.
+#[test]
+fn nulls_are_as_good_as_nothing_and_little_is_needed() {
+    let mut update = update(private(), "hello");
+    for name in ["edited_message", "callback_query", "my_chat_member", "poll"] {
+        update[name] = Value::Null;
+    }
+    for name in [
+        "message_thread_id",
+        "is_topic_message",
+        "caption",
+        "entities",
+        "caption_entities",
+        "reply_to_message",
+        "photo",
+        "voice",
+        "migrate_to_chat_id",
+        "successful_payment",
+        "media_group_id",
+    ] {
+        update["message"][name] = Value::Null;
+    }
+    for name in ["last_name", "username", "language_code", "is_bot"] {
+        update["message"]["from"][name] = Value::Null;
+    }
+    update["message"]["chat"]["title"] = Value::Null;
+    let event = |update: &Value| event(&bot(), update, at());
+    assert!(matches!(event(&update), Event::Text(incoming) if incoming.text == "hello"));
+    assert_eq!(
+        text_now(&bot(), &[json!({"message": null, "edited_message": update["message"]})]),
+        "hello"
+    );
+
+    let entity = json!({"type": "mention", "offset": 0, "length": 9, "url": null, "user": null, "language": null});
+    let mut group = self::update(group(), "@deck_bot hello");
+    group["message"]["entities"] = json!([entity, {"type": null, "offset": null}]);
+    group["message"]["reply_to_message"] = json!({"message_id": 1, "from": null});
+    assert_eq!(heard(&group).as_deref(), Some("hello"));
+
+    let member = json!({"status": "left", "user": {"id": 42, "is_bot": true, "first_name": "Deck", "last_name": null}});
+    let left = json!({"update_id": 2, "message": null, "my_chat_member": {
+        "chat": {"id": -5, "type": "group", "title": "Friends", "username": null}, "date": 1,
+        "from": {"id": 77, "is_bot": false, "first_name": "Anna", "language_code": null},
+        "old_chat_member": {"status": "member", "user": member["user"], "until_date": null},
+        "new_chat_member": member, "invite_link": null, "via_join_request": null, "via_chat_folder_invite_link": null,
+    }});
+    assert!(matches!(
+        event(&left),
+        Event::Membership {
+            chat_id: -5,
+            closed: true
+        }
+    ));
+
+    let least = json!({"message": {"message_id": 1, "chat": {"id": 77}, "from": {"id": 77}, "text": "hello"}});
+    assert!(matches!(event(&least), Event::Text(incoming) if incoming.chat_kind == "private"));
+    let least = json!({"message": {"message_id": 1, "chat": {"id": -7}, "from": {"id": 77}, "text": "hello"}});
+    assert!(matches!(event(&least), Event::Ignored), "others talk in a group");
+}

@@ -14,5 +14,6 @@ pub const ALLOWED_UPDATES: &[&str] = &[
     "edited_message",
     "callback_query",
     "my_chat_member",
+    "pre_checkout_query",
     "stopped_message_generation",
 ];

@@ -7,8 +7,12 @@ use domain::{
     views::{BotTransport, IntakeMode},
 };
 use secrecy::ExposeSecret;
-use services::{BotIdentity, BotRecord};
-use tokio::task::JoinHandle;
+use services::{BotIdentity, BotRecord, Fault};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -25,6 +29,8 @@ use crate::{
 const LEASE: Duration = Duration::from_secs(6);
 const ROUND: Duration = Duration::from_secs(2);
 const WEBHOOK_CONNECTIONS: u32 = 40;
+/// Before a bot is prepared anew: what stands in the way may be there still.
+const BEFORE_ANEW: Duration = Duration::from_secs(1);
 /// How often Telegram is asked how much it holds back.
 const ASK_WHAT_WAITS: Duration = Duration::from_secs(10);
 
@@ -41,6 +47,8 @@ struct Listener {
     /// What the listener was started with; a change starts it anew.
     fingerprint: String,
     bot: BotRecord,
+    /// When its lease was renewed last.
+    renewed: watch::Sender<Instant>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -50,10 +58,11 @@ pub async fn supervise(runtime: Runtime, settings: IntakeSettings, stop: Cancell
     let mut listeners: HashMap<BotId, Listener> = HashMap::new();
     let bots = runtime.services().bots();
     loop {
-        match bots.all().await {
-            Ok(all) => round(&runtime, &settings, &mut listeners, all).await,
-            // The listeners go on: their leases outlast a short absence of the database.
-            Err(error) => warn!(error = %error, "The list of bots could not be read"),
+        // Without the database the listeners go on until their leases have run out.
+        match timeout(ROUND, bots.all()).await {
+            Ok(Ok(all)) => round(&runtime, &settings, &mut listeners, all).await,
+            Ok(Err(error)) => warn!(error = %error, "The list of bots could not be read"),
+            Err(_) => warn!("The list of bots could not be read: the database does not answer"),
         }
         tokio::select! {
             () = stop.cancelled() => break,
@@ -91,19 +100,25 @@ async fn round(
         }
     }
     for bot in bots.into_iter().filter(wanted) {
-        let held = match runtime.services().bots().lease(bot.id, &settings.replica, LEASE).await {
-            Ok(held) => held,
-            Err(error) => {
+        let asked = Instant::now();
+        let bots = runtime.services().bots();
+        let held = match timeout(ROUND, bots.lease(bot.id, &settings.replica, LEASE)).await {
+            Ok(Ok(held)) => held,
+            Ok(Err(error)) => {
                 warn!(bot.id = %bot.id, error = %error, "A lease could not be renewed");
+                continue;
+            }
+            Err(_) => {
+                warn!(bot.id = %bot.id, "A lease could not be renewed: the database does not answer");
                 continue;
             }
         };
         measure_lease(bot.id, held);
-        let running = listeners
-            .get(&bot.id)
-            .is_some_and(|listener| !listener.task.is_finished());
-        if held && !running {
-            listeners.insert(bot.id, start(runtime, settings, bot));
+        let running = listeners.get(&bot.id).filter(|listener| !listener.task.is_finished());
+        if held && let Some(listener) = running {
+            listener.renewed.send_replace(asked);
+        } else if held {
+            listeners.insert(bot.id, start(runtime, settings, bot, asked));
         } else if !held && let Some(listener) = listeners.remove(&bot.id) {
             warn!(bot.id = %bot.id, "The lease of bot {} went to another replica", bot.id);
             listener.stop.cancel();
@@ -111,15 +126,41 @@ async fn round(
     }
 }
 
-fn start(runtime: &Runtime, settings: &IntakeSettings, bot: BotRecord) -> Listener {
+fn start(runtime: &Runtime, settings: &IntakeSettings, bot: BotRecord, leased: Instant) -> Listener {
     let stop = CancellationToken::new();
     let fingerprint = fingerprint(&bot);
-    let task = tokio::spawn(listen(runtime.clone(), settings.clone(), bot.clone(), stop.clone()));
+    let (renewed, lease) = watch::channel(leased);
+    let (id, listening) = (
+        bot.id,
+        listen(runtime.clone(), settings.clone(), bot.clone(), stop.clone()),
+    );
+    let task = tokio::spawn(async move {
+        tokio::select! {
+            () = listening => {}
+            // Another replica may listen by now; two of them would get a conflict each from Telegram.
+            () = lapsed(lease) => warn!(bot.id = %id, "The lease of bot {id} could not be renewed: its intake ends here"),
+        }
+    });
     Listener {
         fingerprint,
         bot,
+        renewed,
         stop,
         task,
+    }
+}
+
+/// Returns when the lease has not been renewed for as long as it holds.
+async fn lapsed(mut renewed: watch::Receiver<Instant>) {
+    loop {
+        let until = *renewed.borrow_and_update() + LEASE;
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => return,
+            changed = renewed.changed() => if changed.is_err() {
+                // Whoever lets go of a listener stops it, too.
+                std::future::pending::<()>().await;
+            },
+        }
     }
 }
 
@@ -168,7 +209,8 @@ async fn listen(runtime: Runtime, settings: IntakeSettings, mut bot: BotRecord, 
         let intake = async {
             match bot.mode {
                 IntakeMode::Polling => {
-                    polling::poll(runtime.services().clone(), bot.clone(), client.clone(), stop.clone()).await
+                    let services = runtime.services().clone();
+                    polling::poll(services, &settings.replica, bot.clone(), client.clone(), stop.clone()).await
                 }
                 // The webhook route does the rest; this task only keeps the place.
                 IntakeMode::Webhook => {
@@ -177,14 +219,23 @@ async fn listen(runtime: Runtime, settings: IntakeSettings, mut bot: BotRecord, 
                 }
             }
         };
+        // Nothing of this holds intake up, or is needed for it.
+        let beside = async {
+            show_menu(&bot, &client).await;
+            ask_what_waits(&runtime, &settings, &bot, &client).await
+        };
         let ended = tokio::select! {
             ended = intake => ended,
-            ended = ask_what_waits(&runtime, &settings, &bot, &client) => ended,
+            ended = beside => ended,
         };
         if ended == polling::Ended::Stopped {
             return;
         }
         warn!(bot.id = %bot.id, "Somebody else has changed how bot {} listens, or its token; it is prepared anew", bot.id);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(BEFORE_ANEW) => {}
+        }
     }
 }
 
@@ -204,12 +255,13 @@ async fn prepared(
         };
         let bots = runtime.services().bots();
         let Err(error) = prepared else {
-            let _ = bots.set_fault(bot.id, None).await;
+            let _ = bots.set_fault(bot.id, &settings.replica, Fault::NONE).await;
             return true;
         };
         warn!(bot.id = %bot.id, error = %error, "Bot {} cannot start yet", bot.id);
-        let fault = polling::fault(&error).map_or_else(|| error.to_string(), str::to_owned);
-        let _ = bots.set_fault(bot.id, Some(&fault)).await;
+        let words = error.to_string();
+        let fault = polling::fault(&error).unwrap_or(Fault::words(&words));
+        let _ = bots.set_fault(bot.id, &settings.replica, fault).await;
         tokio::select! {
             () = stop.cancelled() => return false,
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(60)),
@@ -268,9 +320,12 @@ async fn prepare(
     match (bot.mode, webhook_url(settings, bot)) {
         (IntakeMode::Webhook, Some(url)) => {
             let secret = runtime.services().keys().webhook_secret(bot.id);
-            client
-                .set_webhook(&url, &secret, ALLOWED_UPDATES, WEBHOOK_CONNECTIONS)
-                .await?;
+            let set = client.set_webhook(&url, &secret, ALLOWED_UPDATES, WEBHOOK_CONNECTIONS);
+            let set = set.await;
+            if let Err(TelegramError::RetryAfter(_)) = &set {
+                runtime.services().bots().flood_wait(bot.id);
+            }
+            set?;
             info!(bot.id = %bot.id, "The webhook of bot {} is registered", bot.id);
         }
         (IntakeMode::Webhook, None) => {
@@ -278,19 +333,43 @@ async fn prepare(
                 "BOTDECK_PUBLIC_URL is not set, so Telegram cannot reach a webhook".to_owned(),
             ));
         }
-        // The token has just been shown to be good: a Bot API server that refuses this call does not know it, and has no webhooks.
-        (IntakeMode::Polling, _) => match client.delete_webhook().await {
-            Err(TelegramError::Unauthorized) => {
-                warn!(bot.id = %bot.id, "The Bot API server does not know deleteWebhook");
+        // The token has just been shown to be good. A server that does not know this call has no webhooks, and one that has is heard
+        // of again: polling is refused while a webhook is set.
+        (IntakeMode::Polling, _) => {
+            if let Err(error) = client.delete_webhook().await {
+                warn!(bot.id = %bot.id, error = %error, "The Bot API server does not take deleteWebhook; polling begins all the same");
             }
-            other => other?,
-        },
+        }
     }
-    // Nice to have: a bot without its menu of commands still answers.
+    Ok(())
+}
+
+/// Nice to have: a bot without its menu of commands still answers.
+async fn show_menu(bot: &BotRecord, client: &TelegramClient) {
     for (tag, lang) in [(None, Lang::En), (Some(Lang::Ru), Lang::Ru)] {
         if let Err(error) = client.set_my_commands(tag, &texts::commands(lang)).await {
             warn!(bot.id = %bot.id, error = %error, "The menu of commands could not be set");
         }
     }
-    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_listener_whose_lease_is_not_renewed_ends_with_it_and_one_that_is_goes_on() {
+        let begun = Instant::now();
+        let (renewed, lease) = watch::channel(begun);
+        let ended = tokio::spawn(async move {
+            lapsed(lease).await;
+            begun.elapsed()
+        });
+        for _ in 0..10 {
+            tokio::time::sleep(ROUND).await;
+            renewed.send_replace(Instant::now());
+        }
+        assert!(!ended.is_finished());
+        assert_eq!(ended.await.unwrap(), ROUND * 10 + LEASE);
+    }
 }

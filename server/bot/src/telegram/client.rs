@@ -12,12 +12,13 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::error::TelegramError;
+use crate::lenient::null_is_absent;
 
 pub const DEFAULT_API_URL: &str = "https://api.telegram.org";
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// A draft that comes late is of no use, and the answer waits for it.
-const DRAFT_TIMEOUT: Duration = Duration::from_secs(2);
+/// A preview that comes late is of no use, and the answer waits for it.
+const PREVIEW_TIMEOUT: Duration = Duration::from_secs(2);
 
 type Result<T> = std::result::Result<T, TelegramError>;
 
@@ -39,14 +40,15 @@ impl fmt::Debug for TelegramClient {
 /// What `getMe` says about a bot.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct BotProfile {
+    #[serde(default, deserialize_with = "null_is_absent")]
     pub id: i64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     pub username: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     pub first_name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     pub can_join_groups: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     pub can_read_all_group_messages: bool,
 }
 
@@ -54,11 +56,14 @@ pub struct BotProfile {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct WebhookInfo {
+    #[serde(deserialize_with = "null_is_absent")]
     pub url: String,
+    #[serde(deserialize_with = "null_is_absent")]
     pub pending_update_count: u64,
     pub last_error_date: Option<i64>,
     pub last_error_message: Option<String>,
     pub max_connections: Option<u32>,
+    #[serde(deserialize_with = "null_is_absent")]
     pub allowed_updates: Vec<String>,
 }
 
@@ -69,9 +74,9 @@ struct Envelope {
     result: Value,
     #[serde(default)]
     error_code: Option<u16>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     description: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     parameters: Parameters,
 }
 
@@ -99,18 +104,24 @@ impl TelegramClient {
         }
     }
 
-    /// With another time than ten seconds for a call to be answered; `getUpdates` and drafts keep theirs.
+    /// With another time than ten seconds for a call to be answered; `getUpdates` and previews keep theirs.
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// This method exists everywhere: where it is not found, what stands for the token is none.
+    /// This method exists everywhere: where it is not found, what stands for the token is none. A server that does not say who the
+    /// bot is has at least accepted the token, which begins with its number.
     pub async fn get_me(&self) -> Result<BotProfile> {
-        match self.call("getMe", json!({})).await {
-            Err(TelegramError::NoMethod) => Err(TelegramError::Unauthorized),
-            other => other,
+        let mut profile: BotProfile = match self.call("getMe", json!({})).await {
+            Err(TelegramError::NoMethod) => return Err(TelegramError::Unauthorized),
+            other => other?,
+        };
+        if profile.id == 0 {
+            let number = self.token.expose_secret().split(':').next();
+            profile.id = number.and_then(|number| number.parse().ok()).unwrap_or_default();
         }
+        Ok(profile)
     }
 
     /// Waits up to `timeout` for updates and returns them raw, so that kinds not known yet are kept. Asking for an
@@ -173,7 +184,7 @@ impl TelegramClient {
 
     /// Shows in a private chat for 30 seconds, or until the next message, what an answer says so far. `draft_id` is not zero;
     /// calls with the same one change the same draft. Its reader gets a button, and pressing it makes an update
-    /// `stopped_message_generation` (Bot API 10; refused by older servers).
+    /// `stopped_message_generation` (Bot API 10; refused by older servers, some of which say so in words of their own).
     pub async fn send_message_draft(
         &self,
         chat_id: i64,
@@ -195,8 +206,11 @@ impl TelegramClient {
         if let Some(id) = thread {
             params["message_thread_id"] = json!(id);
         }
-        let sent = self.call_within("sendMessageDraft", params, DRAFT_TIMEOUT.min(self.timeout));
-        sent.await.map(|_: Value| ())
+        let sent = self.call_within("sendMessageDraft", params, self.brief());
+        match sent.await {
+            Err(error) if is_unknown_method(&error) => Err(TelegramError::NoMethod),
+            other => other.map(|_: Value| ()),
+        }
     }
 
     pub async fn edit_message_text(
@@ -206,9 +220,33 @@ impl TelegramClient {
         body: &RichText,
         markup: Option<Value>,
     ) -> Result<()> {
+        self.edit_within(chat_id, message_id, body, markup, self.timeout).await
+    }
+
+    /// Changes a message that will change again soon: without waiting long for the answer.
+    pub async fn edit_preview(&self, chat_id: i64, message_id: i64, body: &RichText) -> Result<()> {
+        self.edit_within(chat_id, message_id, body, None, self.brief()).await
+    }
+
+    async fn edit_within(
+        &self,
+        chat_id: i64,
+        message_id: i64,
+        body: &RichText,
+        markup: Option<Value>,
+        timeout: Duration,
+    ) -> Result<()> {
         let mut params = message(chat_id, body, markup);
         params["message_id"] = json!(message_id);
-        self.call("editMessageText", params).await.map(|_: Value| ())
+        match self.call_within("editMessageText", params, timeout).await {
+            // What cannot be changed is sent anew.
+            Err(error) if is_unknown_method(&error) => Err(TelegramError::CantEdit),
+            other => other.map(|_: Value| ()),
+        }
+    }
+
+    fn brief(&self) -> Duration {
+        PREVIEW_TIMEOUT.min(self.timeout)
     }
 
     pub async fn delete_message(&self, chat_id: i64, message_id: i64) -> Result<()> {
@@ -232,6 +270,12 @@ impl TelegramClient {
             params["text"] = json!(text.chars().take(100).collect::<String>());
         }
         self.call("answerCallbackQuery", params).await.map(|_: Value| ())
+    }
+
+    /// Refuses a payment before it is made; `why` is shown to the person who is about to pay.
+    pub async fn refuse_pre_checkout_query(&self, id: &str, why: &str) -> Result<()> {
+        let params = json!({"pre_checkout_query_id": id, "ok": false, "error_message": why});
+        self.call("answerPreCheckoutQuery", params).await.map(|_: Value| ())
     }
 
     /// The command menu for people of a language; `None` for all who have no menu of their own.
@@ -310,6 +354,13 @@ impl TelegramClient {
             token => text.replace(token, "[token]"),
         }
     }
+}
+
+/// Servers that are not Telegram's refuse what they do not know in words of their own.
+fn is_unknown_method(error: &TelegramError) -> bool {
+    let foreign = |status| matches!(status, 404 | 405 | 501);
+    matches!(error, TelegramError::NoMethod)
+        || matches!(error, TelegramError::Server { status, .. } if foreign(*status))
 }
 
 fn message(chat_id: i64, body: &RichText, markup: Option<Value>) -> Value {

@@ -83,6 +83,14 @@ impl TelegramError {
         matches!(self, Self::Server { .. } | Self::Timeout { .. } | Self::Network { .. })
     }
 
+    /// Telegram has something against this very request; the chat is as good as before.
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::MessageToEditNotFound | Self::CantEdit | Self::BadRequest(_) | Self::ReplyGone | Self::ThreadGone
+        )
+    }
+
     /// Reads a refusal in Telegram's words.
     pub(super) fn refusal(status: u16, description: String, wait: Option<u64>, moved_to: Option<i64>) -> Self {
         if let Some(chat) = moved_to {
@@ -100,10 +108,10 @@ impl TelegramError {
             404 => Self::NoMethod,
             403 => Self::Blocked(description),
             409 => Self::Conflict(description),
-            // A gateway that lost patience does not know what became of the request; the others say that it failed.
+            // A server that fails, or loses another one, may have done its work before. Only one that is not in service has not.
             500.. => Self::Server {
                 status,
-                sent_maybe: status == 504,
+                sent_maybe: status != 503,
             },
             // Before the message to edit: some of the words are the same.
             _ if REPLY_GONE.iter().any(|part| says(part)) => Self::ReplyGone,

@@ -4,14 +4,15 @@ use std::collections::HashSet;
 
 use services::{KnownIds, Taken};
 
+/// However a search goes, and however many attempts take part in it: each candidate is one edit, which takes its turn in the pace of
+/// the chat and is refused by Telegram if it is not the one.
+const MOST_TRIED: usize = 16;
 /// How far beyond the highest id that is known, at least: others of the bot may have been sent by what keeps no record here.
 const BEYOND: i64 = 5;
-/// However many are lost at once, the search ends: each candidate is one edit, which takes its turn in the pace of the chat.
-const MOST_BEYOND: i64 = 64;
 /// Where it is not plain how chats are numbered: if each numbers for itself, it is one of the next in this chat.
 const AFTER_ALL_IN_CHAT: usize = 3;
 /// Other messages that nobody has noted: of people whose updates have not come yet, of Telegram itself.
-const HOLES: usize = 12;
+const HOLES: usize = 8;
 /// After so many the known ids are looked up anew. When a replica was killed, all that it left unnoted is searched for at the same
 /// time, and each find leaves less for the others; on a busy bot something is soon sent that shows where to stop.
 const AT_A_TIME: usize = 4;
@@ -32,7 +33,7 @@ pub(super) fn candidates(known: &KnownIds, tried: &HashSet<i64>) -> Vec<i64> {
     }
     let mut seen = tried.clone();
     order.retain(|id| seen.insert(*id));
-    order.truncate(AT_A_TIME);
+    order.truncate(AT_A_TIME.min(MOST_TRIED.saturating_sub(tried.len())));
     order
 }
 
@@ -44,19 +45,10 @@ fn free(taken: &Taken, tried: &HashSet<i64>) -> Vec<i64> {
     let (low, high) = (taken.after.saturating_add(1), taken.highest.saturating_add(1).min(end));
     let between = (low..high).filter(free).take(HOLES);
     // Of those just beyond, any that was under way then may be ours. What comes in meanwhile is passed over: written before ours, and
-    // fetched late, it leads to it. But whoever goes on writing does not make the search longer and longer.
-    let most = to_usize(taken.unnoted.saturating_add(4).clamp(BEYOND, MOST_BEYOND));
-    let left = (2 * most).saturating_sub(tried.iter().filter(|id| **id >= high).count());
-    let beyond = (high..end)
-        .filter(free)
-        .take(most)
-        .filter(|id| !tried.contains(id))
-        .take(left);
-    between.filter(|id| !tried.contains(id)).chain(beyond).collect()
-}
-
-fn to_usize(number: i64) -> usize {
-    usize::try_from(number).unwrap_or(0)
+    // fetched late, it leads to it.
+    let under_way = usize::try_from(taken.unnoted.saturating_add(4).max(BEYOND)).unwrap_or(MOST_TRIED);
+    let beyond = (high..end).filter(free).take(under_way.min(MOST_TRIED));
+    between.chain(beyond).filter(|id| !tried.contains(id)).collect()
 }
 
 #[cfg(test)]
@@ -125,12 +117,12 @@ mod tests {
         assert_eq!(all(&known(i64::MAX - 2, &[], [])), [i64::MAX - 1], "never overflows");
     }
 
-    /// A replica with fifty answers under way is killed after the last of them was sent, and before any was noted.
+    /// A replica with ten answers under way is killed after the last of them was sent, and before any was noted.
     #[test]
     fn the_more_are_under_way_the_further_it_is_looked() {
-        let killed = under_way(known(90, &[], 91..=100), 50);
-        assert!((101..=150).all(|id| all(&killed).contains(&id)));
-        assert_eq!(all(&under_way(known(0, &[], []), i64::MAX)).len(), 64);
+        let killed = under_way(known(90, &[], 91..=100), 10);
+        assert!((101..=110).all(|id| all(&killed).contains(&id)));
+        assert_eq!(all(&under_way(known(0, &[], []), i64::MAX)).len(), MOST_TRIED);
     }
 
     /// Written before it, but fetched later; or written later: that is not known.
@@ -143,8 +135,10 @@ mod tests {
         let five: HashSet<i64> = [13, 17, 18, 19, 21].into();
         chat.in_chat.as_mut().unwrap().ids.extend(13..=21);
         assert_eq!(candidates(&chat, &five), [22, 23, 24, 26]);
-        let ten: HashSet<i64> = (12..=21).collect();
-        assert!(candidates(&chat, &ten).is_empty());
+        let fourteen: HashSet<i64> = (12..26).collect();
+        assert_eq!(candidates(&chat, &fourteen), [26, 27]);
+        let sixteen: HashSet<i64> = (12..28).collect();
+        assert!(candidates(&chat, &sixteen).is_empty());
     }
 
     #[test]

@@ -15,6 +15,6 @@ mod sender;
 
 pub use client::{BotProfile, DEFAULT_API_URL, TelegramClient, WebhookInfo};
 pub use error::TelegramError;
-pub use out::{Address, ChatOut, OutError};
+pub use out::{Address, ChatOut, Drawn, Found, OutError};
 pub use pacer::Pacer;
 pub use sender::Sender;

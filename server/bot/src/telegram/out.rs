@@ -60,15 +60,33 @@ pub enum OutError {
     Undecided,
 }
 
+/// What became of a draft.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drawn {
+    Shown,
+    /// It did not get through; the next one may.
+    Missed,
+    /// Not possible in this chat.
+    Refused,
+}
+
+/// A message that was looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub id: i64,
+    /// It looked like that already. What did not was a preview, or is none of ours: then something else was overwritten.
+    pub as_it_was: bool,
+}
+
 /// How the bot speaks in chats. Implemented for Telegram by [`super::Sender`], for the playground by the browser's transport.
 #[async_trait]
 pub trait ChatOut: Send + Sync {
     /// Sends a message and returns its id.
     async fn send(&self, chat: &Address, body: &RichText) -> Result<i64, OutError>;
 
-    /// Sends a message if that is possible soon, without insisting.
-    async fn mention(&self, chat: &Address, body: &RichText) -> Result<(), OutError> {
-        self.send(chat, body).await.map(drop)
+    /// Sends a message if that is possible soon, without insisting, and returns its id.
+    async fn mention(&self, chat: &Address, body: &RichText) -> Result<i64, OutError> {
+        self.send(chat, body).await
     }
 
     /// Takes the right to one `begin` or `draft` now; `false`: skip it, the next one will say more.
@@ -98,16 +116,21 @@ pub trait ChatOut: Send + Sync {
     }
 
     /// After `may_preview`: shows an answer that is being made, beside the messages of the chat. It vanishes by itself, at the
-    /// latest with the next message. Calls with the same id (not zero) change the same draft. `false`: not possible in this chat.
-    async fn draft(&self, _chat: &Address, _id: i64, _body: &RichText) -> Result<bool, OutError> {
-        Ok(false)
+    /// latest with the next message. Calls with the same id (not zero) change the same draft.
+    async fn draft(&self, _chat: &Address, _id: i64, _body: &RichText) -> Result<Drawn, OutError> {
+        Ok(Drawn::Refused)
     }
 
     /// Shows that an answer is being made; may be skipped.
     async fn typing(&self, chat: &Address) -> Result<(), OutError>;
 
     /// Ends the waiting that a pressed button shows. Nothing is lost when that fails: it ends by itself.
-    async fn acknowledge(&self, _callback_query: &str) {}
+    async fn acknowledge(&self, _chat_id: i64, _callback_query: &str) {}
+
+    /// Refuses a payment that somebody is about to make, and says why.
+    async fn refuse_payment(&self, _pre_checkout_query: &str, _why: &str) -> Result<(), OutError> {
+        Ok(())
+    }
 
     /// After an `Undecided` or a crash between sending and keeping the id: the message with this body that is none of the known ones,
     /// if it can be found. Looks at a few at a time, which are `tried` from then
@@ -118,5 +141,5 @@ pub trait ChatOut: Send + Sync {
         known: &KnownIds,
         tried: &mut HashSet<i64>,
         body: &RichText,
-    ) -> Result<Option<i64>, OutError>;
+    ) -> Result<Option<Found>, OutError>;
 }

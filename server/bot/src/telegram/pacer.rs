@@ -8,7 +8,7 @@ use std::{
 };
 
 use domain::BotId;
-use services::{Ask, Held, RECOVERY, SharedPace, Urgency};
+use services::{Ask, Held, RECOVERY, SharedPace, Urgency, window};
 use tokio::time::Instant;
 
 const PREVIEW_PRIVATE: Duration = Duration::from_secs(1);
@@ -37,15 +37,27 @@ impl fmt::Debug for Pacer {
 }
 
 /// How many calls of the bot a second may have seen for one more of this urgency: without and after a pause of the whole bot.
-/// About 30 calls a second are Telegram's limit. Answers and commands are sent beyond it all the same until Telegram refuses,
-/// since nobody knows the limit of a bot exactly, and bots that are large have a higher one.
+/// About 30 calls a second are Telegram's limit. Answers are sent beyond it all the same until Telegram refuses, since nobody knows
+/// the limit of a bot exactly, and bots that are large have a higher one.
 fn ration(urgency: Urgency) -> (Option<u32>, u32) {
     match urgency {
         Urgency::Answer => (None, 25),
-        Urgency::Command => (None, 20),
+        Urgency::Command => (Some(25), 15),
         Urgency::Preview => (Some(20), 10),
         Urgency::Broadcast => (Some(15), 5),
     }
+}
+
+/// How many calls a group may have seen within its minute for one more of this urgency: twenty are Telegram's limit. A person's chat
+/// takes whatever its own second brings.
+fn ration_in(chat: i64, urgency: Urgency) -> Option<u32> {
+    let most = match urgency {
+        Urgency::Answer => window(chat).0,
+        Urgency::Command => 18,
+        Urgency::Preview => 10,
+        Urgency::Broadcast => 5,
+    };
+    (chat < 0).then_some(most)
 }
 
 /// Several replicas that do not know of each other must not be too fast together.
@@ -95,6 +107,7 @@ impl Pacer {
                 most_after_pause,
                 heeds_gap,
                 gap: gap(private, false),
+                most_in_chat: ration_in(chat, urgency),
             };
             if let Some(held) = pace.take(&ask).await {
                 return self.learn(chat, private, held, urgency, Instant::now());
@@ -117,11 +130,8 @@ impl Pacer {
                 state.hold_chat(chat, now + held.chat, now);
             }
             let pause = held.bot.max(held.chat);
-            if pause.is_zero() {
-                held.full
-            } else {
-                pause + lets_pass(urgency)
-            }
+            // Also when a second is full: of those who wait for the next one the more urgent go first.
+            pause.max(held.full) + lets_pass(urgency)
         })
     }
 
@@ -131,15 +141,19 @@ impl Pacer {
             if !pause.is_zero() {
                 return pause + lets_pass(urgency);
             }
-            let wait = state.full(stricter(ration(urgency)), now).max(if heeds_gap {
-                state.gap(chat, now)
-            } else {
-                Duration::ZERO
-            });
+            let full = state.full(stricter(ration(urgency)), now);
+            let wait = full
+                .max(state.full_in(chat, ration_in(chat, urgency), now))
+                .max(if heeds_gap {
+                    state.gap(chat, now)
+                } else {
+                    Duration::ZERO
+                });
             if wait.is_zero() {
                 state.count(chat, gap(private, true), now);
+                return wait;
             }
-            wait
+            wait + lets_pass(urgency)
         })
     }
 
@@ -162,13 +176,10 @@ impl Pacer {
         self.with(|state| {
             let until = now + retry_after + MARGIN;
             state.hold_chat(chat, until, now);
-            let whole = state.limited.is_some_and(|(other, at)| {
-                other != chat && now.saturating_duration_since(at) <= Duration::from_secs(1)
-            });
+            let whole = state.is_whole(chat, now);
             if whole {
                 state.hold_bot(until);
             }
-            state.limited = Some((chat, now));
             whole
         })
     }
@@ -200,8 +211,8 @@ fn gap(private: bool, alone: bool) -> Duration {
 struct State {
     chats: HashMap<i64, Chat>,
     bot_until: Option<Instant>,
-    /// The chat that was limited last, and when: a second one within a second means that it is the bot that is too fast.
-    limited: Option<(i64, Instant)>,
+    /// The people's chats that were limited last, when, and whether they had kept to their own pace.
+    limited: Vec<(i64, Instant, bool)>,
     /// The calls of the second that began then.
     second: Option<(Instant, u32)>,
     prune_at: usize,
@@ -213,9 +224,40 @@ struct Chat {
     /// Before this nothing but an answer is worth a call.
     next_preview: Instant,
     until: Option<Instant>,
+    /// The calls of the [`window`] that began then.
+    window: (Instant, u32),
 }
 
 impl State {
+    /// Whether it can only be the bot that is too fast, now that this chat is limited: see `SharedPace::limited`.
+    fn is_whole(&mut self, chat: i64, now: Instant) -> bool {
+        if chat < 0 {
+            return false;
+        }
+        let kept_pace = self.calls_in(chat, now).1 <= window(chat).0;
+        self.limited
+            .retain(|(other, at, _)| *other != chat && now.saturating_duration_since(*at) <= Duration::from_secs(1));
+        self.limited.push((chat, now, kept_pace));
+        let paced = self.limited.iter().filter(|(.., kept_pace)| *kept_pace).count();
+        self.limited.len() >= 3 || (kept_pace && paced >= 2)
+    }
+
+    /// The calls that the chat's window has seen, and when it began.
+    fn calls_in(&self, chat: i64, now: Instant) -> (Instant, u32) {
+        let held = self.chats.get(&chat).map(|held| held.window);
+        held.filter(|(begin, _)| now.saturating_duration_since(*begin) < window(chat).1)
+            .unwrap_or((now, 0))
+    }
+
+    /// How long the chat's own ration is used up.
+    fn full_in(&self, chat: i64, most: Option<u32>, now: Instant) -> Duration {
+        let (begin, calls) = self.calls_in(chat, now);
+        match most {
+            Some(most) if calls >= most => window(chat).1.saturating_sub(now.saturating_duration_since(begin)),
+            _ => Duration::ZERO,
+        }
+    }
+
     fn pause(&self, chat: i64, now: Instant) -> Duration {
         let chat = self.chats.get(&chat).and_then(|chat| chat.until);
         chat.max(self.bot_until)
@@ -262,7 +304,10 @@ impl State {
             None => Some((now, 1)),
             Some((begin, calls)) => Some((begin, calls + 1)),
         };
-        self.chat(chat, now).next_preview = now + gap;
+        let (begin, calls) = self.calls_in(chat, now);
+        let chat = self.chat(chat, now);
+        chat.next_preview = now + gap;
+        chat.window = (begin, calls + 1);
     }
 
     fn chat(&mut self, id: i64, now: Instant) -> &mut Chat {
@@ -277,6 +322,7 @@ impl State {
             last_call: now,
             next_preview: now,
             until: None,
+            window: (now, 0),
         });
         chat.last_call = now;
         chat
@@ -336,6 +382,27 @@ mod tests {
         assert_eq!(answer(&pacer, 3, now + ms(1500)), ms(3100));
     }
 
+    /// Each for itself, as long as it had more calls than its minute takes.
+    #[tokio::test]
+    async fn busy_groups_do_not_silence_the_bot() {
+        let (pacer, now) = (Pacer::default(), Instant::now());
+        for group in [-1, -2] {
+            let sent = (0..30).filter(|_| pacer.take_locally(group, false, Urgency::Answer, false, now).is_zero());
+            assert_eq!(sent.count(), 20, "twenty a minute");
+            let wait = pacer.take_locally(group, false, Urgency::Answer, false, now + ms(59_000));
+            assert_eq!(wait, ms(1000));
+            assert!(!pacer.limited_locally(group, ms(5000), now));
+        }
+        assert_eq!(answer(&pacer, 3, now), Duration::ZERO);
+        // Of three people something is, however fast their chats were.
+        for person in [4, 5, 6] {
+            for _ in 0..5 {
+                pacer.with(|state| state.count(person, Duration::ZERO, now));
+            }
+            assert_eq!(pacer.limited_locally(person, ms(5000), now), person == 6);
+        }
+    }
+
     #[tokio::test]
     async fn after_a_pause_the_more_urgent_goes_first_and_gets_more_of_each_second() {
         let (pacer, now) = (Pacer::default(), Instant::now());
@@ -350,9 +417,14 @@ mod tests {
             let passed = (0..100).filter(|chat| pacer.take_locally(*chat, true, urgency, false, over).is_zero());
             sent.push(passed.count());
         }
-        assert_eq!(sent, [2, 3, 5, 2], "together 12, the half of 25");
-        let wait = pacer.take_locally(4, true, Urgency::Answer, false, over + ms(400));
-        assert_eq!(wait, ms(600), "who finds the second used up waits for the next");
+        assert_eq!(sent, [2, 3, 2, 5], "together 12, the half of 25");
+        let wait = |urgency| pacer.take_locally(4, true, urgency, false, over + ms(400));
+        let waits = [Urgency::Answer, Urgency::Command, Urgency::Broadcast].map(wait);
+        assert_eq!(
+            waits,
+            [ms(600), ms(650), ms(700)],
+            "who finds the second used up waits for the next, the more urgent a little less"
+        );
         assert_eq!(answer(&pacer, 4, over + ms(1000)), Duration::ZERO);
         // Ten seconds later nothing is rationed but previews.
         let later = over + RECOVERY;

@@ -1,7 +1,7 @@
 //! Sending that obeys the pace, survives short failures and never sends twice.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -18,7 +18,7 @@ use super::{
     client::TelegramClient,
     error::TelegramError,
     lost::candidates,
-    out::{Address, ChatOut, OutError},
+    out::{Address, ChatOut, Drawn, Found, OutError},
     pacer::Pacer,
 };
 
@@ -33,7 +33,7 @@ const BACKOFF: [Duration; 3] = [
 /// What is known of other messages' ids is read anew after this long.
 const KNOWN_FOR: Duration = Duration::from_secs(1);
 const TRY_LATER: Duration = Duration::from_secs(5);
-/// A revoked token comes back only when staff replace it.
+/// An API server that does not know a method learns it only when it is replaced.
 const TRY_MUCH_LATER: Duration = Duration::from_secs(300);
 /// After a refusal drafts are not tried again for this long: servers and bots do not change every minute.
 const DRAFTS_AGAIN_AFTER: Duration = Duration::from_secs(3600);
@@ -46,7 +46,8 @@ pub struct Sender {
     client: TelegramClient,
     pacer: Arc<Pacer>,
     drafts: bool,
-    drafts_refused: Arc<Mutex<Option<Instant>>>,
+    /// When, by which chat; `None`: by the server, for all.
+    drafts_refused: Arc<Mutex<HashMap<Option<i64>, Instant>>>,
 }
 
 impl Sender {
@@ -56,6 +57,7 @@ impl Sender {
             ("botdeck_sends_undecided_total", None),
             ("botdeck_lost_sends_total", Some("yes")),
             ("botdeck_lost_sends_total", Some("no")),
+            ("botdeck_lost_sends_total", Some("overwrote")),
         ] {
             match label {
                 None => metrics::counter!(name).increment(0),
@@ -108,7 +110,7 @@ impl Sender {
     }
 
     /// Sends a message if the pace allows it within five seconds, with a single call: for what nobody has asked for.
-    pub async fn mention(&self, to: &Address, body: &RichText) -> Result<(), OutError> {
+    pub async fn mention(&self, to: &Address, body: &RichText) -> Result<i64, OutError> {
         let wait = self.pacer.take(to.chat_id, to.private, to.urgency).await;
         if !wait.is_zero() {
             if wait > MENTION_PATIENCE {
@@ -121,7 +123,7 @@ impl Sender {
             }
         }
         match self.send_once(to, body, None).await {
-            Ok(_) => Ok(()),
+            Ok(id) => Ok(id),
             Err(error) => {
                 if let TelegramError::RetryAfter(pause) = error {
                     self.pacer.limited(to.chat_id, pause).await;
@@ -156,10 +158,22 @@ impl Sender {
         body: &RichText,
         markup: Option<Value>,
     ) -> Result<(), OutError> {
-        self.edit(to, message_id, body, markup).await.map_err(Failure::into_out)
+        match self.edit(to, message_id, body, markup).await {
+            Ok(_) => Ok(()),
+            // Whatever it has against this message, it may well take a new one.
+            Err(Failure::Telegram(error)) if error.is_refusal() => Err(OutError::NoMessage),
+            Err(failure) => Err(failure.into_out()),
+        }
     }
 
-    async fn edit(&self, to: &Address, message_id: i64, body: &RichText, markup: Option<Value>) -> Result<(), Failure> {
+    /// True when the message was another one before.
+    async fn edit(
+        &self,
+        to: &Address,
+        message_id: i64,
+        body: &RichText,
+        markup: Option<Value>,
+    ) -> Result<bool, Failure> {
         let edit = |body: RichText| {
             let markup = markup.clone();
             async move {
@@ -172,8 +186,9 @@ impl Sender {
                     .edit_message_text(to.chat_id, message_id, &body, markup)
                     .await
                 {
-                    Err(TelegramError::NotModified) => Ok(()),
-                    other => other,
+                    Ok(()) => Ok(true),
+                    Err(TelegramError::NotModified) => Ok(false),
+                    Err(error) => Err(error),
                 }
             }
         };
@@ -191,7 +206,7 @@ impl Sender {
         if !self.pacer.take_preview(to.chat_id, to.private).await || to.is_stale() {
             return Ok(false);
         }
-        match self.client.edit_message_text(to.chat_id, message_id, body, None).await {
+        match self.client.edit_preview(to.chat_id, message_id, body).await {
             Ok(()) | Err(TelegramError::NotModified) => Ok(true),
             // The next state may have other entities; the last one goes without, if need be.
             Err(error) if blames_entities(&error, body) => Ok(false),
@@ -201,33 +216,41 @@ impl Sender {
 
     /// Whether a draft is worth trying in this chat.
     pub fn drafts(&self, to: &Address) -> bool {
-        let refused = *self.drafts_refused.lock().unwrap_or_else(PoisonError::into_inner);
-        self.drafts && to.private && refused.is_none_or(|at| at.elapsed() >= DRAFTS_AGAIN_AFTER)
+        let refused = self.drafts_refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = [None, Some(to.chat_id)]
+            .iter()
+            .any(|by| refused.get(by).is_some_and(|at| at.elapsed() < DRAFTS_AGAIN_AFTER));
+        self.drafts && to.private && !refused
     }
 
-    /// Shows a draft, as far as that is possible right now; the pace was asked by `may_preview`. `false`: refused, and not to be
-    /// tried again soon.
-    pub async fn draft(&self, to: &Address, id: i64, body: &RichText) -> Result<bool, OutError> {
+    /// Shows a draft, as far as that is possible right now; the pace was asked by `may_preview`. What is refused is not tried again
+    /// soon.
+    pub async fn draft(&self, to: &Address, id: i64, body: &RichText) -> Result<Drawn, OutError> {
         let shown = self.client.send_message_draft(to.chat_id, to.thread_id, id, body).await;
         let error = match shown {
-            Ok(()) | Err(TelegramError::NotModified) => return Ok(true),
+            Ok(()) | Err(TelegramError::NotModified) => return Ok(Drawn::Shown),
             Err(error) => error,
         };
         match error {
-            // The next state of the text may have others.
-            error if error.is_passing() || is_about_entities(&error) => {
+            error if error.is_passing() && !is_no_such_route(&error) => {
                 debug!(error = %error, "A draft did not get through");
-                Ok(true)
+                Ok(Drawn::Missed)
             }
+            // The next state of the text may have others.
+            error if is_about_entities(&error) => Ok(Drawn::Shown),
             TelegramError::RetryAfter(_) | TelegramError::ChatNotFound | TelegramError::Unauthorized => {
-                self.let_go(to, error).await.map(|()| true)
+                self.let_go(to, error).await.map(|()| Drawn::Shown)
             }
             TelegramError::Blocked(ref why) if is_about_the_chat(why) => Err(Failure::Telegram(error).into_out()),
             error => {
-                info!(error = %error, "Drafts are refused; for an hour answers are shown as messages that are edited");
+                let everywhere = error == TelegramError::NoMethod || is_no_such_route(&error);
+                let by = if everywhere { None } else { Some(to.chat_id) };
+                info!(error = %error, everywhere, "Drafts are refused; for an hour answers are shown as messages that are edited");
                 metrics::counter!("botdeck_drafts_refused_total").increment(1);
-                *self.drafts_refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-                Ok(false)
+                let mut refused = self.drafts_refused.lock().unwrap_or_else(PoisonError::into_inner);
+                refused.retain(|_, at| at.elapsed() < DRAFTS_AGAIN_AFTER);
+                refused.insert(by, Instant::now());
+                Ok(Drawn::Refused)
             }
         }
     }
@@ -325,7 +348,9 @@ impl Failure {
                 TelegramError::MigrateTo(chat) => OutError::Moved(chat),
                 TelegramError::MessageToEditNotFound | TelegramError::CantEdit => OutError::NoMessage,
                 TelegramError::RetryAfter(wait) => OutError::Retry(wait),
-                TelegramError::Unauthorized | TelegramError::NoMethod => OutError::Retry(TRY_MUCH_LATER),
+                // Soon, since it may have been replaced just now. While Telegram refuses it, no job of the bot is taken.
+                TelegramError::Unauthorized => OutError::Retry(TRY_LATER),
+                TelegramError::NoMethod => OutError::Retry(TRY_MUCH_LATER),
                 error if error.is_passing() => OutError::Retry(TRY_LATER),
                 error => OutError::Gone(error.to_string()),
             },
@@ -342,6 +367,17 @@ fn undecided(error: &TelegramError) {
 /// A quarter more or less, so that those who failed together do not come back together.
 fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(rand::rng().random_range(0.75..1.25))
+}
+
+/// How servers that only resemble the Bot API answer to a method they have not heard of.
+fn is_no_such_route(error: &TelegramError) -> bool {
+    matches!(
+        error,
+        TelegramError::Server {
+            status: 404 | 405 | 501,
+            ..
+        }
+    )
 }
 
 /// Better without its looks than not at all, should Telegram refuse an entity.
@@ -387,7 +423,7 @@ impl ChatOut for Sender {
         self.send_final(chat, body, None).await
     }
 
-    async fn mention(&self, chat: &Address, body: &RichText) -> Result<(), OutError> {
+    async fn mention(&self, chat: &Address, body: &RichText) -> Result<i64, OutError> {
         Self::mention(self, chat, body).await
     }
 
@@ -403,7 +439,7 @@ impl ChatOut for Sender {
         Self::drafts(self, chat)
     }
 
-    async fn draft(&self, chat: &Address, id: i64, body: &RichText) -> Result<bool, OutError> {
+    async fn draft(&self, chat: &Address, id: i64, body: &RichText) -> Result<Drawn, OutError> {
         Self::draft(self, chat, id, body).await
     }
 
@@ -431,10 +467,24 @@ impl ChatOut for Sender {
         Self::typing(self, chat).await
     }
 
-    async fn acknowledge(&self, callback_query: &str) {
-        if let Err(error) = self.client.answer_callback_query(callback_query, None, false).await {
-            debug!(error = %error, "A pressed button could not be answered");
+    async fn acknowledge(&self, chat_id: i64, callback_query: &str) {
+        let wait = self.pacer.take(chat_id, chat_id > 0, Urgency::Command).await;
+        if wait > MENTION_PATIENCE {
+            return;
         }
+        sleep(wait).await;
+        let Err(error) = self.client.answer_callback_query(callback_query, None, false).await else {
+            return;
+        };
+        debug!(error = %error, "A pressed button could not be answered");
+        if let TelegramError::RetryAfter(pause) = error {
+            self.pacer.limited(chat_id, pause).await;
+        }
+    }
+
+    async fn refuse_payment(&self, pre_checkout_query: &str, why: &str) -> Result<(), OutError> {
+        let refused = self.client.refuse_pre_checkout_query(pre_checkout_query, why).await;
+        refused.map_err(|error| Failure::Telegram(error).into_out())
     }
 
     /// By giving the candidates the final text: only a message of the bot takes it.
@@ -444,12 +494,18 @@ impl ChatOut for Sender {
         known: &KnownIds,
         tried: &mut HashSet<i64>,
         body: &RichText,
-    ) -> Result<Option<i64>, OutError> {
+    ) -> Result<Option<Found>, OutError> {
         let begun = Instant::now();
         for id in candidates(known, tried) {
             match self.edit(chat, id, body, None).await {
-                Ok(()) => return Ok(Some(id)),
-                Err(Failure::Telegram(TelegramError::MessageToEditNotFound | TelegramError::CantEdit)) => {
+                Ok(changed) => {
+                    return Ok(Some(Found {
+                        id,
+                        as_it_was: !changed,
+                    }));
+                }
+                // In whatever words: this one is not ours.
+                Err(Failure::Telegram(error)) if error.is_refusal() => {
                     tried.insert(id);
                 }
                 Err(failure) => return Err(failure.into_out()),

@@ -40,6 +40,14 @@ pub enum BadProvider {
     Client(#[source] reqwest::Error),
 }
 
+/// Paths are put behind it, so nothing may stand there.
+fn parsed(base: &str) -> Result<reqwest::Url, BadProvider> {
+    let url = reqwest::Url::parse(base).map_err(|_| BadProvider::Url)?;
+    let fits = matches!(url.scheme(), "http" | "https") && url.has_host();
+    let bare = url.query().is_none() && url.fragment().is_none();
+    if fits && bare { Ok(url) } else { Err(BadProvider::Url) }
+}
+
 /// A server that speaks OpenAI's chat protocol.
 pub struct OpenAi {
     client: Client<Endpoint>,
@@ -58,14 +66,8 @@ impl OpenAi {
             "" => OPENAI,
             base => base,
         };
-        let url = reqwest::Url::parse(base).map_err(|_| BadProvider::Url)?;
-        let host = url
-            .host_str()
-            .filter(|_| matches!(url.scheme(), "http" | "https"))
-            .ok_or(BadProvider::Url)?;
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err(BadProvider::Url);
-        }
+        let url = parsed(base)?;
+        let host = url.host_str().ok_or(BadProvider::Url)?;
         let is_openai = host == "api.openai.com";
         let name = match url.port() {
             _ if is_openai => "openai".to_owned(),
@@ -90,6 +92,11 @@ impl OpenAi {
             quirks: Quirks::new(is_openai),
             cleaner,
         })
+    }
+
+    /// Whether `base_url` can be one at all; nothing is asked.
+    pub fn takes_url(base_url: &str) -> bool {
+        parsed(base_url).is_ok()
     }
 
     async fn send(&self, request: &ChatRequest, shape: Shape) -> Result<ChunkStream, GatewayError> {

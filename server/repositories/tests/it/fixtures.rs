@@ -40,7 +40,7 @@ pub async fn accept(db: &Database, updates: &[NewUpdate]) -> u64 {
 
 pub async fn claim(db: &Database, limit: i64) -> Vec<Claimed> {
     let mut connection = db.acquire().await.unwrap();
-    jobs::claim(&mut connection, "worker", limit, 60.0, jobs::Which::All { except: &[] })
+    jobs::claim(&mut connection, "worker", limit, 60.0, jobs::Which::All, &[])
         .await
         .unwrap()
 }

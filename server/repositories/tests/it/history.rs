@@ -31,6 +31,7 @@ impl Talk {
             id: MessageId(Uuid::now_v7()),
             at: self.start + TimeDelta::seconds(second),
             author,
+            user: None,
             text,
             tokens,
             in_context,
@@ -71,6 +72,27 @@ async fn the_model_sees_the_newest_that_fit_oldest_first() {
     talk.keep(6, Author::Bot, "long", 35, true).await;
     talk.keep(7, Author::User, "last", 1, true).await;
     assert_eq!(talk.seen(30, 100).await, ["last"]);
+}
+
+#[tokio::test]
+async fn a_history_begins_with_a_question_and_holds_whole_exchanges() {
+    let talk = Talk::new().await;
+    for round in 0..4 {
+        talk.keep(2 * round, Author::User, &format!("question {round}"), 10, true)
+            .await;
+        talk.keep(2 * round + 1, Author::Bot, &format!("answer {round}"), 10, true)
+            .await;
+    }
+    let whole = ["question 2", "answer 2", "question 3", "answer 3"];
+    // Cut by size or by number, between exchanges or in the middle of one.
+    for (tokens, limit) in [(40, 100), (59, 100), (1000, 4), (1000, 5)] {
+        assert_eq!(
+            talk.seen(tokens, limit).await,
+            whole,
+            "{tokens} tokens, {limit} messages"
+        );
+    }
+    assert!(talk.seen(10, 100).await.is_empty());
 }
 
 /// The clocks of replicas differ; what was said later must not be shown earlier.
@@ -115,7 +137,7 @@ async fn refusals_and_commands_are_kept_but_not_shown_to_the_model() {
 #[tokio::test]
 async fn nul_in_a_text_is_left_out_and_the_rest_kept() {
     let talk = Talk::new().await;
-    talk.keep(1, Author::Bot, "a\0b\0", 1, true).await;
+    talk.keep(1, Author::User, "a\0b\0", 1, true).await;
     assert_eq!(talk.seen(10, 10).await, ["ab"]);
 }
 

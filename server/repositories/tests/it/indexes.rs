@@ -7,7 +7,7 @@ use domain::{
     views::{BotTransport, UserStatus},
 };
 use repositories::{
-    PgConnection,
+    PgConnection, audit,
     counters::{self, Claim},
     jobs, ledger, messages,
     people::{self, Place, Sender},
@@ -65,6 +65,14 @@ async fn fill(test: &TestDatabase) {
              SELECT {job}, now() - n * interval '1 minute', {user}, '{BOT}', {talk}, 'p', 'm', 1, 1, 0, true, 1, 1, 'stop', 1, 1 FROM {series}"
         ),
         format!("INSERT INTO errors (id, at, code, user_id) SELECT {job}, now() - n * interval '1 minute', 'BD-AI-DOWN', {user} FROM {series}"),
+        format!("INSERT INTO participants (user_id, conversation_id) SELECT {user}, {} FROM {series}", uuid("conversation", "(n + 1) % 20000")),
+        format!(
+            "INSERT INTO audit (id, at, actor, action, target_kind, target_id, target_name, after, key_id, hash)
+             SELECT 3 * n + m, now(), 'a', CASE m WHEN 1 THEN 'user.block' ELSE 'conversation.read' END,
+                    CASE m WHEN 1 THEN 'user' ELSE 'conversation' END, {user}, 'b',
+                    CASE m WHEN 1 THEN '{{}}' WHEN 2 THEN jsonb_build_object('user', {user}) ELSE jsonb_build_object('users', jsonb_build_array({user})) END,
+                    'k', decode(repeat('00', 32), 'hex') FROM {series}, generate_series(1, 3) AS m"
+        ),
         format!(r#"INSERT INTO deliveries (job_id, part, chat, body, message_id, begun_at) SELECT {job}, 0, '{BOT}/' || n / 40, '{{"text":"t","entities":[]}}', n, '-infinity' FROM {series}"#),
         // Vacuumed as well, as a server does by itself: the search index collects new names in a list before it sorts them in.
         "VACUUM ANALYZE".to_owned(),
@@ -161,17 +169,17 @@ async fn no_query_of_the_hot_way_or_of_a_list_reads_a_large_table_from_end_to_en
     assert_eq!(bad, [format!("users ({} rows)", ROWS * 8)]);
 
     check!(&test,
-        "claim" => async |db| { assert_eq!(jobs::claim(db, "w", 4, 9.0, jobs::Which::All { except: &[] }).await.unwrap().len(), 4); },
+        "claim" => async |db| { assert_eq!(jobs::claim(db, "w", 4, 9.0, jobs::Which::All, &[]).await.unwrap().len(), 4); },
         "claim nothing" => async |db| {
             sqlx::query("UPDATE jobs SET run_at = now() + interval '1 hour' WHERE state = 'ready'").execute(&mut *db).await.unwrap();
-            assert!(jobs::claim(db, "w", 32, 9.0, jobs::Which::All { except: &[] }).await.unwrap().is_empty());
+            assert!(jobs::claim(db, "w", 32, 9.0, jobs::Which::All, &[]).await.unwrap().is_empty());
         },
         "accept" => async |db| {
             let updates: Vec<_> = (0..5).map(|n| crate::fixtures::in_lane(1_000_000 + n, "lane 25")).collect();
             jobs::accept(db, BOT, &updates, now).await.unwrap();
         },
         "hold, end" => async |db| {
-            for job in jobs::claim(db, "w", 2, 9.0, jobs::Which::All { except: &[] }).await.unwrap() {
+            for job in jobs::claim(db, "w", 2, 9.0, jobs::Which::All, &[]).await.unwrap() {
                 assert!(jobs::hold(db, job.id, job.token).await.unwrap());
                 assert!(jobs::end(db, job.id, job.token, job.lane.as_deref(), jobs::End::Done).await.unwrap());
             }
@@ -179,9 +187,10 @@ async fn no_query_of_the_hot_way_or_of_a_list_reads_a_large_table_from_end_to_en
         "heartbeat, cancelled" => async |db| {
             let tokens = [uuid::Uuid::new_v4()];
             jobs::heartbeat(db, &tokens, 9.0).await.unwrap();
+            jobs::renew(db, &tokens, 9.0).await.unwrap();
             jobs::cancelled(db, &tokens).await.unwrap();
         },
-        "cancel_lane" => async |db| { jobs::cancel_lane(db, "lane 25").await.unwrap(); },
+        "cancel_lane" => async |db| { jobs::cancel_lane(db, "lane 25", job).await.unwrap(); },
         "lost" => async |db| { jobs::lost(db, 100).await.unwrap(); },
         "prune" => async |db| { assert_eq!(jobs::prune(db, 24).await.unwrap(), 0); },
         "meet" => async |db| { people::meet(db, &sender, &place, now).await.unwrap(); },
@@ -201,10 +210,21 @@ async fn no_query_of_the_hot_way_or_of_a_list_reads_a_large_table_from_end_to_en
             repositories::deliveries::load(db, job).await.unwrap();
             let chat = format!("{BOT}/{}", ROWS / 40 - 1);
             assert!(repositories::deliveries::known_ids(db, job, BOT, &chat, ROWS - 100, 9.0).await.unwrap().in_chat.is_none());
+            // Where another bot's ids are much higher: its messages are not gone through.
+            let other = domain::BotId(uuid::Uuid::nil());
+            let chat = format!("{other}/-1001234567890");
+            assert!(repositories::deliveries::known_ids(db, job, other, &chat, 1, 9.0).await.unwrap().in_row.is_none());
+            assert!(repositories::deliveries::known_ids(db, job, other, &format!("{other}/5"), 1, 9.0).await.unwrap().in_chat.unwrap().ids.is_empty());
         },
         "conversations and failures of a user" => async |db| {
-            messages::conversations_of(db, user, 50).await.unwrap();
+            let before = Some((now + TimeDelta::hours(1), conversation));
+            for before in [None, before] {
+                assert_eq!(messages::conversations_of(db, user, before, 50).await.unwrap().len(), 2);
+            }
             assert_eq!(ledger::failures_of(db, user, 20).await.unwrap().len(), 1);
+        },
+        "what staff did with a user" => async |db| {
+            assert_eq!(audit::about_user(db, user, 20).await.unwrap().len(), 3);
         },
     );
 }

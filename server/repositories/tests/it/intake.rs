@@ -113,7 +113,7 @@ async fn a_transaction_that_fails_leaves_neither_update_nor_job() {
 #[tokio::test]
 async fn what_overtakes_runs_at_once_beside_its_lane_and_before_others() {
     let test = TestDatabase::new().await;
-    let stop = update(3, Some(Work::Overtakes));
+    let stop = update(3, Some(Work::Overtakes(None)));
     accept(&test, &[in_lane(1, "a"), in_lane(2, "b"), stop.clone()]).await;
     let first = claim(&test, 1).await.remove(0);
     assert_eq!((first.id.0, first.lane.clone()), (stop.id, None));

@@ -26,6 +26,17 @@ async fn a_second_start_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_replica_starts_beside_the_next_release_which_has_migrated_already() {
+    let test = TestDatabase::new().await;
+    test.run(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+         VALUES (99991231000000, 'of the next release', true, '\\x00', 0)",
+    )
+    .await;
+    test.migrate().await.unwrap();
+}
+
+#[tokio::test]
 async fn messages_have_partitions_for_this_month_and_three_more_whatever_the_time_zone() {
     let test = TestDatabase::new().await;
     let expected: Vec<String> = test

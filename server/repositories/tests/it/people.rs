@@ -77,11 +77,12 @@ async fn deliveries_remember_what_arrived_across_a_second_attempt() {
     accept(&test, &[in_lane(1, "a"), in_lane(2, "b")]).await;
     let jobs = claim(&test, 2).await;
     let (job, other, chat) = (jobs[0].id, jobs[1].id, format!("{BOT}/1"));
+    let (token, others) = (jobs[0].token, jobs[1].token);
     let mut db = test.acquire().await.unwrap();
-    deliveries::begin_preview(&mut db, job, &chat, 0).await.unwrap();
-    deliveries::sent(&mut db, job, 0, &[100]).await.unwrap();
+    deliveries::begin_preview(&mut db, job, token, &chat, 0).await.unwrap();
+    deliveries::sent(&mut db, job, token, 0, &[100]).await.unwrap();
     // Run again: the preview that stands there keeps its id, and the final text comes beside it.
-    deliveries::begin_preview(&mut db, job, &chat, 0).await.unwrap();
+    deliveries::begin_preview(&mut db, job, token, &chat, 0).await.unwrap();
     deliveries::store(&mut db, job, &chat, &[rich("one"), rich("two")])
         .await
         .unwrap();
@@ -100,10 +101,10 @@ async fn deliveries_remember_what_arrived_across_a_second_attempt() {
         (known.in_row.unwrap().unnoted, known.in_chat.unwrap().unnoted)
     };
     assert_eq!(unnoted(&mut db, &chat).await, (2, 2));
-    deliveries::sent(&mut db, job, 1, &[101]).await.unwrap();
+    deliveries::sent(&mut db, job, token, 1, &[101]).await.unwrap();
     assert_eq!(unnoted(&mut db, &chat).await, (1, 1));
     assert_eq!(unnoted(&mut db, &format!("{BOT}/2")).await, (1, 0));
-    deliveries::sent(&mut db, other, 0, &[102]).await.unwrap();
+    deliveries::sent(&mut db, other, others, 0, &[102]).await.unwrap();
     let known = deliveries::known_ids(&mut db, job, BOT, &chat, 100, 9.0).await.unwrap();
     assert_eq!(sorted(known.in_chat.unwrap().ids), [101, 102]);
     let elsewhere = deliveries::known_ids(&mut db, job, BOT, &format!("{BOT}/2"), 0, 9.0)
@@ -120,8 +121,11 @@ async fn deliveries_remember_what_arrived_across_a_second_attempt() {
     // What was noted before a job began to send lies below what it sent: it need not be looked for there.
     assert!(end(&test, &jobs[1], End::Done).await);
     accept(&test, &[in_lane(106, "d")]).await;
-    let later = claim(&test, 9).await.pop().unwrap().id;
-    deliveries::begin_preview(&mut db, later, &chat, 0).await.unwrap();
+    let begun = claim(&test, 9).await.pop().unwrap();
+    let later = begun.id;
+    deliveries::begin_preview(&mut db, later, begun.token, &chat, 0)
+        .await
+        .unwrap();
     let known = deliveries::known_ids(&mut db, later, BOT, &chat, 1, 9.0).await.unwrap();
     assert_eq!((known.in_chat.unwrap().after, known.in_row.unwrap().after), (105, 106));
     let supergroup = format!("{BOT}/-1001234567890");
@@ -130,7 +134,7 @@ async fn deliveries_remember_what_arrived_across_a_second_attempt() {
         .unwrap();
     assert!(known.in_row.is_none() && known.in_chat.unwrap().after == 1);
     // What was begun after it can have been sent has a larger id.
-    deliveries::sent(&mut db, later, 0, &[107]).await.unwrap();
+    deliveries::sent(&mut db, later, begun.token, 0, &[107]).await.unwrap();
     let before = async |db: &mut _, seconds| {
         let known = deliveries::known_ids(db, job, BOT, &chat, 1, seconds).await.unwrap();
         (known.in_chat.unwrap().before, known.in_row.unwrap().before)
@@ -160,6 +164,74 @@ async fn deliveries_remember_what_arrived_across_a_second_attempt() {
     .await;
     let known = deliveries::known_ids(&mut db, job, BOT, &chat, 1, 30.0).await.unwrap();
     assert!(known.in_row.is_none() && known.in_chat.unwrap().before.is_none());
+}
+
+/// Two bots and a supergroup beside a private chat: each has ids of its own, and none hides or takes those of another.
+#[tokio::test]
+async fn ids_of_other_bots_and_of_supergroups_are_told_apart() {
+    let test = TestDatabase::new().await;
+    accept(&test, &[in_lane(1, "a")]).await;
+    let job = claim(&test, 1).await.remove(0).id;
+    let other = "00000000-0000-0000-0000-00000000b072";
+    test.run(&format!(
+        "INSERT INTO deliveries (job_id, chat, part, message_id) SELECT job_id, chat, n, id FROM (SELECT id AS job_id FROM jobs) j, (VALUES
+             ('{BOT}/1', 10, 5000), ('{BOT}/-1001234567890', 11, 301), ('{other}/1', 12, 5001), ('{other}/2', 13, 302)
+         ) AS t (chat, n, id)"
+    ))
+    .await;
+    let mut db = test.acquire().await.unwrap();
+    let private = deliveries::known_ids(&mut db, job, BOT, &format!("{BOT}/1"), 300, 9.0)
+        .await
+        .unwrap();
+    assert_eq!(private.in_row.unwrap().ids, [5000]);
+    assert_eq!(private.in_chat.unwrap().ids, [5000]);
+    let supergroup = format!("{BOT}/-1001234567890");
+    let supergroup = deliveries::known_ids(&mut db, job, BOT, &supergroup, 300, 9.0)
+        .await
+        .unwrap();
+    assert!(supergroup.in_row.is_none());
+    assert_eq!(supergroup.in_chat.unwrap().ids, [301]);
+}
+
+#[tokio::test]
+async fn a_part_may_have_been_sent_until_it_is_known_that_it_was_not() {
+    let test = TestDatabase::new().await;
+    accept(&test, &[in_lane(1, "a")]).await;
+    let job = claim(&test, 1).await.remove(0);
+    let mut db = test.acquire().await.unwrap();
+    deliveries::store(&mut db, job.id, "chat", &[rich("one"), rich("two")])
+        .await
+        .unwrap();
+    let suspects = async |db: &mut _| {
+        let parts = deliveries::resume(db, job.id, 49).await.unwrap().into_iter();
+        parts.map(|part| part.lost.maybe_sent).collect::<Vec<_>>()
+    };
+    assert_eq!(suspects(&mut db).await, [true, false], "only the first was begun");
+    deliveries::unsent(&mut db, job.id, uuid::Uuid::nil()).await.unwrap();
+    assert_eq!(suspects(&mut db).await, [true, false], "somebody else has the job");
+    deliveries::unsent(&mut db, job.id, job.token).await.unwrap();
+    assert_eq!(suspects(&mut db).await, [false, false]);
+    assert_eq!(suspects(&mut db).await, [true, false], "it was begun again");
+    deliveries::tried(&mut db, job.id, 0, &[7, 8]).await.unwrap();
+    let lost = deliveries::resume(&mut db, job.id, 49).await.unwrap().remove(0).lost;
+    assert_eq!((lost.tried, lost.previewed), (vec![7, 8], false));
+    deliveries::sent(&mut db, job.id, job.token, 0, &[9]).await.unwrap();
+    assert_eq!(suspects(&mut db).await, [false, true]);
+    // Stored anew, as by an edit: it is begun.
+    deliveries::unsent(&mut db, job.id, job.token).await.unwrap();
+    deliveries::store(&mut db, job.id, "chat", &[rich("one"), rich("other")])
+        .await
+        .unwrap();
+    assert_eq!(suspects(&mut db).await, [false, true]);
+    // The ids of what came after it may be forgotten.
+    test.run("UPDATE jobs SET created_at = now() - interval '50 hours'")
+        .await;
+    assert_eq!(suspects(&mut db).await, [false, false]);
+    // That there is no answer is no part of one.
+    deliveries::apologised(&mut db, job.id, "chat", 10).await.unwrap();
+    let last = deliveries::resume(&mut db, job.id, 49).await.unwrap().pop().unwrap();
+    assert_eq!((last.body, last.message_id), (None, Some(10)));
+    assert_eq!(deliveries::load(&mut db, job.id).await.unwrap().len(), 2);
 }
 
 #[tokio::test]
@@ -253,10 +325,29 @@ async fn a_session_lives_until_it_expires() {
         sessions::load(&mut db, "a").await.unwrap(),
         Some((json!({"n": 1}), soon))
     );
-    sessions::save(&mut db, "a", &json!({"n": 3}), past).await.unwrap();
+    assert!(sessions::save(&mut db, "a", &json!({"n": 3}), past).await.unwrap());
     assert_eq!(sessions::load(&mut db, "a").await.unwrap(), None);
-    sessions::save(&mut db, "b", &json!({}), soon).await.unwrap();
+    assert!(sessions::create(&mut db, "b", &json!({}), soon).await.unwrap());
     assert_eq!(sessions::delete_expired(&mut db).await.unwrap(), 1);
     sessions::delete(&mut db, "b").await.unwrap();
+    // One that was ended does not come back with what a request of it had still to save.
+    assert!(!sessions::save(&mut db, "b", &json!({}), soon).await.unwrap());
     assert_eq!(test.count("sessions").await, 0);
+}
+
+#[tokio::test]
+async fn a_session_is_kept_under_a_hash_and_ends_after_thirty_days_however_often_it_was_prolonged() {
+    let test = TestDatabase::new().await;
+    let mut db = test.acquire().await.unwrap();
+    let soon = test.now().await.unwrap() + TimeDelta::hours(1);
+    assert!(sessions::create(&mut db, "the id", &json!({}), soon).await.unwrap());
+    assert_eq!(test.count("sessions WHERE sessions::text LIKE '%the id%'").await, 0);
+    test.run("UPDATE sessions SET created_at = now() - interval '29 days 23 hours'")
+        .await;
+    assert!(sessions::save(&mut db, "the id", &json!({}), soon).await.unwrap());
+    assert!(sessions::load(&mut db, "the id").await.unwrap().is_some());
+    test.run("UPDATE sessions SET created_at = created_at - interval '1 hour'")
+        .await;
+    assert_eq!(sessions::load(&mut db, "the id").await.unwrap(), None);
+    assert_eq!(sessions::delete_expired(&mut db).await.unwrap(), 1);
 }

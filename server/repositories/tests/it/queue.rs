@@ -3,15 +3,15 @@ use std::{
     sync::Mutex,
 };
 
-use domain::JobId;
+use domain::{BotId, JobId};
 use futures::future::join_all;
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
-use repositories::jobs::{self, Claimed, End, NewUpdate, Work};
+use repositories::jobs::{self, Claimed, End, NewUpdate, Room, Which, Work};
 use tokio::sync::Barrier;
 
 use crate::{
     database::TestDatabase,
-    fixtures::{accept, claim, end, in_lane, state, update},
+    fixtures::{BOT, accept, claim, end, in_lane, state, update},
 };
 
 const LANES: usize = 10;
@@ -147,7 +147,7 @@ async fn what_arrives_while_the_one_before_ends_is_never_left_waiting() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn workers_that_take_at_the_same_moment_never_get_the_same_job_nor_more_than_they_asked_for() {
     let test = TestDatabase::new().await;
-    let updates: Vec<NewUpdate> = (0..120).map(|id| update(id, Some(Work::Overtakes))).collect();
+    let updates: Vec<NewUpdate> = (0..120).map(|id| update(id, Some(Work::Overtakes(None)))).collect();
     accept(&test, &updates).await;
     test.run("ANALYZE jobs; ANALYZE updates").await;
     let taken = join_all((0..16).map(|_| claim(&test, 5))).await;
@@ -181,6 +181,7 @@ async fn a_worker_that_lost_its_lease_can_neither_write_nor_end() {
     let back = End::Retry {
         after_seconds: 0.0,
         error: "gone",
+        crashed: true,
     };
     assert!(end(&test, &first, back).await);
     let second = claim(&test, 1).await.remove(0);
@@ -224,7 +225,7 @@ async fn a_living_worker_keeps_its_lease() {
         .await;
     assert!((400.0..=500.0).contains(&left), "{left} s");
     assert!(
-        jobs::claim(&mut db, "other", 9, 60.0, jobs::Which::All { except: &[] })
+        jobs::claim(&mut db, "other", 9, 60.0, Which::All, &[])
             .await
             .unwrap()
             .is_empty()
@@ -239,6 +240,7 @@ async fn a_retry_waits_its_time_and_holds_its_lane_meanwhile() {
     let later = End::Retry {
         after_seconds: 300.0,
         error: "busy",
+        crashed: false,
     };
     assert!(end(&test, &job, later).await);
     let wait: f64 = test
@@ -289,14 +291,16 @@ async fn what_a_stopping_worker_gives_back_costs_no_attempt_and_keeps_its_place(
 #[tokio::test]
 async fn stopping_a_lane_stops_what_runs_in_it_and_nothing_else() {
     let test = TestDatabase::new().await;
-    accept(&test, &[in_lane(1, "a"), in_lane(2, "a"), in_lane(3, "b")]).await;
+    let stop = update(4, Some(Work::Overtakes(Some("a/stop".to_owned()))));
+    accept(&test, &[in_lane(1, "a"), in_lane(2, "a"), in_lane(3, "b"), stop]).await;
+    let stop = claim(&test, 1).await.remove(0);
     let mut db = test.acquire().await.unwrap();
     // What has not begun yet is stopped as soon as it does.
-    assert_eq!(jobs::cancel_lane(&mut db, "a").await.unwrap(), 1);
+    assert_eq!(jobs::cancel_lane(&mut db, "a", stop.id).await.unwrap(), 1);
     let held = claim(&test, 9).await;
     let (a, b) = (&held[0], &held[1]);
     assert_eq!(
-        jobs::cancel_lane(&mut db, "a").await.unwrap(),
+        jobs::cancel_lane(&mut db, "a", stop.id).await.unwrap(),
         0,
         "it was asked to already"
     );
@@ -310,6 +314,142 @@ async fn stopping_a_lane_stops_what_runs_in_it_and_nothing_else() {
             .is_empty()
     );
     assert_eq!(test.count("jobs WHERE cancel_requested").await, 1);
+}
+
+/// Sent at once, as they are when somebody was without a connection; and a `/stop` whose worker went away is done again.
+#[tokio::test]
+async fn what_was_asked_after_a_stop_is_not_stopped_by_it() {
+    let test = TestDatabase::new().await;
+    let stop = || Some(Work::Overtakes(Some("a/stop".to_owned())));
+    accept(
+        &test,
+        &[in_lane(1, "a"), update(2, stop()), in_lane(3, "a"), update(4, stop())],
+    )
+    .await;
+    let held = claim(&test, 9).await;
+    let (stop, first) = (&held[0], &held[1]);
+    assert!(stop.overtakes && !first.overtakes);
+    assert_eq!(held.len(), 2, "two of a lane at once");
+    let mut db = test.acquire().await.unwrap();
+    assert!(end(&test, first, End::Done).await);
+    let question = claim(&test, 9).await.remove(0);
+    assert_eq!(question.update["update_id"], 3);
+    for _ in 0..2 {
+        assert_eq!(jobs::cancel_lane(&mut db, "a", stop.id).await.unwrap(), 0);
+    }
+    assert!(end(&test, stop, End::Done).await);
+    let later = claim(&test, 9).await.remove(0);
+    assert_eq!(jobs::cancel_lane(&mut db, "a", later.id).await.unwrap(), 1);
+}
+
+/// Of two bots, so that the lanes say which.
+fn of(bot: BotId, update_id: i64, chat: i64) -> NewUpdate {
+    in_lane(update_id, &format!("{bot}/{chat}/0"))
+}
+
+#[tokio::test]
+async fn of_each_bot_no_more_is_taken_than_there_is_room_for_and_the_oldest_first() {
+    let test = TestDatabase::new().await;
+    let other = BotId(uuid::Uuid::from_u128(7));
+    let updates: Vec<NewUpdate> = (0..10).map(|n| of(BOT, n, n)).chain([of(other, 10, 1)]).collect();
+    accept(&test, &updates).await;
+    let mut db = test.acquire().await.unwrap();
+    let room = |ordinary| {
+        [Room {
+            bot: BOT,
+            ordinary,
+            overtaking: 1,
+        }]
+    };
+    let mut take = async |which, room: &[Room]| {
+        let taken = jobs::claim(&mut db, "worker", 32, 60.0, which, room).await.unwrap();
+        taken
+            .iter()
+            .map(|job| job.update["update_id"].as_i64().unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(take(Which::Ordinary, &room(3)).await, [0, 1, 2, 10]);
+    assert!(take(Which::All, &room(0)).await.is_empty());
+    assert!(take(Which::Overtaking, &[]).await.is_empty());
+    let stop = |id: i64| update(id, Some(Work::Overtakes(Some(format!("{BOT}/{id}/0/message")))));
+    accept(&test, &[stop(11), stop(12)]).await;
+    assert!(take(Which::Ordinary, &room(0)).await.is_empty());
+    assert_eq!(take(Which::All, &room(0)).await, [11]);
+    assert_eq!(take(Which::All, &room(1)).await, [12, 3]);
+}
+
+#[tokio::test]
+async fn what_is_given_back_goes_to_nobodys_end() {
+    let test = TestDatabase::new().await;
+    accept(&test, &[in_lane(1, "a")]).await;
+    let job = claim(&test, 1).await.remove(0);
+    accept(&test, &[in_lane(2, "b")]).await;
+    assert!(end(&test, &job, End::Returned).await);
+    let job = claim(&test, 1).await.remove(0);
+    assert_eq!(job.update["update_id"], 1);
+    let mut db = test.acquire().await.unwrap();
+    assert_eq!(jobs::hand_over(&mut db, &[job.token]).await.unwrap(), 1);
+    assert_eq!(claim(&test, 1).await[0].update["update_id"], 1);
+}
+
+#[tokio::test]
+async fn one_who_sends_five_hundred_does_not_delay_the_others() {
+    let test = TestDatabase::new().await;
+    let flood: Vec<NewUpdate> = (0..500).map(|n| in_lane(n, "eager")).collect();
+    accept(&test, &flood).await;
+    let others: Vec<NewUpdate> = (0..9).map(|n| in_lane(500 + n, &format!("lane {n}"))).collect();
+    accept(&test, &others).await;
+    // One hand: between two of the eager one, everybody else has a turn.
+    let mut order = Vec::new();
+    for _ in 0..11 {
+        let job = claim(&test, 1).await.remove(0);
+        order.push(job.update["update_id"].as_i64().unwrap());
+        assert!(end(&test, &job, End::Done).await);
+    }
+    assert_eq!(order, [0, 500, 501, 502, 503, 504, 505, 506, 507, 508, 1]);
+}
+
+#[tokio::test]
+async fn nothing_is_asked_for_a_bot_that_is_stopped_or_cannot_speak() {
+    let test = TestDatabase::new().await;
+    let stop = update(2, Some(Work::Overtakes(Some(format!("{BOT}/1/0/message")))));
+    accept(&test, &[of(BOT, 1, 1), stop]).await;
+    test.run("UPDATE bots SET token_refused = true, fault = 'refused'")
+        .await;
+    assert!(claim(&test, 9).await.is_empty());
+    // Stopped: what is said to a running answer still is.
+    test.run("UPDATE bots SET fault = NULL, enabled = false").await;
+    let held = claim(&test, 9).await;
+    assert_eq!((held.len(), held[0].overtakes), (1, true));
+    test.run("UPDATE bots SET enabled = true").await;
+    assert_eq!(claim(&test, 9).await[0].update["update_id"], 1);
+}
+
+/// A worker that is frozen with a transaction open holds what it has locked.
+#[tokio::test]
+async fn whoever_hangs_with_a_job_keeps_neither_the_lost_ones_nor_the_leases_of_others() {
+    let test = TestDatabase::new().await;
+    accept(&test, &[in_lane(1, "a"), in_lane(2, "b")]).await;
+    let held = claim(&test, 9).await;
+    let mut hanging = test.begin().await.unwrap();
+    assert!(jobs::hold(&mut hanging, held[0].id, held[0].token).await.unwrap());
+    let mut db = test.acquire().await.unwrap();
+    let tokens = [held[0].token, held[1].token];
+    let mut kept = jobs::renew(&mut db, &tokens, 500.0).await.unwrap();
+    kept.sort_unstable();
+    let mut both = tokens.to_vec();
+    both.sort_unstable();
+    assert_eq!(kept, both, "nobody has lost anything");
+    let renewed = "jobs WHERE lease_until > now() + interval '400 seconds'";
+    assert_eq!(test.count(renewed).await, 1);
+
+    sqlx::query("UPDATE jobs SET lease_until = now() - interval '1 s' WHERE id = $1")
+        .bind(held[1].id.0)
+        .execute(&mut *db)
+        .await
+        .unwrap();
+    let lost = jobs::lost(&mut db, 9).await.unwrap();
+    assert_eq!(lost.iter().map(|job| job.id).collect::<Vec<_>>(), [held[1].id]);
 }
 
 #[tokio::test]
@@ -349,7 +489,7 @@ async fn the_state_of_the_queue_is_told() {
         (empty.waiting, empty.running, empty.dead, empty.oldest_ms),
         (0, 0, 0, None)
     );
-    let stop = update(9, Some(Work::Overtakes));
+    let stop = update(9, Some(Work::Overtakes(None)));
     accept(&test, &[in_lane(1, "a"), in_lane(2, "a"), in_lane(3, "b"), stop]).await;
     test.run("UPDATE jobs SET created_at = now() - interval '1 minute' WHERE lane = 'a'")
         .await;

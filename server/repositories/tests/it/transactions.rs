@@ -27,3 +27,47 @@ async fn a_transaction_given_up_while_it_begins_takes_nothing_with_it() {
     // As others see it.
     assert_eq!(test.count("sign_in_failures").await, i64::try_from(rounds).unwrap());
 }
+
+/// Those who are to replace a frozen worker need what it has locked.
+#[tokio::test]
+async fn nobody_holds_or_waits_for_a_lock_for_longer_than_a_lease() {
+    let test = TestDatabase::new().await;
+    let mut frozen = test.begin().await.unwrap();
+    sqlx::query("SELECT FROM bots FOR UPDATE")
+        .execute(&mut *frozen)
+        .await
+        .unwrap();
+    let begun = std::time::Instant::now();
+    let mut waiting = test.begin().await.unwrap();
+    let refused = sqlx::query("SELECT FROM bots FOR UPDATE").execute(&mut *waiting).await;
+    let refused = repositories::Error::from(refused.unwrap_err());
+    assert!(refused.is_lock_timeout() && refused.is_outage(), "{refused}");
+    drop(waiting);
+    // Waited in turn, since a patient one is served as soon as the frozen one is cut off.
+    let mut db = test.acquire().await.unwrap();
+    sqlx::query("SELECT FROM bots FOR UPDATE")
+        .execute(&mut *db)
+        .await
+        .unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
+    let gone = sqlx::query("SELECT 1").execute(&mut *frozen).await;
+    assert!(repositories::Error::from(gone.unwrap_err()).is_outage());
+}
+
+/// Another replica may be at it, for as long as it takes.
+#[tokio::test]
+async fn a_migration_waits_for_its_turn() {
+    let test = TestDatabase::new().await;
+    let mut tx = test.begin().await.unwrap();
+    sqlx::query("LOCK TABLE _sqlx_migrations")
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    let migrating = test.migrate();
+    tokio::pin!(migrating);
+    // Longer than others wait.
+    let early = tokio::time::timeout(Duration::from_millis(4500), &mut migrating).await;
+    assert!(early.is_err(), "{early:?}");
+    tx.rollback().await.unwrap();
+    migrating.await.unwrap();
+}

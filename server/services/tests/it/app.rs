@@ -72,6 +72,7 @@ pub struct App {
     pub telegram: Arc<FakeDirectory>,
     pub bot: BotId,
     pub secret: SecretString,
+    queue_limit: u32,
     next_update: AtomicI64,
 }
 
@@ -89,17 +90,27 @@ impl App {
     }
 
     pub async fn with_models(models: Vec<Model>) -> Self {
+        Self::with(models, 20_000).await
+    }
+
+    /// One whose bots may have so many jobs.
+    pub async fn with_queue_limit(limit: u32) -> Self {
+        Self::with(vec![model()], limit).await
+    }
+
+    async fn with(models: Vec<Model>, queue_limit: u32) -> Self {
         let test = TestDatabase::new().await;
         let clock = ManualClock::at(test.now().await.unwrap());
         let secret = KeyRing::generate();
         let telegram = Arc::new(FakeDirectory::default());
         let mut app = Self {
-            services: services(&test, &clock, &secret, &telegram, models),
+            services: services(&test, &clock, &secret, &telegram, models, queue_limit),
             test,
             clock,
             telegram,
             bot: BotId(uuid::Uuid::now_v7()),
             secret,
+            queue_limit,
             next_update: AtomicI64::new(1),
         };
         app.test.run("DELETE FROM limits").await;
@@ -120,7 +131,14 @@ impl App {
 
     /// The same deck as another process sees it, perhaps with other keys.
     pub fn replica(&self, secret: &SecretString) -> Services {
-        services(&self.test, &self.clock, secret, &self.telegram, vec![model()])
+        services(
+            &self.test,
+            &self.clock,
+            secret,
+            &self.telegram,
+            vec![model()],
+            self.queue_limit,
+        )
     }
 
     pub async fn limit(&self, kind: LimitKind, amount: i64) {
@@ -164,7 +182,11 @@ impl App {
             .accept(self.bot, vec![self.update(user, chat, text)])
             .await
             .unwrap();
-        let mut jobs = self.queue().claim("worker", 9, &[]).await.unwrap();
+        let mut jobs = self
+            .queue()
+            .claim("worker", 9, services::Which::All, &[])
+            .await
+            .unwrap();
         assert_eq!(jobs.len(), 1, "something else was ready as well");
         (jobs.remove(0), self.incoming(user, chat, text))
     }
@@ -173,7 +195,11 @@ impl App {
     pub async fn jobs(&self, user: i64, count: i64, text: &str) -> Vec<(Claimed, Incoming)> {
         let updates = (0..count).map(|n| self.update(user, 1000 + n, text)).collect();
         self.intake().accept(self.bot, updates).await.unwrap();
-        let jobs = self.queue().claim("worker", count, &[]).await.unwrap();
+        let jobs = self
+            .queue()
+            .claim("worker", count, services::Which::All, &[])
+            .await
+            .unwrap();
         assert_eq!(jobs.len(), usize::try_from(count).unwrap());
         jobs.into_iter()
             .map(|job| {
@@ -272,6 +298,7 @@ fn services(
     secret: &SecretString,
     telegram: &Arc<FakeDirectory>,
     models: Vec<Model>,
+    queue_limit: u32,
 ) -> Services {
     Services::new(Parts {
         db: (**test).clone(),
@@ -281,7 +308,7 @@ fn services(
         gateway: Gateway::new(Arc::new(Demo::new()), models, Deadlines::default()),
         telegram: telegram.clone(),
         webhooks: true,
-        queue_limit: 20_000,
+        queue_limit,
     })
 }
 
@@ -326,4 +353,11 @@ pub fn answer(text: &str, finish: Finish, (prompt, completion): (i64, i64), fail
         attempts: 1,
         failure,
     }
+}
+
+/// As the replica says it that listens for the bot.
+pub async fn faulty(app: &App, bot: BotId, fault: &str) {
+    assert!(app.bots().lease(bot, "replica", Duration::from_secs(60)).await.unwrap());
+    let fault = services::Fault::words(fault);
+    app.bots().set_fault(bot, "replica", fault).await.unwrap();
 }

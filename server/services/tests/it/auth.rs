@@ -75,60 +75,90 @@ async fn refused(app: &App, who: &str, ip: &str) -> Option<u64> {
 }
 
 #[tokio::test]
-async fn attempts_on_one_account_slow_down_wherever_they_come_from_and_are_forgotten() {
+async fn attempts_of_a_client_on_an_account_slow_down_and_are_forgotten() {
     let app = App::new().await;
     app.staff(Role::Owner).await;
-    let who = "owner@example.org";
-    for n in 0..5 {
-        assert_eq!(refused(&app, who, &format!("192.0.2.{n}")).await, None);
+    let (who, ip) = ("owner@example.org", "192.0.2.99");
+    let sign_in = async |ip: &str| app.auth().sign_in(&email(who), &password(PASSWORD), from(ip)).await;
+    for _ in 0..5 {
+        assert_eq!(refused(&app, who, ip).await, None);
     }
     // Each further attempt waits twice as long as the one before it.
     for wait in [2, 4, 8] {
-        assert_eq!(refused(&app, who, "192.0.2.99").await, Some(wait));
+        assert_eq!(refused(&app, who, ip).await, Some(wait));
         app.clock.advance(TimeDelta::seconds(wait.cast_signed() - 1));
-        assert_eq!(refused(&app, who, "192.0.2.99").await, Some(1));
+        assert_eq!(refused(&app, who, ip).await, Some(1));
         app.clock.advance(TimeDelta::seconds(1));
-        assert_eq!(refused(&app, who, &format!("198.51.100.{wait}")).await, None);
+        assert_eq!(refused(&app, who, ip).await, None);
     }
-    // Even the right password has to wait, or guessing would go on.
-    let right = app
-        .auth()
-        .sign_in(&email(who), &password(PASSWORD), from("203.0.113.1"))
-        .await;
+    // Even the right password has to wait, or guessing would go on. Not so from elsewhere: a stranger locks nobody out.
+    let right = sign_in(ip).await;
     assert!(matches!(right, Err(Error::Throttled { .. })), "{right:?}");
-    // Another account is not held up by it.
-    assert_eq!(refused(&app, "else@example.org", "203.0.113.1").await, None);
+    sign_in("203.0.113.1").await.unwrap();
 
+    // It also forgets what was counted for the account.
+    for _ in 0..5 {
+        assert_eq!(refused(&app, who, ip).await, None, "a success does not forget");
+    }
+    assert!(refused(&app, who, ip).await.is_some());
     app.clock.advance(TimeDelta::hours(1) + TimeDelta::seconds(1));
-    for _ in 0..4 {
-        assert_eq!(
-            refused(&app, who, "203.0.113.1").await,
-            None,
-            "an hour ago is not forgotten"
-        );
-    }
-    app.auth()
-        .sign_in(&email(who), &password(PASSWORD), from("203.0.113.1"))
-        .await
-        .unwrap();
-    for n in 0..5 {
-        assert_eq!(
-            refused(&app, who, "203.0.113.1").await,
-            None,
-            "a success does not forget, {n}"
-        );
-    }
-    assert!(refused(&app, who, "203.0.113.1").await.is_some());
+    assert_eq!(refused(&app, who, ip).await, None, "an hour ago is not forgotten");
 }
 
 #[tokio::test]
-async fn one_address_that_tries_many_accounts_slows_down() {
+async fn an_account_is_slowed_down_for_all_only_by_many_clients() {
     let app = App::new().await;
-    for n in 0..5 {
-        assert_eq!(refused(&app, &format!("guess{n}@example.org"), "192.0.2.1").await, None);
+    let who = "owner@example.org";
+    app.staff(Role::Owner).await;
+    for client in ["192.0.2.1", "192.0.2.2"] {
+        for _ in 0..5 {
+            assert_eq!(refused(&app, who, client).await, None);
+        }
+        // What a client tries beyond its own attempts is not counted for everybody.
+        app.clock.advance(TimeDelta::seconds(3));
+        assert_eq!(refused(&app, who, client).await, None);
     }
-    assert_eq!(refused(&app, "guess5@example.org", "192.0.2.1").await, Some(2));
-    assert_eq!(refused(&app, "guess5@example.org", "192.0.2.2").await, None);
+    let all = "SELECT failures FROM sign_in_failures WHERE key LIKE 'email:% from all'";
+    assert_eq!(app.test.one::<i32>(all).await, 10);
+    // As if 17 more had done the same, and one had an attempt left.
+    app.test
+        .run("UPDATE sign_in_failures SET failures = 99 WHERE key LIKE 'email:% from all'")
+        .await;
+    assert_eq!(refused(&app, who, "203.0.113.1").await, None);
+    assert_eq!(refused(&app, who, "203.0.113.1").await, Some(2));
+    assert_eq!(refused(&app, who, "203.0.113.2").await, Some(2));
+    // Another account is not held up by it, and the command line opens the way again.
+    assert_eq!(refused(&app, "else@example.org", "203.0.113.1").await, None);
+    let (auth, new) = (app.auth(), password("a different horse"));
+    auth.reset_password(&Actor::system("cli"), &email(who), new.clone())
+        .await
+        .unwrap();
+    auth.sign_in(&email(who), &new, from("192.0.2.1")).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_client_that_tries_many_accounts_slows_down_whatever_it_succeeds_with() {
+    let app = App::new().await;
+    app.staff(Role::Viewer).await;
+    let own = || async {
+        let (who, right) = (email("viewer@example.org"), password(PASSWORD));
+        app.auth().sign_in(&who, &right, from("192.0.2.1")).await
+    };
+    for n in 0..20 {
+        assert_eq!(refused(&app, &format!("guess{n}@example.org"), "192.0.2.1").await, None);
+        if n == 18 {
+            own().await.unwrap();
+        }
+    }
+    assert_eq!(refused(&app, "guess20@example.org", "192.0.2.1").await, Some(2));
+    assert_eq!(refused(&app, "guess20@example.org", "192.0.2.2").await, None);
+    // In the new kind of address, a network is one client.
+    for n in 0..20 {
+        let ip = format!("2001:db8::{n}:1");
+        assert_eq!(refused(&app, &format!("guess{n}@example.org"), &ip).await, None);
+    }
+    assert_eq!(refused(&app, "guess20@example.org", "2001:db8::ffff").await, Some(2));
+    assert_eq!(refused(&app, "guess20@example.org", "2001:db8:0:1::ffff").await, None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -217,6 +247,36 @@ async fn two_who_open_the_same_link_do_not_both_become_owner() {
     };
     let all = join_all((0..4).map(try_it)).await;
     assert_eq!(all.iter().filter(|one| one.is_ok()).count(), 1, "{all:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn replicas_that_start_together_leave_one_link_and_two_links_make_one_owner() {
+    let app = App::new().await;
+    let issued = join_all((0..8).map(|_| async { app.auth().issue_setup_token().await.unwrap().unwrap() })).await;
+    assert_eq!(app.test.count("setup_tokens WHERE used_at IS NULL").await, 1);
+
+    // As a release before may have left them.
+    app.test.run("DELETE FROM setup_tokens").await;
+    for token in &issued {
+        let hash = blake3::hash(token.as_bytes()).to_hex();
+        app.test
+            .run(&format!(
+                "INSERT INTO setup_tokens VALUES (decode('{hash}', 'hex'), now() + interval '1 hour', NULL)"
+            ))
+            .await;
+    }
+    let redeem = |(n, token): (usize, &String)| {
+        let (app, token) = (&app, token.clone());
+        async move {
+            let who = email(&format!("ann{n}@example.org"));
+            app.auth()
+                .redeem_setup(&token, "Ann", who, password(PASSWORD), Origin::default())
+                .await
+        }
+    };
+    let all = join_all(issued.iter().enumerate().map(redeem)).await;
+    assert_eq!(all.iter().filter(|one| one.is_ok()).count(), 1, "{all:?}");
+    assert_eq!(app.test.count("staff").await, 1);
 }
 
 #[tokio::test]

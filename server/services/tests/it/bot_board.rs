@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use services::{Actor, Error};
 
-use crate::app::{App, MODEL, PLAYGROUND};
+use crate::app::{App, MODEL, PLAYGROUND, faulty};
 
 async fn added(app: &App) -> (Actor, BotId) {
     let owner = app.owner().await;
@@ -139,7 +139,7 @@ async fn persona_and_model_are_changed_with_before_and_after() {
 async fn a_changed_mode_is_recorded_and_only_telegram_bots_have_one() {
     let app = App::new().await;
     let (owner, id) = added(&app).await;
-    app.bots().set_fault(id, Some("Conflict")).await.unwrap();
+    faulty(&app, id, "Conflict").await;
     app.bots().set_mode(&owner, id, IntakeMode::Webhook).await.unwrap();
     let now = card(&app, &owner, id).await.row;
     assert_eq!((now.mode, now.fault), (IntakeMode::Webhook, None));
@@ -155,7 +155,7 @@ async fn a_changed_mode_is_recorded_and_only_telegram_bots_have_one() {
 async fn a_new_token_must_be_of_the_same_bot_and_starts_its_intake_anew() {
     let app = App::new().await;
     let (owner, id) = added(&app).await;
-    app.bots().set_fault(id, Some("Unauthorized")).await.unwrap();
+    faulty(&app, id, "Unauthorized").await;
     let before = app.bots().get(id).await.unwrap().unwrap().restarts;
     let replace = async |token: &str| {
         let token: SecretString = token.to_owned().into();
@@ -176,10 +176,7 @@ async fn a_new_token_must_be_of_the_same_bot_and_starts_its_intake_anew() {
 async fn a_faulty_bot_is_tried_again_at_once_but_not_a_stopped_one() {
     let app = App::new().await;
     let (owner, id) = added(&app).await;
-    app.bots()
-        .set_fault(id, Some("Telegram does not answer"))
-        .await
-        .unwrap();
+    faulty(&app, id, "Telegram does not answer").await;
     let before = app.bots().get(id).await.unwrap().unwrap().restarts;
     let woken = {
         let bots = app.bots();

@@ -4,7 +4,7 @@ use domain::{BotId, Permission, Role, views::IntakeMode};
 use secrecy::{ExposeSecret, SecretString};
 use services::{Actor, Error, KeyRing, Unidentified};
 
-use crate::app::App;
+use crate::app::{App, faulty};
 
 const TOKEN: &str = "4242:AAF-secret_token";
 
@@ -82,7 +82,7 @@ async fn a_token_is_stored_sealed_and_opens_only_in_its_row_and_with_its_key() {
 async fn adding_a_bot_twice_replaces_its_token_and_mode() {
     let app = App::new().await;
     let (owner, id) = added(&app).await;
-    app.bots().set_fault(id, Some("Unauthorized")).await.unwrap();
+    faulty(&app, id, "Unauthorized").await;
     let again = app
         .bots()
         .add(&owner, token("4242:AAF-another_token"), IntakeMode::Webhook)
@@ -185,10 +185,108 @@ async fn a_stopped_bot_is_leased_to_nobody_and_shown_as_stopped() {
     assert!(!running().await);
     assert!(app.bots().lease(id, "replica", time).await.unwrap());
     assert!(running().await);
+    faulty(&app, id, "Conflict").await;
     app.bots().set_enabled(&owner, id, false).await.unwrap();
     assert!(!app.bots().lease(id, "replica", time).await.unwrap());
     assert!(!running().await);
-    app.bots().set_fault(id, Some("Conflict")).await.unwrap();
     app.bots().set_enabled(&owner, id, true).await.unwrap();
     assert!(running().await, "starting again forgets the old fault");
+}
+
+#[tokio::test]
+async fn only_the_one_that_listens_says_what_is_wrong_with_a_bot() {
+    let app = App::new().await;
+    let (owner, id) = added(&app).await;
+    let fault = async || {
+        let rows = app.bots().list(&owner).await.unwrap();
+        rows.into_iter().find(|row| row.id == id).unwrap().fault
+    };
+    faulty(&app, id, "Conflict").await;
+    assert_eq!(fault().await.as_deref(), Some("Conflict"));
+    // One that was frozen has seen its successor at work.
+    let none = services::Fault::NONE;
+    app.bots()
+        .set_fault(id, "frozen", services::Fault::words("x"))
+        .await
+        .unwrap();
+    app.bots().set_fault(id, "frozen", none).await.unwrap();
+    assert_eq!(fault().await.as_deref(), Some("Conflict"));
+    app.bots().set_fault(id, "replica", none).await.unwrap();
+    assert_eq!(fault().await, None);
+    app.test.run("UPDATE bots SET lease_until = now()").await;
+    app.bots()
+        .set_fault(id, "replica", services::Fault::words("x"))
+        .await
+        .unwrap();
+    assert_eq!(fault().await, None);
+}
+
+#[tokio::test]
+async fn a_start_undoes_nothing_that_staff_have_set_on_the_bot_of_the_settings() {
+    let app = App::new().await;
+    let owner = app.owner().await;
+    let of_settings = token("4242:AAF-of_the_settings");
+    app.bots().ensure_from_settings(&of_settings).await.unwrap();
+    let bot = async || {
+        let all = app.bots().all().await.unwrap();
+        let bot = all.into_iter().find(|bot| bot.name == "Bot 4242").unwrap();
+        (bot.id, bot.mode, bot.token.unwrap().expose_secret().to_owned())
+    };
+    let (id, first, _) = bot().await;
+    assert_eq!(first, IntakeMode::Webhook, "the settings have a public address");
+    // Nobody has chosen yet, so it follows the address: this start has one, the last had none.
+    app.test.run("UPDATE bots SET mode = 'polling'").await;
+    app.bots().ensure_from_settings(&of_settings).await.unwrap();
+    assert_eq!(bot().await.1, IntakeMode::Webhook);
+    app.bots().set_mode(&owner, id, IntakeMode::Polling).await.unwrap();
+    app.bots().replace_token(&owner, id, token(TOKEN)).await.unwrap();
+    let trail = app.test.count("audit").await;
+
+    // The old token was revoked, or Telegram is not reached: what staff have entered stays.
+    for why in [
+        Unidentified::Unknown,
+        Unidentified::Unreachable("no connection".to_owned()),
+    ] {
+        *app.telegram.refuses.lock().unwrap() = Some(why);
+        app.bots().ensure_from_settings(&of_settings).await.unwrap();
+        assert_eq!(bot().await, (id, IntakeMode::Polling, TOKEN.to_owned()));
+    }
+    assert_eq!(app.test.count("audit").await, trail);
+
+    // Telegram takes that of the settings again: somebody has put a new one there.
+    *app.telegram.refuses.lock().unwrap() = None;
+    app.bots().ensure_from_settings(&of_settings).await.unwrap();
+    let now = bot().await;
+    assert_eq!(
+        (now.1, now.2.as_str()),
+        (IntakeMode::Polling, of_settings.expose_secret()),
+        "a new token is no reason for another mode"
+    );
+    let before: serde_json::Value = app
+        .test
+        .one("SELECT before FROM audit WHERE action = 'bot.replace_token' ORDER BY id DESC LIMIT 1")
+        .await;
+    assert_eq!(before, serde_json::json!({ "username": "bot_4242", "mode": "polling" }));
+}
+
+#[tokio::test]
+async fn after_a_rotation_the_old_key_is_needed_no_more() {
+    let app = App::new().await;
+    let (_, id) = added(&app).await;
+    let new = KeyRing::generate();
+    let both: SecretString = format!("{},{}", new.expose_secret(), app.secret.expose_secret()).into();
+    let rotated = app.replica(&both);
+    rotated.bots().seal_anew().await.unwrap();
+    let cipher = app
+        .test
+        .one::<Vec<u8>>(&format!("SELECT token_cipher FROM bots WHERE id = '{id}'"))
+        .await;
+    rotated.bots().seal_anew().await.unwrap();
+    let again = app
+        .test
+        .one::<Vec<u8>>(&format!("SELECT token_cipher FROM bots WHERE id = '{id}'"))
+        .await;
+    assert_eq!(cipher, again, "what has the current key is left alone");
+    let opened = app.replica(&new).bots().get(id).await.unwrap().unwrap();
+    assert_eq!(opened.token.unwrap().expose_secret(), TOKEN);
 }

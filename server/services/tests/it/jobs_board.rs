@@ -42,7 +42,7 @@ async fn discard(app: &App, actor: &Actor, ids: &[JobId]) -> (i64, i64) {
 }
 
 async fn claim(app: &App) -> Vec<Claimed> {
-    app.queue().claim("worker", 9, &[]).await.unwrap()
+    app.queue().claim("worker", 9, services::Which::All, &[]).await.unwrap()
 }
 
 fn text(job: &Claimed) -> &str {
@@ -81,7 +81,7 @@ async fn in_a_free_lane_a_retried_job_runs_at_once_and_many_of_one_lane_run_one_
         ids.push(dead(&app, 7, word, "it broke").await.0.id);
     }
     let (button, _) = dead(&app, 8, "/stop", "it broke").await;
-    assert_eq!(button.lane, None);
+    assert!(button.overtakes);
     ids.push(button.id);
     // In whatever order they were ticked, and one of them twice.
     ids.reverse();
@@ -89,7 +89,7 @@ async fn in_a_free_lane_a_retried_job_runs_at_once_and_many_of_one_lane_run_one_
     assert_eq!(retry(&app, &owner, &ids).await, (4, 0));
     let states = app
         .test
-        .column::<String>("SELECT state FROM jobs WHERE lane IS NOT NULL ORDER BY seq")
+        .column::<String>("SELECT state FROM jobs WHERE priority > 1 ORDER BY seq")
         .await;
     assert_eq!(states, ["ready", "waiting", "waiting"]);
     let mut order = Vec::new();
@@ -98,7 +98,7 @@ async fn in_a_free_lane_a_retried_job_runs_at_once_and_many_of_one_lane_run_one_
         if ready.is_empty() {
             break;
         }
-        assert!(ready.iter().filter(|job| job.lane.is_some()).count() <= 1);
+        assert!(ready.iter().filter(|job| !job.overtakes).count() <= 1);
         for job in ready {
             order.push(text(&job).to_owned());
             assert!(app.queue().end(&job, Ended::Done).await.unwrap());
@@ -251,7 +251,6 @@ async fn a_job_that_waits_for_its_next_attempt_gets_it_at_once() {
     assert!(claim(&app).await.is_empty());
     let row = read(&app, &owner, JobList::Retrying).await.remove(0);
     assert_eq!((row.id, row.error.as_deref(), row.attempts), (job.id, Some("busy"), 1));
-    assert_eq!(discard(&app, &owner, &[job.id]).await, (0, 1), "it may still succeed");
     assert_eq!(retry(&app, &owner, &[job.id]).await, (1, 0));
     let again = claim(&app).await.remove(0);
     assert_eq!(again.attempt, 2, "its attempts go on");
@@ -358,4 +357,41 @@ async fn nothing_chosen_and_too_much_are_refused() {
         assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
     }
     assert_eq!(retry(&app, &owner, &many[..200]).await, (0, 200));
+}
+
+#[tokio::test]
+async fn a_job_that_waits_for_its_next_attempt_can_be_given_up_and_its_conversation_goes_on() {
+    let app = App::new().await;
+    let owner = app.owner().await;
+    let (job, incoming) = app.job(7, 7, "poison").await;
+    app.intake()
+        .accept(app.bot, vec![app.update(7, 7, "hello"), app.update(7, 7, "and more")])
+        .await
+        .unwrap();
+    app.ask(&job, &incoming).await;
+    assert_eq!(discard(&app, &owner, &[job.id]).await, (0, 1), "it runs");
+    let later = Ended::Retry {
+        after: Some(std::time::Duration::from_secs(300)),
+        error: "busy".to_owned(),
+    };
+    assert!(app.queue().end(&job, later).await.unwrap());
+    assert!(claim(&app).await.is_empty(), "the lane was overtaken");
+    assert_eq!(discard(&app, &owner, &[job.id]).await, (1, 0));
+    assert_eq!(app.counter("messages").await, (0, 0), "its budget is kept");
+    let row = read(&app, &owner, JobList::Discarded).await.remove(0);
+    assert!(row.id == job.id && row.ended.is_some());
+    let next = claim(&app).await;
+    assert_eq!(next.len(), 1);
+    assert_eq!(text(&next[0]), "hello");
+    let before: serde_json::Value = app
+        .test
+        .one("SELECT before FROM audit WHERE action = 'job.discard'")
+        .await;
+    assert_eq!(before, json!({ "state": "ready", "attempts": 1, "error": "busy" }));
+    // A dead letter of the lane is given up later: that lets nothing more run.
+    die(&app, &next[0], "it broke").await;
+    let last = claim(&app).await.remove(0);
+    assert_eq!(discard(&app, &owner, &[next[0].id]).await, (1, 0));
+    assert!(claim(&app).await.is_empty());
+    assert_eq!(text(&last), "and more");
 }

@@ -5,7 +5,7 @@ use domain::{ErrorCode, LimitKind, Period};
 use futures::future::join_all;
 use gateway::Finish;
 use rand::Rng;
-use services::{Begin, Clock, Ended, Refusal};
+use services::{Begin, Clock, Ended, Incoming, Refusal};
 
 use crate::app::{App, answer, complete, last_second_of_the_month, model, rich};
 
@@ -47,7 +47,9 @@ async fn each_limit_refuses_by_its_own_name_amount_and_reset() {
         let (named, amount, resets_at) = refusal.limit.unwrap();
         assert_eq!((refusal.code, named, amount), (code, kind, 0));
         if kind == LimitKind::MessagesPerMinute {
-            assert_eq!(resets_at, app.now() + TimeDelta::minutes(1));
+            // Redis keeps milliseconds.
+            let exact = app.now() + TimeDelta::minutes(1);
+            assert_eq!(resets_at.timestamp_millis(), exact.timestamp_millis());
         } else {
             assert_eq!(resets_at, kind.period().reset(app.now()), "{kind}");
         }
@@ -58,6 +60,72 @@ async fn each_limit_refuses_by_its_own_name_amount_and_reset() {
             "a refusal by {kind} kept something"
         );
     }
+}
+
+/// The plan that a deployment starts with, with ten messages left of the day: the day is what is used up, however quickly they come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_limit_that_lasts_longest_is_the_one_that_is_told() {
+    let app = App::new().await;
+    app.limit(LimitKind::MessagesPerMinute, 20).await;
+    app.limit(LimitKind::MessagesPerDay, 10).await;
+    let jobs = app.jobs(7, 50, "hello").await;
+    let begun = join_all(jobs.iter().map(|(job, incoming)| app.begin(job, incoming))).await;
+    let codes = |wanted| {
+        let refused = begun.iter().filter(|(_, begin)| match begin {
+            Begin::Refused(refusal) => refusal.code == wanted,
+            _ => false,
+        });
+        refused.count()
+    };
+    assert_eq!((codes(ErrorCode::LimitDay), codes(ErrorCode::LimitMinute)), (40, 0));
+    // What the day refused has taken nothing of the minute, and the other way round.
+    for (job, _) in &jobs {
+        assert!(app.queue().end(job, Ended::Done).await.unwrap());
+    }
+    app.limit(LimitKind::MessagesPerDay, 1000).await;
+    let jobs = app.jobs(7, 50, "hello").await;
+    let begun = join_all(jobs.iter().map(|(job, incoming)| app.begin(job, incoming))).await;
+    assert_eq!(
+        begun.iter().filter(|(_, begin)| matches!(begin, Begin::Ask(_))).count(),
+        10
+    );
+    assert_eq!(app.counter("messages").await, (0, 20));
+    assert_eq!(app.test.count("reservations").await, 20);
+    // A month lasts longer than a day.
+    app.limit(LimitKind::MessagesPerDay, 0).await;
+    app.limit(LimitKind::TokensPerDay, 0).await;
+    app.limit(LimitKind::MoneyPerMonth, 0).await;
+    let (job, incoming) = app.job(8, 8, "hello").await;
+    assert_eq!(app.refused(&job, &incoming).await.code, ErrorCode::LimitMoney);
+}
+
+/// An outage of ten minutes: whoever wrote every half minute gets all answers, though they are all made at once.
+#[tokio::test]
+async fn after_an_outage_nobody_is_told_to_have_written_too_quickly() {
+    let app = App::new().await;
+    app.limit(LimitKind::MessagesPerMinute, 2).await;
+    let mut jobs = app.jobs(7, 20, "hello").await;
+    for (number, (_, incoming)) in (0..).zip(&mut jobs) {
+        incoming.received_at -= TimeDelta::seconds(31 * number);
+    }
+    for (job, incoming) in &jobs {
+        app.ask(job, incoming).await;
+    }
+}
+
+/// The window may be long forgotten by then: who has a place already keeps it.
+#[tokio::test]
+async fn a_job_with_a_reservation_is_not_asked_for_its_minute_again() {
+    let app = App::new().await;
+    app.limit(LimitKind::MessagesPerMinute, 1).await;
+    let (job, incoming) = app.job(7, 7, "hello").await;
+    app.ask(&job, &incoming).await;
+    app.limit(LimitKind::MessagesPerMinute, 0).await;
+    let later = Incoming {
+        received_at: incoming.received_at + TimeDelta::hours(1),
+        ..incoming
+    };
+    app.ask(&job, &later).await;
 }
 
 #[tokio::test]
@@ -225,7 +293,12 @@ async fn nothing_is_set_aside_for_a_job_that_was_lost() {
         .await;
     assert_eq!(app.queue().recover().await.unwrap(), 1);
     assert!(matches!(app.begin(&frozen, &incoming).await.1, Begin::LeaseLost));
-    let other = app.queue().claim("another worker", 9, &[]).await.unwrap().remove(0);
+    let other = app
+        .queue()
+        .claim("another worker", 9, services::Which::All, &[])
+        .await
+        .unwrap()
+        .remove(0);
     assert!(matches!(app.begin(&frozen, &incoming).await.1, Begin::LeaseLost));
     let (known, question) = app.ask(&other, &incoming).await;
     let answer = complete("Hello", 10, 10);
@@ -285,8 +358,11 @@ async fn the_real_use_is_counted_in_the_windows_it_was_reserved_from() {
     // What staff and `/usage` show is today's.
     let bars = app.chats().usage(&known).await.unwrap();
     let messages = bars.iter().find(|bar| bar.kind == LimitKind::MessagesPerDay).unwrap();
-    assert_eq!((messages.used, messages.reserved, messages.limit), (0, 1, Some(1)));
-    assert_eq!(messages.resets_at, next + TimeDelta::days(1));
+    assert_eq!(
+        (messages.used, messages.reserved, messages.limit),
+        (Some(0), 1, Some(1))
+    );
+    assert_eq!(messages.resets_at, Some(next + TimeDelta::days(1)));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use services::{Claimed, Ended};
+use services::{Claimed, Ended, MOST_CRASHES};
 
 use crate::app::App;
 
@@ -18,7 +18,11 @@ async fn due(app: &App) -> Claimed {
     app.test
         .run("UPDATE jobs SET run_at = now() WHERE state = 'ready'")
         .await;
-    app.queue().claim("worker", 9, &[]).await.unwrap().remove(0)
+    app.queue()
+        .claim("worker", 9, services::Which::All, &[])
+        .await
+        .unwrap()
+        .remove(0)
 }
 
 fn retry(after: Option<Duration>) -> Ended {
@@ -37,7 +41,7 @@ async fn retries_wait_longer_each_time_and_end_as_a_dead_letter_that_frees_its_l
         .await
         .unwrap();
     for attempt in 1..job.max_attempts {
-        assert_eq!(job.attempt, attempt);
+        assert_eq!((job.attempt, job.crashes), (attempt, 0));
         assert!(app.queue().end(&job, retry(None)).await.unwrap());
         let whole = f64::from(1 << (attempt - 1)).min(300.0);
         let wait = wait_of(&app, &job).await;
@@ -76,20 +80,28 @@ async fn a_pause_that_was_asked_for_is_kept() {
 }
 
 #[tokio::test]
-async fn a_worker_that_goes_away_loses_its_jobs_to_others_and_dies_out_after_the_last_attempt() {
+async fn a_worker_that_goes_away_loses_its_jobs_to_others_and_a_job_that_takes_five_down_is_given_up() {
     let app = App::new().await;
     let (first, incoming) = app.job(7, 7, "hello").await;
     app.ask(&first, &incoming).await;
     assert_eq!(app.queue().recover().await.unwrap(), 0, "it lives");
     let mut tokens = vec![first.token];
     // The one beyond the last is to tell the user.
-    for attempt in 2..=first.max_attempts + 1 {
+    for crashes in 1..=MOST_CRASHES {
         app.test
             .run("UPDATE jobs SET lease_until = now() - interval '1 ms'")
             .await;
         assert_eq!(app.queue().recover().await.unwrap(), 1);
-        let job = app.queue().claim("another", 9, &[]).await.unwrap().remove(0);
-        assert_eq!((job.id, job.attempt), (first.id, attempt));
+        // At once the first time; the job itself is suspected after that.
+        let wait = wait_of(&app, &first).await;
+        let whole = if crashes == 1 {
+            0.0
+        } else {
+            f64::from(1 << (crashes - 2))
+        };
+        assert!((whole * 0.75 - 0.5..=whole).contains(&wait), "{wait} s after {crashes}");
+        let job = due(&app).await;
+        assert_eq!((job.id, job.attempt, job.crashes), (first.id, crashes + 1, crashes));
         assert!(!app.queue().end(&first, Ended::Done).await.unwrap());
         assert!(app.queue().heartbeat(&tokens).await.unwrap().is_empty());
         tokens.push(job.token);
@@ -107,13 +119,78 @@ async fn a_worker_that_goes_away_loses_its_jobs_to_others_and_dies_out_after_the
 }
 
 #[tokio::test]
+async fn a_job_that_panics_is_tried_five_times_with_growing_pauses() {
+    let app = App::new().await;
+    let (mut job, incoming) = app.job(7, 7, "hello").await;
+    app.ask(&job, &incoming).await;
+    let panic = || Ended::Crashed {
+        error: "panic".to_owned(),
+    };
+    for crashes in 1..MOST_CRASHES {
+        assert!(app.queue().end(&job, panic()).await.unwrap());
+        let wait = wait_of(&app, &job).await;
+        let whole = f64::from(1 << (crashes - 1));
+        assert!((whole * 0.75 - 0.5..=whole).contains(&wait), "{wait} s after {crashes}");
+        job = due(&app).await;
+        assert_eq!(job.crashes, crashes);
+    }
+    assert!(app.queue().end(&job, panic()).await.unwrap());
+    assert_eq!(app.queue().state().await.unwrap().dead, 1);
+    assert_eq!(app.counter("messages").await, (0, 0));
+    // Whoever puts it back means it to have all its chances again.
+    let owner = app.owner().await;
+    let retry = domain::views::jobs::JobAction::Retry;
+    app.jobs_board().act(&owner, &[job.id], retry).await.unwrap();
+    assert_eq!(due(&app).await.crashes, 0);
+}
+
+#[tokio::test]
+async fn a_job_that_somebody_hangs_with_does_not_keep_the_lost_ones_of_others() {
+    let app = App::new().await;
+    let (held, _) = app.job(7, 7, "hello").await;
+    let (lost, _) = app.job(8, 8, "hello").await;
+    let mut frozen = app.test.begin().await.unwrap();
+    assert!(
+        repositories::jobs::hold(&mut frozen, held.id, held.token)
+            .await
+            .unwrap()
+    );
+    // Seen as lost before it was locked: the others do not wait for that either.
+    app.test
+        .run("UPDATE jobs SET lease_until = now() - interval '1 ms' WHERE lane LIKE '%/8/0'")
+        .await;
+    let begun = std::time::Instant::now();
+    assert_eq!(app.queue().recover().await.unwrap(), 1);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert_eq!(due(&app).await.id, lost.id);
+}
+
+#[tokio::test]
+async fn what_an_earlier_attempt_set_aside_goes_back_when_the_job_has_no_use_for_it() {
+    let app = App::new().await;
+    let (job, incoming) = app.job(7, 7, "hello").await;
+    app.ask(&job, &incoming).await;
+    assert!(app.queue().end(&job, retry(None)).await.unwrap());
+    assert_eq!(app.counter("messages").await, (0, 1));
+    // Blocked meanwhile, say.
+    let again = due(&app).await;
+    assert!(app.queue().end(&again, Ended::Done).await.unwrap());
+    assert_eq!(app.counter("messages").await, (0, 0));
+}
+
+#[tokio::test]
 async fn what_is_given_back_counts_no_attempt() {
     let app = App::new().await;
     let (mut job, _) = app.job(7, 7, "hello").await;
     for _ in 0..2 * job.max_attempts {
         assert_eq!(job.attempt, 1);
         assert!(app.queue().end(&job, Ended::Returned).await.unwrap());
-        job = app.queue().claim("worker", 9, &[]).await.unwrap().remove(0);
+        job = app
+            .queue()
+            .claim("worker", 9, services::Which::All, &[])
+            .await
+            .unwrap()
+            .remove(0);
     }
 }
 

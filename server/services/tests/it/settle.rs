@@ -84,7 +84,12 @@ async fn with_a_lost_lease_nothing_is_written() {
         .run("UPDATE jobs SET lease_until = now() - interval '1 second'")
         .await;
     assert_eq!(app.queue().recover().await.unwrap(), 1);
-    let second = app.queue().claim("another", 9, &[]).await.unwrap().remove(0);
+    let second = app
+        .queue()
+        .claim("another", 9, services::Which::All, &[])
+        .await
+        .unwrap()
+        .remove(0);
     assert_eq!((second.id, second.attempt), (job.id, 2));
 
     let late = complete("late", 30, 20);
@@ -101,7 +106,15 @@ async fn with_a_lost_lease_nothing_is_written() {
         change: Change::Renew,
     };
     assert!(!app.chats().reply(&job, &incoming, &known, reply).await.unwrap());
+    app.chats().begin_preview(&job, &incoming.chat_key(), 0).await.unwrap();
     assert_eq!(written(&app).await, [0, 0, 0, 0, 0, 1]);
+    // Nor does it say where a message of the other worker stands.
+    app.chats()
+        .begin_preview(&second, &incoming.chat_key(), 0)
+        .await
+        .unwrap();
+    app.chats().sent(&job, 0, &[5]).await.unwrap();
+    assert_eq!(app.chats().parts(job.id).await.unwrap()[0].message_id, None);
     assert_eq!(app.test.count("conversations").await, 1);
     for ended in [
         Ended::Done,
@@ -289,7 +302,12 @@ async fn a_refusal_is_kept_with_its_code_and_costs_nothing() {
     };
     assert!(app.chats().reply(&job, &incoming, &known, reply).await.unwrap());
     assert_eq!(written(&app).await, [0, 2, 1, 1, 0, 0]);
-    let detail = app.users().get(&app.owner().await, known.user).await.unwrap().unwrap();
+    let detail = app
+        .users()
+        .get(&app.owner().await, known.user, None)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(
         detail
             .errors
@@ -298,5 +316,6 @@ async fn a_refusal_is_kept_with_its_code_and_costs_nothing() {
             .collect::<Vec<_>>(),
         ["BD-LIMIT-DAY"]
     );
-    assert_eq!(detail.conversations[0].messages, 2);
+    assert_eq!(detail.conversations.rows.len(), 1);
+    assert_eq!(app.test.count("messages").await, 2);
 }

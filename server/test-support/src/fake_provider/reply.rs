@@ -111,13 +111,13 @@ pub(crate) fn pieces(text: &str, count: Option<usize>) -> Vec<&str> {
 /// The default answer to a question: its echo, changed by the directives in it.
 ///
 /// `[[delay=500]]` ms before the first byte · `[[chunks=20,50ms]]` pieces and pause · `[[tokens=300]]` an answer of so many
-/// words · `[[reply=some text]]` · `[[status=429,2]]` error, and seconds of `retry-after` · `[[drop]]` · `[[cut]]` ·
+/// words · `[[more=600]]` so many words behind the echo · `[[reply=some text]]` · `[[status=429,2]]` error, and seconds of `retry-after` · `[[drop]]` · `[[cut]]` ·
 /// `[[hang]]` · `[[hangmid]]` · `[[nousage]]` · `[[zerousage]]` · `[[empty]]` · `[[garbage]]`. With `[[once]]` beside it, a
 /// failure meets only the first request with this question, so that a retry succeeds.
 pub(crate) fn to_question(question: &str, seen_before: bool) -> Reply {
     let mut reply = Reply::default();
     let (mut plain, mut rest, mut once) = (String::new(), question, false);
-    let mut said = None;
+    let (mut said, mut more) = (None, 0);
     while let Some((before, inner, after)) = next_directive(rest) {
         plain.push_str(before);
         rest = after;
@@ -133,6 +133,7 @@ pub(crate) fn to_question(question: &str, seen_before: bool) -> Reply {
                 let count: usize = first.trim().parse().unwrap_or(1);
                 said = Some((1..=count).map(|n| format!("word{n}")).collect::<Vec<_>>().join(" "));
             }
+            "more" => more = first.trim().parse().unwrap_or(0),
             "reply" => said = Some(value.to_owned()),
             "status" => {
                 reply.fault = Some(match second.trim().parse() {
@@ -158,6 +159,7 @@ pub(crate) fn to_question(question: &str, seen_before: bool) -> Reply {
         reply.fault = None;
     }
     reply.text = said.unwrap_or_else(|| format!("Echo: {}", plain.trim()));
+    reply.text.extend((1..=more).map(|n| format!(" more{n}")));
     reply
 }
 
@@ -199,6 +201,7 @@ mod tests {
             (reply.delay.as_millis(), reply.chunks, reply.pause.as_millis()),
             (500, Some(20), 50)
         );
+        assert_eq!(to_question("Hi [[more=2]]", false).text, "Echo: Hi more1 more2");
         assert_eq!(count_tokens(&to_question("[[tokens=300]]", false).text), 300);
         assert_eq!(to_question("[[status=500]] [[once]]", true).fault, None);
         assert_eq!(

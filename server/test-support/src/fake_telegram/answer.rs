@@ -1,8 +1,11 @@
 //! How a method is answered: `{"ok":true,"result":…}` or `{"ok":false,"error_code":…,"description":…}`.
 
 use axum::http::StatusCode;
-use axum::response::{Html, IntoResponse, Response};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+
+use super::manners::{self, Absent};
 
 /// A refusal in Telegram's words; the code is both HTTP status and `error_code`.
 #[derive(Clone, Debug)]
@@ -10,8 +13,8 @@ pub(crate) struct Refusal {
     pub(crate) code: u16,
     pub(crate) description: String,
     pub(crate) parameters: Option<Value>,
-    /// Said as a page instead.
-    pub(crate) html: bool,
+    /// The description is the whole body, of this type.
+    pub(crate) foreign: Option<&'static str>,
 }
 
 impl Refusal {
@@ -20,15 +23,20 @@ impl Refusal {
             code,
             description: description.into(),
             parameters: None,
-            html: false,
+            foreign: None,
         }
     }
 
     /// What a proxy says that knows nothing of the Bot API.
     pub(crate) fn html(code: u16) -> Self {
+        Self::foreign(code, "text/html", "<html><body><h1>nginx</h1></body></html>")
+    }
+
+    /// What is not the Bot API's at all.
+    pub(crate) fn foreign(code: u16, content_type: &'static str, body: &str) -> Self {
         Self {
-            html: true,
-            ..Self::new(code, "<html><body><h1>nginx</h1></body></html>")
+            foreign: Some(content_type),
+            ..Self::new(code, body)
         }
     }
 
@@ -66,16 +74,16 @@ impl From<Value> for Success {
 
 pub(crate) type Answer = Result<Success, Refusal>;
 
-pub(crate) fn respond(answer: Answer) -> Response {
+pub(crate) fn respond(answer: Answer, absent: Absent) -> Response {
     if let Err(Refusal {
         code,
         description,
-        html: true,
+        foreign: Some(content_type),
         ..
     }) = answer
     {
         let status = StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_GATEWAY);
-        return (status, Html(description)).into_response();
+        return (status, [(CONTENT_TYPE, content_type)], description).into_response();
     }
     let (code, body) = match answer {
         Ok(Success {
@@ -92,5 +100,5 @@ pub(crate) fn respond(answer: Answer) -> Response {
         }
     };
     let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    (status, axum::Json(body)).into_response()
+    (status, axum::Json(manners::write(absent, body))).into_response()
 }

@@ -21,6 +21,8 @@ pub enum Fault {
     DropBeforeHandling,
     /// The connection is cut although everything was done: the message is sent, the answer never arrives.
     DropAfterHandling,
+    /// Everything was done, and yet the answer is this code, "Bad Gateway": what stands behind it got lost.
+    StatusAfterHandling(u16),
     /// Handled as usual after so many milliseconds, unless the caller has gone away by then.
     Delay(u64),
     /// Handled after so many milliseconds, whether or not the caller still waits: the request had been read.
@@ -38,6 +40,8 @@ pub(crate) struct Flood {
 #[derive(Default)]
 pub(crate) struct Faults {
     planned: VecDeque<(String, u32, Fault)>,
+    /// What every call meets.
+    pub(crate) outage: Option<Fault>,
     pub(crate) floods: Vec<Flood>,
 }
 
@@ -50,6 +54,9 @@ impl Faults {
 
     /// The fault planned for this call, used up by asking.
     pub(crate) fn take(&mut self, method: &str) -> Option<Fault> {
+        if self.outage.is_some() {
+            return self.outage.clone();
+        }
         let at = self
             .planned
             .iter()

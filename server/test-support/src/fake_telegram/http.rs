@@ -15,8 +15,9 @@ use super::{messages, profile, updates};
 use crate::net::{Kill, lock};
 
 /// The methods that are understood, in Telegram's spelling. To add one: its name here, its arm in `handle`.
-const METHODS: [&str; 18] = [
+const METHODS: [&str; 19] = [
     "answerCallbackQuery",
+    "answerPreCheckoutQuery",
     "deleteMessage",
     "deleteMyCommands",
     "deleteWebhook",
@@ -39,6 +40,7 @@ const METHODS: [&str; 18] = [
 async fn handle(shared: &Arc<Shared>, bot: &Arc<Bot>, method: &str, params: &Params) -> Answer {
     match method {
         "answerCallbackQuery" => profile::answer_callback_query(bot, params),
+        "answerPreCheckoutQuery" => profile::answer_pre_checkout_query(bot, params),
         "deleteMessage" => messages::delete_message(bot, params),
         "deleteMyCommands" => profile::delete_my_commands(bot, params),
         "deleteWebhook" => updates::delete_webhook(bot, params),
@@ -83,16 +85,21 @@ pub(crate) async fn entry(
     let path = request.uri().path().to_owned();
     // Some clients escape the colon of the token.
     let path = path.replace("%3A", ":").replace("%3a", ":");
+    let manners = *lock(&shared.manners);
     let Some((token, method)) = path.strip_prefix("/bot").and_then(|rest| rest.split_once('/')) else {
-        return respond(Err(not_found()));
+        return respond(Err(not_found()), manners.absent);
     };
     let known = METHODS.into_iter().find(|name| name.eq_ignore_ascii_case(method));
     let params = match Params::read(request).await {
         Ok(params) => params,
-        Err(refusal) => return respond(Err(refusal)),
+        Err(refusal) => return respond(Err(refusal), manners.absent),
     };
     let at = SystemTime::now();
-    let answer = process(&shared, token, known, &params).await;
+    let answer = if manners.knows(known.unwrap_or(method)) {
+        process(&shared, token, known, &params).await
+    } else {
+        manners.refusal().map(Err)
+    };
     let (status, description) = match &answer {
         None => (None, None),
         Some(Ok(_)) => (Some(200), None),
@@ -108,7 +115,8 @@ pub(crate) async fn entry(
         description,
     });
     match answer {
-        Some(answer) => respond(answer),
+        Some(answer) => respond(answer, manners.absent),
+        None if !manners.knows(known.unwrap_or(method)) => std::future::pending().await,
         None => {
             kill.kill();
             std::future::pending().await
@@ -152,6 +160,10 @@ async fn process(shared: &Arc<Shared>, token: &str, method: Option<&'static str>
         Some(Fault::DropAfterHandling) => {
             let _ = handle(shared, &bot, method, params).await;
             None
+        }
+        Some(Fault::StatusAfterHandling(code)) => {
+            let _ = handle(shared, &bot, method, params).await;
+            Some(Err(Refusal::new(code, "Bad Gateway")))
         }
         Some(Fault::Delay(milliseconds)) => {
             tokio::time::sleep(Duration::from_millis(milliseconds)).await;

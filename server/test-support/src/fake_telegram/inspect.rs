@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::faults::Flood;
-use super::state::{Bot, BotState, Call, CallbackAnswer, Counters, Delivery, Draft, Drafts, Message};
+use super::state::{Bot, BotState, Call, CallbackAnswer, CheckoutAnswer, Counters, Delivery, Draft, Drafts, Message};
 use super::{FakeTelegram, Fault};
 use crate::net::lock;
 
@@ -16,6 +16,11 @@ impl FakeTelegram {
     /// The next `times` calls of the method (`*`: of any) meet this fault.
     pub fn fail_next(&self, method: &str, times: u32, fault: Fault) {
         lock(&self.shared.faults).plan(method, times, fault);
+    }
+
+    /// From now on every call of any method meets this fault, until there is none.
+    pub fn outage(&self, fault: Option<Fault>) {
+        lock(&self.shared.faults).outage = fault;
     }
 
     /// From now on a chat (`None`: each chat) takes at most so many send and edit calls, chat actions and drafts included,
@@ -101,6 +106,11 @@ impl FakeTelegram {
     /// How a button press was answered; `None` as long as it was not.
     pub fn callback_answer(&self, token: &str, query_id: &str) -> Option<CallbackAnswer> {
         self.read(token, |state| state.callbacks.get(query_id).cloned().flatten())
+    }
+
+    /// What was said of a payment; `None` as long as nothing was.
+    pub fn checkout_answer(&self, token: &str, query_id: &str) -> Option<CheckoutAnswer> {
+        self.read(token, |state| state.checkouts.get(query_id).cloned().flatten())
     }
 
     /// The highest offset asked for: all updates below it are confirmed. 0 at first.

@@ -24,6 +24,7 @@ mod control;
 mod faults;
 mod http;
 mod inspect;
+mod manners;
 mod messages;
 mod params;
 mod people;
@@ -45,7 +46,8 @@ use axum::extract::DefaultBodyLimit;
 use tokio::sync::watch;
 
 pub use faults::Fault;
-pub use state::{Call, CallbackAnswer, Counters, Delivery, Draft, Drafts, FileInfo, Message, User};
+pub use manners::{Absent, Manners, Unknown};
+pub use state::{Call, CallbackAnswer, CheckoutAnswer, Counters, Delivery, Draft, Drafts, FileInfo, Message, User};
 pub use talk::Group;
 
 use crate::net::{Server, lock};
@@ -95,6 +97,7 @@ impl FakeTelegram {
             faults: Mutex::new(Faults::default()),
             record: true.into(),
             drafts: Mutex::default(),
+            manners: Mutex::default(),
             duplicates: 0.into(),
             listener: OnceLock::new(),
             changed: watch::Sender::new(()),

@@ -97,6 +97,18 @@ impl FakeTelegram {
         })
     }
 
+    /// A person is about to pay: the id of the question whether they may.
+    pub fn check_out(&self, token: &str, user: &User) -> String {
+        self.change(token, |state| {
+            state.next_callback += 1;
+            let id = format!("{}", 5_000_000_000 + state.next_callback);
+            state.checkouts.insert(id.clone(), None);
+            let query = json!({"id": id, "from": user.json(), "currency": "XTR", "total_amount": 100, "invoice_payload": "coffee"});
+            self.enqueue(state, json!({"pre_checkout_query": query}));
+            id
+        })
+    }
+
     /// A person presses the stop button under the draft that was shown last; false when there is none.
     pub fn press_stop(&self, token: &str, chat: i64) -> bool {
         self.change(token, |state| {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::answer::{Answer, Refusal};
 use super::check::utf16_len;
 use super::params::Params;
-use super::state::{Bot, CallbackAnswer};
+use super::state::{Bot, CallbackAnswer, CheckoutAnswer};
 use crate::net::lock;
 
 pub(crate) fn get_me(bot: &Bot) -> Answer {
@@ -77,6 +77,23 @@ pub(crate) fn delete_my_commands(bot: &Bot, params: &Params) -> Answer {
 }
 
 /// Each press is answered once; the text shown is at most 200 characters.
+pub(crate) fn answer_pre_checkout_query(bot: &Bot, params: &Params) -> Answer {
+    let (ok, error_message) = (params.flag("ok"), params.text("error_message"));
+    if !ok && error_message.as_deref().is_none_or(str::is_empty) {
+        return Err(Refusal::bad("error_message is empty"));
+    }
+    let id = params.text("pre_checkout_query_id").unwrap_or_default();
+    match lock(&bot.state).checkouts.get_mut(&id) {
+        Some(answer @ None) => {
+            *answer = Some(CheckoutAnswer { ok, error_message });
+            Ok(json!(true).into())
+        }
+        _ => Err(Refusal::bad(
+            "query is too old and response timeout expired or query ID is invalid",
+        )),
+    }
+}
+
 pub(crate) fn answer_callback_query(bot: &Bot, params: &Params) -> Answer {
     let text = params.text("text");
     if utf16_len(text.as_deref().unwrap_or_default()) > 200 {

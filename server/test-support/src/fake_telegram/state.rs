@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::faults::{Faults, Limiter};
+use super::manners::Manners;
 use crate::net::lock;
 
 /// How many messages of a chat are kept while recording is off: enough for edits and replies to find theirs.
@@ -235,6 +236,13 @@ pub struct CallbackAnswer {
     pub show_alert: bool,
 }
 
+/// What a bot said of a payment that somebody was about to make.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CheckoutAnswer {
+    pub ok: bool,
+    pub error_message: Option<String>,
+}
+
 #[derive(Default)]
 pub(crate) struct BotState {
     pub(crate) revoked: bool,
@@ -258,6 +266,7 @@ pub(crate) struct BotState {
     pub(crate) commands: HashMap<(String, String), Value>,
     pub(crate) next_callback: u64,
     pub(crate) callbacks: HashMap<String, Option<CallbackAnswer>>,
+    pub(crate) checkouts: HashMap<String, Option<CheckoutAnswer>>,
     pub(crate) limiters: HashMap<(i64, &'static str), Limiter>,
 }
 
@@ -326,6 +335,7 @@ pub(crate) struct Shared {
     pub(crate) faults: Mutex<Faults>,
     pub(crate) record: AtomicBool,
     pub(crate) drafts: Mutex<Drafts>,
+    pub(crate) manners: Mutex<Manners>,
     pub(crate) duplicates: AtomicUsize,
     /// Called with a bot's state locked.
     pub(crate) listener: OnceLock<Listener>,

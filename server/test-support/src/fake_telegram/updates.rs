@@ -97,7 +97,11 @@ pub(crate) async fn get_updates(shared: &Shared, bot: &Bot, params: &Params) -> 
         .filter(|limit| (1..=100).contains(limit))
         .unwrap_or(100);
     let limit = usize::try_from(limit).unwrap_or(100);
-    let timeout = u64::try_from(params.int("timeout").unwrap_or(0).clamp(0, 50)).unwrap_or(0);
+    let timeout = if lock(&shared.manners).never_holds {
+        0
+    } else {
+        u64::try_from(params.int("timeout").unwrap_or(0).clamp(0, 50)).unwrap_or(0)
+    };
     let deadline = tokio::time::Instant::now() + Duration::from_secs(timeout);
     let mut news = bot.news.subscribe();
     let mine = {

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::state::{Bot, Delivery, Shared, Webhook, unix_now};
-use super::updates;
+use super::{manners, updates};
 use crate::net::lock;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -140,9 +140,10 @@ async fn send(
     webhook: Webhook,
     outgoing: Outgoing,
 ) -> (Outgoing, Result<(), String>) {
+    let update = manners::write(lock(&shared.manners).absent, outgoing.update.clone());
     let copies = 1 + shared.duplicates.load(Ordering::Relaxed);
     let requests = (0..copies).map(|_| {
-        let mut request = shared.client.post(&webhook.url).json(&outgoing.update);
+        let mut request = shared.client.post(&webhook.url).json(&update);
         if let Some(secret) = &webhook.secret {
             request = request.header("X-Telegram-Bot-Api-Secret-Token", secret);
         }
