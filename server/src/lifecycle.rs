@@ -5,9 +5,9 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::{Context, bail};
 use axum::serve::ListenerExt;
 use bot::{Directory, Runtime, intake};
-use gateway::{Deadlines, Demo, Gateway, OpenAi, Provider};
+use gateway::{Catalogue, Deadlines, Demo, Gateway, OpenAi, Provider};
 use secrecy::ExposeSecret;
-use services::{Database, Parts, RateLimiter, Services, SystemClock};
+use services::{models::FromSettings, Database, Parts, RateLimiter, Services, SystemClock};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -69,6 +69,7 @@ impl Deck {
             telegram: Arc::new(Directory::new(http.clone(), &settings.telegram_api_url)),
             webhooks: settings.public_url.is_some(),
             queue_limit: settings.queue_limit,
+            provider_calls: settings.provider_calls,
         });
         let runtime = Runtime::new(services.clone(), http, &settings.telegram_api_url)
             .with_drafts(settings.drafts)
@@ -81,7 +82,7 @@ impl Deck {
     }
 
     /// Makes what the settings name: the first owner, the first bot. Prints the set-up link when there is no owner.
-    async fn prepare(&self) -> anyhow::Result<()> {
+    async fn prepare(&self, roles: &[Role]) -> anyhow::Result<()> {
         if let Some((email, password)) = &self.settings.owner
             && self
                 .services
@@ -92,6 +93,15 @@ impl Deck {
             info!("The owner account of BOTDECK_OWNER_EMAIL was made");
         }
         self.services.bots().seal_anew().await?;
+        let provider = self.settings.openai_key.as_ref().map(|key| FromSettings {
+            base_url: self.settings.openai_url.clone(),
+            key: key.clone(),
+            models: self.settings.openai_models.clone(),
+        });
+        // Whoever asks no model needs no key: that this process has none says nothing.
+        if provider.is_some() || roles.contains(&Role::Worker) {
+            self.services.models().ensure_from_settings(provider).await?;
+        }
         if let Some(token) = &self.settings.telegram_token {
             self.services.bots().ensure_from_settings(token).await?;
         }
@@ -106,7 +116,7 @@ impl Deck {
         ready: impl FnOnce(SocketAddr, Option<String>),
     ) -> anyhow::Result<()> {
         let _ = telemetry::metrics();
-        self.prepare().await?;
+        self.prepare(roles).await?;
         // Loading the tables of the token counter takes a moment; the first message should not.
         tokio::task::spawn_blocking(gateway::warm_up);
         let _ = self.services.rate().ping().await;
@@ -146,6 +156,7 @@ impl Deck {
             }
         });
 
+        tokio::spawn(keep_catalogue(self.services.clone(), stop.clone()));
         let replica = replica();
         let mut running = JoinSet::new();
         if roles.contains(&Role::Intake) {
@@ -216,6 +227,24 @@ impl Deck {
     }
 }
 
+/// What staff change about providers and models holds here within a second, and what this process finds out of them holds elsewhere.
+async fn keep_catalogue(services: Services, stop: CancellationToken) {
+    let spread = services.clone();
+    let spread = async move { spread.models().spread_breakers().await };
+    let look = async {
+        loop {
+            if let Err(error) = services.models().refresh().await {
+                warn!(error = %error, "The catalogue of models could not be read; the last one holds");
+            }
+            tokio::time::sleep(services::models::REFRESH).await;
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        ((), ()) = futures::future::join(spread, look) => {}
+    }
+}
+
 fn report(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
         warn!(error = %error, "A role ended badly");
@@ -260,7 +289,8 @@ pub fn gateway(settings: &Settings) -> anyhow::Result<Gateway> {
             (Arc::new(Demo::new()), Demo::models())
         }
     };
-    Ok(Gateway::new(provider, models, deadlines).with_concurrency(settings.provider_calls))
+    let catalogue = Catalogue::from_settings(provider, models).with_concurrency(settings.provider_calls);
+    Ok(Gateway::new(catalogue, deadlines))
 }
 
 /// One client for all bots: connections are shared, redirects are not followed (a link may hold a token).

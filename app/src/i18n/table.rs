@@ -333,6 +333,7 @@ texts! {
     breaker_off: "Off", "Выключен";
     breaker_closed: "Answers", "Отвечает";
     breaker_half: "Being tried", "Проверяется";
+    breaker_rests: "Left alone for now", "Пока отдыхает";
     breaker_open: "Left alone for {}", "Отдыхает ещё {}";
     key_label: "Key", "Ключ";
     key_hint: "Stored encrypted and never shown again. Several keys take turns.", "Хранится зашифрованным и больше не показывается. Несколько ключей чередуются.";

@@ -17,6 +17,7 @@ mod inner;
 mod intake;
 mod jobs_board;
 mod keys;
+pub mod models;
 mod overview;
 mod pace;
 mod plans;
@@ -69,6 +70,8 @@ pub struct Parts {
     pub webhooks: bool,
     /// With so many jobs of one bot still to do, no more of its updates are taken.
     pub queue_limit: u32,
+    /// Requests at once to a provider that has no number of its own.
+    pub provider_calls: usize,
 }
 
 /// The door to every use case. Cheap to clone.
@@ -99,6 +102,8 @@ impl Services {
             talk: Notify::new(),
             running: std::sync::Mutex::default(),
             bots_changed: Notify::new(),
+            catalogue_seen: tokio::sync::Mutex::default(),
+            provider_calls: parts.provider_calls,
             flood_waits: floods::FloodWaits::default(),
             crowded: intake::Crowded::new(parts.queue_limit.into()),
         }))
@@ -126,6 +131,10 @@ impl Services {
 
     pub fn plans(&self) -> Plans {
         Plans(self.clone())
+    }
+
+    pub fn models(&self) -> models::Models {
+        models::Models(self.clone())
     }
 
     pub fn bots(&self) -> Bots {

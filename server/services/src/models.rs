@@ -101,7 +101,7 @@ impl Models {
             return Err(Error::Forbidden(Permission::WriteSecrets));
         }
         let name = line(&form.name, 40, "a name of 1 to 40 characters")?;
-        let base_url = base_url(&form.base_url, form.kind)?;
+        let base_url = base_url(&form.base_url)?;
         let key = key.map(|key| well_formed(&key)).transpose()?;
         if form.max_concurrent.is_some_and(|most| most < 1) {
             return Err(Error::Invalid("a whole number from 1, or nothing"));
@@ -382,8 +382,11 @@ impl Models {
 
     /// Asks for one token (of chat models) so that staff see whether address, key and name are right.
     pub async fn test(&self, _actor: &Actor, model: ModelId) -> Result<Result<Duration, String>, Error> {
+        let rows = catalogue::load(&mut *self.0.db.acquire().await?, self.0.now()).await?;
+        let model = rows.models.iter().find(|known| known.id == model);
+        let model = model.ok_or(Error::NotFound("the model"))?;
         let started = std::time::Instant::now();
-        Ok(match self.0.gateway.probe_model(model).await {
+        Ok(match self.0.gateway.probe_provider(model.provider, &model.name).await {
             Ok(()) => Ok(started.elapsed()),
             Err(error) => Err(error.cause()),
         })
@@ -555,11 +558,11 @@ fn line(text: &str, most: usize, expected: &'static str) -> Result<String, Error
     fits.then(|| text.to_owned()).ok_or(Error::Invalid(expected))
 }
 
-fn base_url(text: &str, kind: ProviderKind) -> Result<String, Error> {
+fn base_url(text: &str) -> Result<String, Error> {
     let text = text.trim().trim_end_matches('/');
-    gateway::check_base_url(text, kind.into())
-        .map(|()| text.to_owned())
-        .map_err(|_| Error::Invalid("an http or https address such as https://api.openai.com/v1"))
+    gateway::OpenAi::takes_url(text)
+        .then(|| text.to_owned())
+        .ok_or(Error::Invalid("an http or https address such as https://api.openai.com/v1"))
 }
 
 /// It becomes a header.

@@ -11,8 +11,8 @@ use crate::{ModelId, ModelKind, Price, ProviderId, ProviderKeyId, ProviderKind};
 pub enum BreakerState {
     /// In use.
     Closed,
-    /// Left alone until then.
-    Open { until: DateTime<Utc> },
+    /// Left alone, until then where that is known.
+    Open { until: Option<DateTime<Utc>> },
     /// One request at a time, to see whether it has recovered.
     HalfOpen,
 }

@@ -133,10 +133,11 @@ fn State(enabled: bool, state: BreakerState, now: DateTime<Utc>) -> impl IntoVie
         (false, _) => (Tone::Quiet, Glyph::Stop, t.breaker_off.to_owned()),
         (true, BreakerState::Closed) => (Tone::Good, Glyph::Check, t.breaker_closed.to_owned()),
         (true, BreakerState::HalfOpen) => (Tone::Warn, Glyph::Clock, t.breaker_half.to_owned()),
-        (true, BreakerState::Open { until }) => {
+        (true, BreakerState::Open { until: Some(until) }) => {
             let left = duration(t, (until - now).num_milliseconds().max(0));
             (Tone::Bad, Glyph::Warning, fill(t.breaker_open, &[&left]))
         }
+        (true, BreakerState::Open { until: None }) => (Tone::Bad, Glyph::Warning, t.breaker_rests.to_owned()),
     };
     view! { <Badge tone glyph text /> }
 }

@@ -6,23 +6,27 @@
 
 mod chunk;
 mod fault;
+mod quirks;
 mod wire;
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_openai::{Client, config::Config, error::OpenAIError};
 use async_trait::async_trait;
+use domain::ProviderId;
 use futures::{StreamExt, stream};
-use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::Value;
+use uuid::Uuid;
 
-use self::{fault::Cleaner, wire::Wire};
-use crate::{ChatRequest, ChunkStream, GatewayError, Provider, Role, Turn};
+use self::{
+    fault::Cleaner,
+    quirks::{Quirks, Shape},
+    wire::Wire,
+};
+use crate::{ChatRequest, ChunkStream, GatewayError, Provider, ProviderKind, ProviderSpec, Role, Turn};
 
 const OPENAI: &str = "https://api.openai.com/v1";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,67 +40,135 @@ pub enum BadProvider {
     Url,
     #[error("the key must be one line of printable ASCII")]
     Key,
+    #[error("a header must be a name and one line of printable ASCII")]
+    Header,
+    #[error("the proxy must be an http address")]
+    Proxy,
     #[error("the HTTP client could not be made")]
     Client(#[source] reqwest::Error),
-}
-
-/// Paths are put behind it, so nothing may stand there.
-fn parsed(base: &str) -> Result<reqwest::Url, BadProvider> {
-    let url = reqwest::Url::parse(base).map_err(|_| BadProvider::Url)?;
-    let fits = matches!(url.scheme(), "http" | "https") && url.has_host();
-    let bare = url.query().is_none() && url.fragment().is_none();
-    if fits && bare { Ok(url) } else { Err(BadProvider::Url) }
 }
 
 /// A server that speaks OpenAI's chat protocol.
 pub struct OpenAi {
     client: Client<Endpoint>,
+    server: Arc<Server>,
+    cleaner: Cleaner,
+}
+
+/// What all keys of a server share: connections, and what it has taught us.
+pub(crate) struct Connection(Arc<Server>);
+
+struct Server {
+    http: reqwest::Client,
+    base: String,
+    /// Sent along with every request.
+    headers: HeaderMap,
+    /// What must not be quoted, besides the key.
+    secrets: Vec<SecretString>,
     name: String,
     /// OpenAI itself, which is told the opaque user id; strict others refuse the field.
     is_openai: bool,
     quirks: Quirks,
-    cleaner: Cleaner,
 }
 
-impl OpenAi {
-    /// `base_url` is taken as OpenAI's own clients take it, so it mostly ends in `/v1`; empty means OpenAI. The key may be
-    /// empty for servers that want none. A TLS provider must be installed (rustls, in `main`).
-    pub fn new(base_url: &str, api_key: SecretString) -> Result<Self, BadProvider> {
-        let base = match base_url.trim().trim_end_matches('/') {
+impl Connection {
+    /// A TLS provider must be installed (rustls, in `main`).
+    pub(crate) fn open(spec: &ProviderSpec) -> Result<Self, BadProvider> {
+        let base = match spec.base_url.trim().trim_end_matches('/') {
             "" => OPENAI,
             base => base,
         };
-        let url = parsed(base)?;
-        let host = url.host_str().ok_or(BadProvider::Url)?;
+        let url = parse_base(base)?;
+        let host = url.host_str().unwrap_or_default();
         let is_openai = host == "api.openai.com";
         let name = match url.port() {
             _ if is_openai => "openai".to_owned(),
             Some(port) => format!("{host}:{port}"),
             None => host.to_owned(),
         };
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .pool_idle_timeout(POOL_IDLE)
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("botdeck/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(BadProvider::Client)?;
-        let endpoint = Endpoint::new(base, api_key)?;
-        let cleaner = Cleaner::new(endpoint.key.clone());
-        let wire = Wire::new(http.clone(), cleaner.clone());
-        Ok(Self {
-            client: Client::build(http, endpoint).with_http_service(wire),
+        let mut headers = headers_of(spec)?;
+        if let Some(organisation) = &spec.organisation {
+            let value = HeaderValue::try_from(organisation.trim()).map_err(|_| BadProvider::Header)?;
+            headers.insert("openai-organization", value);
+        }
+        Ok(Self(Arc::new(Server {
+            http: http_client(spec)?,
+            base: base.to_owned(),
+            headers,
+            secrets: secrets_of(spec),
             name,
             is_openai,
             quirks: Quirks::new(is_openai),
+        })))
+    }
+
+    pub(crate) fn with_key(&self, key: &SecretString) -> Result<OpenAi, BadProvider> {
+        let server = Arc::clone(&self.0);
+        let endpoint = Endpoint::new(&server, key)?;
+        let cleaner = Cleaner::new(endpoint.key.clone()).besides(server.secrets.clone());
+        let wire = Wire::new(server.http.clone(), cleaner.clone());
+        Ok(OpenAi {
+            client: Client::build(server.http.clone(), endpoint).with_http_service(wire),
+            server,
             cleaner,
         })
+    }
+}
+
+/// An address that paths can be put behind.
+pub(crate) fn parse_base(base: &str) -> Result<reqwest::Url, BadProvider> {
+    let url = reqwest::Url::parse(base).map_err(|_| BadProvider::Url)?;
+    let plain = url.host_str().is_some() && url.query().is_none() && url.fragment().is_none();
+    if plain && matches!(url.scheme(), "http" | "https") {
+        Ok(url)
+    } else {
+        Err(BadProvider::Url)
+    }
+}
+
+/// The headers that go with every request of a provider; none of them is shown.
+pub(crate) fn headers_of(spec: &ProviderSpec) -> Result<HeaderMap, BadProvider> {
+    let pair = |(name, value): &(String, SecretString)| {
+        let name = HeaderName::try_from(name.trim()).map_err(|_| BadProvider::Header)?;
+        let mut value = HeaderValue::try_from(value.expose_secret().trim()).map_err(|_| BadProvider::Header)?;
+        value.set_sensitive(true);
+        Ok((name, value))
+    };
+    spec.headers.iter().map(pair).collect()
+}
+
+/// What a provider must not be quoted with, besides its key.
+pub(crate) fn secrets_of(spec: &ProviderSpec) -> Vec<SecretString> {
+    let headers = spec.headers.iter().map(|(_, value)| value.clone());
+    headers.chain(spec.proxy.clone()).collect()
+}
+
+pub(crate) fn http_client(spec: &ProviderSpec) -> Result<reqwest::Client, BadProvider> {
+    let mut builder = reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .pool_idle_timeout(POOL_IDLE)
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("botdeck/", env!("CARGO_PKG_VERSION")));
+    if let Some(proxy) = &spec.proxy {
+        // The error would quote the address, and with it a password.
+        let proxy = reqwest::Proxy::all(proxy.expose_secret().trim()).map_err(|_| BadProvider::Proxy)?;
+        builder = builder.proxy(proxy);
+    }
+    builder.build().map_err(BadProvider::Client)
+}
+
+impl OpenAi {
+    /// `base_url` is taken as OpenAI's own clients take it, so it mostly ends in `/v1`; empty means OpenAI. The key may be
+    /// empty for servers that want none. A TLS provider must be installed (rustls, in `main`).
+    pub fn new(base_url: &str, api_key: SecretString) -> Result<Self, BadProvider> {
+        let nobody = ProviderId(Uuid::nil());
+        Connection::open(&ProviderSpec::named(nobody, "", ProviderKind::OpenAi, base_url))?.with_key(&api_key)
     }
 
     /// Whether `base_url` can be one at all; nothing is asked.
     pub fn takes_url(base_url: &str) -> bool {
-        parsed(base_url).is_ok()
+        parse_base(base_url).is_ok()
     }
 
     async fn send(&self, request: &ChatRequest, shape: Shape) -> Result<ChunkStream, GatewayError> {
@@ -105,9 +177,9 @@ impl OpenAi {
             messages: request.messages.iter().map(Message::from).collect(),
             stream: true,
             stream_options: shape.usage.then_some(StreamOptions { include_usage: true }),
-            max_tokens: (!shape.completion).then_some(request.max_tokens),
-            max_completion_tokens: shape.completion.then_some(request.max_tokens),
-            user: (self.is_openai && !request.user.is_empty()).then_some(&request.user),
+            max_tokens: shape.limit.filter(|_| !shape.completion),
+            max_completion_tokens: shape.limit.filter(|_| shape.completion),
+            user: (self.server.is_openai && !request.user.is_empty()).then_some(&request.user),
         };
         let cleaner = self.cleaner.clone();
         let events = self
@@ -131,18 +203,21 @@ impl OpenAi {
 #[async_trait]
 impl Provider for OpenAi {
     fn name(&self) -> &str {
-        &self.name
+        &self.server.name
     }
 
     async fn stream(&self, request: &ChatRequest) -> Result<ChunkStream, GatewayError> {
-        let shape = self.quirks.shape();
-        match self.send(request, shape).await {
-            // Refused before anything was made, so asking in the other words is no second attempt.
-            Err(GatewayError::Refused {
-                status: Some(400 | 422),
-                detail,
-            }) if self.quirks.learn(shape, &detail) => self.send(request, self.quirks.shape()).await,
-            result => result,
+        let mut lesson = self.server.quirks.begin(request);
+        loop {
+            match self.send(request, lesson.shape()).await {
+                // Refused before anything was made, so asking in other words is no second attempt.
+                Err(error) if lesson.learn(&error) => {}
+                Ok(stream) => {
+                    lesson.passed();
+                    return Ok(stream);
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -185,35 +260,31 @@ fn into_gateway(error: OpenAIError, cleaner: &Cleaner) -> GatewayError {
 struct Endpoint {
     base: String,
     key: SecretString,
-    authorization: Option<HeaderValue>,
+    headers: HeaderMap,
 }
 
 impl Endpoint {
-    fn new(base: &str, key: SecretString) -> Result<Self, BadProvider> {
+    fn new(server: &Server, key: &SecretString) -> Result<Self, BadProvider> {
         let key = SecretString::from(key.expose_secret().trim());
-        let authorization = match key.expose_secret() {
-            "" => None,
-            secret => {
-                let mut value = HeaderValue::try_from(format!("Bearer {secret}")).map_err(|_| BadProvider::Key)?;
-                value.to_str().map_err(|_| BadProvider::Key)?;
-                value.set_sensitive(true);
-                Some(value)
-            }
-        };
+        let mut headers = server.headers.clone();
+        if !key.expose_secret().is_empty() {
+            let bearer = format!("Bearer {}", key.expose_secret());
+            let mut value = HeaderValue::try_from(bearer).map_err(|_| BadProvider::Key)?;
+            value.to_str().map_err(|_| BadProvider::Key)?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
         Ok(Self {
-            base: base.to_owned(),
+            base: server.base.clone(),
             key,
-            authorization,
+            headers,
         })
     }
 }
 
 impl Config for Endpoint {
     fn headers(&self) -> HeaderMap {
-        self.authorization
-            .iter()
-            .map(|value| (AUTHORIZATION, value.clone()))
-            .collect()
+        self.headers.clone()
     }
 
     fn url(&self, path: &str) -> String {
@@ -230,70 +301,6 @@ impl Config for Endpoint {
 
     fn api_key(&self) -> &SecretString {
         &self.key
-    }
-}
-
-/// In which of two dialects a request is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Shape {
-    /// `max_completion_tokens`, which OpenAI's newer models demand, instead of `max_tokens`, which is all that older servers know.
-    completion: bool,
-    /// `stream_options`, without which OpenAI reports no usage and which some servers refuse.
-    usage: bool,
-}
-
-/// What a server has taught us by refusing.
-struct Quirks {
-    completion: AtomicBool,
-    usage: AtomicBool,
-}
-
-impl Quirks {
-    fn new(is_openai: bool) -> Self {
-        Self {
-            completion: is_openai.into(),
-            usage: true.into(),
-        }
-    }
-
-    fn shape(&self) -> Shape {
-        Shape {
-            completion: self.completion.load(Ordering::Relaxed),
-            usage: self.usage.load(Ordering::Relaxed),
-        }
-    }
-
-    /// Whether the refusal of a request in this shape says that another shape may pass; remembers it.
-    fn learn(&self, sent: Shape, detail: &str) -> bool {
-        const UNKNOWN: [&str; 9] = [
-            "unsupported",
-            "not supported",
-            "unrecognized",
-            "unknown",
-            "unexpected",
-            "extra",
-            "not permitted",
-            "not allowed",
-            "instead",
-        ];
-        let detail = detail.to_lowercase();
-        if !UNKNOWN.iter().any(|word| detail.contains(word)) {
-            return false;
-        }
-        let limit = if sent.completion {
-            "max_completion_tokens"
-        } else {
-            "max_tokens"
-        };
-        if sent.usage && (detail.contains("stream_options") || detail.contains("include_usage")) {
-            self.usage.store(false, Ordering::Relaxed);
-            true
-        } else if detail.contains(limit) {
-            self.completion.store(!sent.completion, Ordering::Relaxed);
-            true
-        } else {
-            false
-        }
     }
 }
 
@@ -378,33 +385,5 @@ mod tests {
         let headers = provider("", "sk-x\n").unwrap().client.config().headers();
         assert_eq!(headers[AUTHORIZATION], "Bearer sk-x");
         assert!(!format!("{headers:?}").contains("sk-x"));
-    }
-
-    #[test]
-    fn a_refused_parameter_is_swapped_and_remembered() {
-        let quirks = Quirks::new(false);
-        let first = quirks.shape();
-        assert_eq!(
-            first,
-            Shape {
-                completion: false,
-                usage: true
-            }
-        );
-        assert!(!quirks.learn(
-            first,
-            "max_tokens is too large: 9. This model supports at most 5 completion tokens"
-        ));
-        assert!(!quirks.learn(first, "Unknown parameter: 'user'"));
-        let openai = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.";
-        assert!(quirks.learn(first, openai));
-        assert!(quirks.learn(quirks.shape(), "body.stream_options: Extra inputs are not permitted"));
-        assert_eq!(
-            quirks.shape(),
-            Shape {
-                completion: true,
-                usage: false
-            }
-        );
     }
 }

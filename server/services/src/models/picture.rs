@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use domain::{Invalid, ProviderKeyId};
-use gateway::{BreakerEvents, BreakerState, Catalogue, KeySpec, ModelSpec, ProviderSpec, Transition};
+use domain::{Invalid, ModelId, ProviderKeyId};
+use gateway::{BreakerEvents, BreakerState, Catalogue, Demo, KeySpec, ModelSpec, ProviderSpec, Transition};
 use repositories::catalogue::{self, OpenBreaker, Provider};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::mpsc;
@@ -29,7 +29,8 @@ impl Models {
         let rows = catalogue::load(&mut db, now).await?;
         let breakers = catalogue::open_breakers(&mut db, now).await?;
         let revision = rows.revision;
-        self.0.gateway.replace(picture(&self.0.keys, rows)?.with_concurrency(self.0.provider_calls));
+        let picture = picture(&self.0.keys, &rows).with_concurrency(self.0.provider_calls);
+        self.0.gateway.replace(picture);
         self.share(&breakers, now);
         *seen = Some((revision, minute));
         Ok(true)
@@ -84,7 +85,7 @@ impl BreakerEvents for Spread {
 }
 
 /// Rows whose secrets cannot be opened are left out: the others go on.
-fn picture(keys: &KeyRing, rows: catalogue::Catalogue) -> Result<Catalogue, Error> {
+fn picture(keys: &KeyRing, rows: &catalogue::Catalogue) -> Catalogue {
     let mut providers = Vec::new();
     for row in &rows.providers {
         match provider(keys, row, &rows.keys) {
@@ -98,10 +99,10 @@ fn picture(keys: &KeyRing, rows: catalogue::Catalogue) -> Result<Catalogue, Erro
         id: model.id,
         provider: model.provider,
         name: model.name.clone(),
-        kind: model.kind.into(),
+        kind: model_kind(model.kind),
         context_tokens: u32::try_from(model.context_tokens).unwrap_or(u32::MAX),
         max_answer_tokens: u32::try_from(model.max_answer_tokens).unwrap_or(u32::MAX),
-        price: model.price.into(),
+        price: price(model.price),
     });
     let aliases = rows.aliases.iter().map(|alias| {
         let routes = || rows.routes.iter().filter(|route| route.alias == alias.name);
@@ -123,8 +124,46 @@ fn picture(keys: &KeyRing, rows: catalogue::Catalogue) -> Result<Catalogue, Erro
             tiers: tiers.into_iter().map(tier).collect(),
         }
     });
-    let catalogue = Catalogue::new(providers, models.collect(), aliases.collect());
-    Ok(if catalogue.has_chat() { catalogue } else { Catalogue::demo() })
+    let answers = |id: ModelId| {
+        let model = rows.models.iter().find(|model| model.id == id);
+        model.is_some_and(|model| {
+            let of = |provider: &&ProviderSpec| provider.id == model.provider && provider.enabled;
+            model.enabled && model.kind == domain::ModelKind::Chat && providers.iter().find(of).is_some()
+        })
+    };
+    if !rows.routes.iter().any(|route| answers(route.model)) {
+        return Catalogue::from_settings(Arc::new(Demo::new()), Demo::models());
+    }
+    Catalogue::new(providers, models.collect(), aliases.collect())
+}
+
+pub(super) fn provider_kind(kind: domain::ProviderKind) -> gateway::ProviderKind {
+    match kind {
+        domain::ProviderKind::OpenAi => gateway::ProviderKind::OpenAi,
+        domain::ProviderKind::Anthropic => gateway::ProviderKind::Anthropic,
+    }
+}
+
+fn model_kind(kind: domain::ModelKind) -> gateway::ModelKind {
+    match kind {
+        domain::ModelKind::Chat => gateway::ModelKind::Chat,
+        domain::ModelKind::Embedding => gateway::ModelKind::Embedding,
+        domain::ModelKind::Image => gateway::ModelKind::Image,
+        domain::ModelKind::Transcription => gateway::ModelKind::Transcription,
+        domain::ModelKind::Speech => gateway::ModelKind::Speech,
+    }
+}
+
+fn price(price: domain::Price) -> gateway::Price {
+    gateway::Price {
+        input: price.input,
+        cached_input: price.cached_input,
+        output: price.output,
+        reasoning: price.reasoning,
+        image: price.image,
+        audio_input: price.audio_input,
+        audio_output: price.audio_output,
+    }
 }
 
 fn provider(keys: &KeyRing, row: &Provider, all: &[catalogue::ProviderKey]) -> Result<ProviderSpec, Error> {
@@ -139,7 +178,7 @@ fn provider(keys: &KeyRing, row: &Provider, all: &[catalogue::ProviderKey]) -> R
             })
         })
         .collect::<Result<Vec<_>, Error>>()?;
-    let mut spec = ProviderSpec::named(row.id, &row.name, row.kind.into(), &row.base_url);
+    let mut spec = ProviderSpec::named(row.id, &row.name, provider_kind(row.kind), &row.base_url);
     spec.keys = opened;
     spec.headers = headers.map(|lines| header_lines(&lines)).transpose()?.unwrap_or_default();
     spec.organisation = row.organisation.clone();

@@ -52,7 +52,7 @@ impl Models {
         now: DateTime<Utc>,
     ) -> Result<(), Error> {
         let id = old.as_ref().map_or_else(|| ProviderId(uuid::Uuid::now_v7()), |old| old.id);
-        let mut name = gateway::name_of(&wanted.base_url);
+        let mut name = name_of(&wanted.base_url);
         let taken = |name: &str| {
             rows.providers
                 .iter()
@@ -113,6 +113,12 @@ impl Models {
         let target = provider_target(provider);
         self.note(tx, &Actor::system(SETTINGS), action, target, None, Some(after)).await
     }
+}
+
+/// As it is called in metrics: the host, with its port.
+fn name_of(base_url: &str) -> String {
+    gateway::OpenAi::new(base_url, String::new().into())
+        .map_or_else(|_| base_url.to_owned(), |provider| gateway::Provider::name(&provider).to_owned())
 }
 
 /// Models that the settings name no more go; the names that led to them alone go with them.

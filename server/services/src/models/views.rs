@@ -47,7 +47,7 @@ pub(super) fn board(services: &Services, rows: Catalogue, now: DateTime<Utc>) ->
                 max_concurrent: row.max_concurrent,
                 enabled: row.enabled,
                 from_settings: row.from_settings,
-                state: seen.map_or(BreakerState::Closed, |seen| breaker(seen.state, seen.open_for, now)),
+                state: seen.map_or(BreakerState::Closed, |seen| breaker(seen.state, None, now)),
                 running: seen.map_or(0, |seen| u32::try_from(seen.running).unwrap_or(u32::MAX)),
                 last_failure: seen
                     .and_then(|seen| seen.last_failure.as_ref())
@@ -78,10 +78,10 @@ fn breaker(state: gateway::BreakerState, rest: Option<std::time::Duration>, now:
     let until = |time: std::time::Duration| now + chrono::TimeDelta::from_std(time).unwrap_or_default();
     match (state, rest) {
         (gateway::BreakerState::HalfOpen, _) => BreakerState::HalfOpen,
-        (gateway::BreakerState::Open, rest) => BreakerState::Open {
-            until: until(rest.unwrap_or_default()),
+        (gateway::BreakerState::Open, rest) => BreakerState::Open { until: rest.map(until) },
+        (gateway::BreakerState::Closed, Some(rest)) => BreakerState::Open {
+            until: Some(until(rest)),
         },
-        (gateway::BreakerState::Closed, Some(rest)) => BreakerState::Open { until: until(rest) },
         (gateway::BreakerState::Closed, None) => BreakerState::Closed,
     }
 }
