@@ -122,10 +122,11 @@ impl Runtime {
         let handled = match run.instrument(span.clone()).await {
             Ok(handled) => handled,
             Err(_) => {
+                // Before anything is awaited: another thread would go on, which has not panicked.
+                let at = PANICKED_AT.take().unwrap_or_default();
                 if job.crashes + 1 >= MOST_CRASHES {
                     self.apologise(&job).instrument(span.clone()).await;
                 }
-                let at = PANICKED_AT.take().unwrap_or_default();
                 let _entered = span.enter();
                 error!(location = %at, "A job panicked");
                 Ok(Ended::Crashed {
