@@ -7,7 +7,7 @@ use axum::serve::ListenerExt;
 use bot::{Directory, Runtime, intake};
 use gateway::{Catalogue, Deadlines, Demo, Gateway, OpenAi, Provider};
 use secrecy::ExposeSecret;
-use services::{models::FromSettings, Database, Parts, RateLimiter, Services, SystemClock};
+use services::{Database, Parts, RateLimiter, Services, SystemClock, models::FromSettings};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};

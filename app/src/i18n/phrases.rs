@@ -9,8 +9,14 @@ pub(super) const EXPECTATIONS: &[(&str, &str)] = &[
     ("the name", "имя"),
     ("a name of 1 to 120 characters", "имя от 1 до 120 знаков"),
     ("openai or anthropic", "openai или anthropic"),
-    ("chat, embedding, image, transcription or speech", "chat, embedding, image, transcription или speech"),
-    ("an http or https address such as https://api.openai.com/v1", "адрес http или https вида https://api.openai.com/v1"),
+    (
+        "chat, embedding, image, transcription or speech",
+        "chat, embedding, image, transcription или speech",
+    ),
+    (
+        "an http or https address such as https://api.openai.com/v1",
+        "адрес http или https вида https://api.openai.com/v1",
+    ),
     ("a whole number from 1, or nothing", "целое число от 1 или пусто"),
     ("a whole number of tokens from 1", "целое число токенов от 1"),
     ("a place from 1 to 9, or nothing", "место от 1 до 9 или пусто"),
@@ -20,12 +26,30 @@ pub(super) const EXPECTATIONS: &[(&str, &str)] = &[
     ("models of one kind behind a name", "за одним именем модели одного вида"),
     ("a model stands behind a name once", "модель стоит за именем только раз"),
     ("a key of one line without spaces", "ключ в одну строку без пробелов"),
-    ("a proxy such as http://user:password@host:3128", "прокси вида http://user:password@host:3128"),
-    ("headers as lines such as X-Team: support", "заголовки строками вида X-Team: support"),
-    ("there is a provider of this name already", "провайдер с таким названием уже есть"),
-    ("this provider has a model of this name already", "у этого провайдера уже есть такая модель"),
-    ("this provider follows OPENAI_* of the settings", "этот провайдер следует OPENAI_* из настроек"),
-    ("the models of this provider are those of OPENAI_MODEL", "модели этого провайдера перечислены в OPENAI_MODEL"),
+    (
+        "a proxy such as http://user:password@host:3128",
+        "прокси вида http://user:password@host:3128",
+    ),
+    (
+        "headers as lines such as X-Team: support",
+        "заголовки строками вида X-Team: support",
+    ),
+    (
+        "there is a provider of this name already",
+        "провайдер с таким названием уже есть",
+    ),
+    (
+        "this provider has a model of this name already",
+        "у этого провайдера уже есть такая модель",
+    ),
+    (
+        "this provider follows OPENAI_* of the settings",
+        "этот провайдер следует OPENAI_* из настроек",
+    ),
+    (
+        "the models of this provider are those of OPENAI_MODEL",
+        "модели этого провайдера перечислены в OPENAI_MODEL",
+    ),
     ("a reason of 1 to 500 characters", "причина от 1 до 500 знаков"),
     ("a name of 1 to 40 characters", "название от 1 до 40 знаков"),
     ("a name of 1 to 64 characters", "имя от 1 до 64 знаков"),

@@ -149,7 +149,11 @@ impl Models {
             let row = self.sealed_key(id, key)?;
             catalogue::insert_key(&mut tx, &row, self.0.now()).await?;
         }
-        let action = if before.is_some() { "provider.edit" } else { "provider.add" };
+        let action = if before.is_some() {
+            "provider.edit"
+        } else {
+            "provider.add"
+        };
         let mut after = shown_provider(&provider);
         if secrets {
             after["secrets_replaced"] = true.into();
@@ -169,8 +173,15 @@ impl Models {
         let provider = self.editable(&mut tx, id).await?;
         catalogue::delete_provider(&mut tx, id).await?;
         let before = Some(shown_provider(&provider));
-        self.note(&mut tx, actor, "provider.remove", provider_target(&provider), before, None)
-            .await?;
+        self.note(
+            &mut tx,
+            actor,
+            "provider.remove",
+            provider_target(&provider),
+            before,
+            None,
+        )
+        .await?;
         self.commit(tx).await
     }
 
@@ -186,8 +197,15 @@ impl Models {
         let row = self.sealed_key(id, &key)?;
         catalogue::insert_key(&mut tx, &row, self.0.now()).await?;
         let after = Some(json!({ "key": row.hint }));
-        self.note(&mut tx, actor, "provider.add_key", provider_target(&provider), None, after)
-            .await?;
+        self.note(
+            &mut tx,
+            actor,
+            "provider.add_key",
+            provider_target(&provider),
+            None,
+            after,
+        )
+        .await?;
         self.commit(tx).await?;
         Ok(row.id)
     }
@@ -204,8 +222,15 @@ impl Models {
         let provider = self.editable(&mut tx, key.provider).await?;
         catalogue::delete_key(&mut tx, id).await?;
         let before = Some(json!({ "key": key.hint }));
-        self.note(&mut tx, actor, "provider.remove_key", provider_target(&provider), before, None)
-            .await?;
+        self.note(
+            &mut tx,
+            actor,
+            "provider.remove_key",
+            provider_target(&provider),
+            before,
+            None,
+        )
+        .await?;
         self.commit(tx).await
     }
 
@@ -311,10 +336,7 @@ impl Models {
         }
         let known = rows.aliases.iter().find(|alias| alias.name == name);
         let before = known.map(|alias| views::shown_alias(alias, &rows));
-        let place = known.map_or_else(
-            || last_place(&rows),
-            |alias| alias.place,
-        );
+        let place = known.map_or_else(|| last_place(&rows), |alias| alias.place);
         let alias = Alias {
             name,
             shown: form.shown,
@@ -352,7 +374,8 @@ impl Models {
         let at = rows.aliases.iter().position(|alias| alias.name == name);
         let at = at.ok_or(Error::NotFound("the name"))?;
         let mut order: Vec<Alias> = rows.aliases;
-        let names = |order: &[Alias]| json!({ "order": order.iter().map(|alias| alias.name.clone()).collect::<Vec<_>>() });
+        let names =
+            |order: &[Alias]| json!({ "order": order.iter().map(|alias| alias.name.clone()).collect::<Vec<_>>() });
         let before = names(&order);
         if at == 0 {
             return Ok(());
@@ -363,8 +386,15 @@ impl Models {
             catalogue::save_alias(&mut tx, alias, self.0.now()).await?;
         }
         let after = names(&order);
-        self.note(&mut tx, actor, "alias.order", alias_target(name), Some(before), Some(after))
-            .await?;
+        self.note(
+            &mut tx,
+            actor,
+            "alias.order",
+            alias_target(name),
+            Some(before),
+            Some(after),
+        )
+        .await?;
         self.commit(tx).await
     }
 
@@ -488,7 +518,11 @@ async fn add_alias(
 
 /// Behind all others.
 fn last_place(rows: &catalogue::Catalogue) -> i32 {
-    rows.aliases.iter().map(|alias| alias.place).max().map_or(0, |last| last.saturating_add(1))
+    rows.aliases
+        .iter()
+        .map(|alias| alias.place)
+        .max()
+        .map_or(0, |last| last.saturating_add(1))
 }
 
 fn provider_target(provider: &Provider) -> Target<'_> {
@@ -527,7 +561,13 @@ fn shown_provider(provider: &Provider) -> Value {
 }
 
 fn shown_model(model: &Model) -> Value {
-    let dollars = |money: Money| money.to_decimal(9).trim_end_matches('0').trim_end_matches('.').to_owned();
+    let dollars = |money: Money| {
+        money
+            .to_decimal(9)
+            .trim_end_matches('0')
+            .trim_end_matches('.')
+            .to_owned()
+    };
     json!({
         "name": model.name,
         "kind": model.kind,
@@ -562,7 +602,9 @@ fn base_url(text: &str) -> Result<String, Error> {
     let text = text.trim().trim_end_matches('/');
     gateway::OpenAi::takes_url(text)
         .then(|| text.to_owned())
-        .ok_or(Error::Invalid("an http or https address such as https://api.openai.com/v1"))
+        .ok_or(Error::Invalid(
+            "an http or https address such as https://api.openai.com/v1",
+        ))
 }
 
 /// It becomes a header.

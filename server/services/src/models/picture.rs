@@ -180,7 +180,10 @@ fn provider(keys: &KeyRing, row: &Provider, all: &[catalogue::ProviderKey]) -> R
         .collect::<Result<Vec<_>, Error>>()?;
     let mut spec = ProviderSpec::named(row.id, &row.name, provider_kind(row.kind), &row.base_url);
     spec.keys = opened;
-    spec.headers = headers.map(|lines| header_lines(&lines)).transpose()?.unwrap_or_default();
+    spec.headers = headers
+        .map(|lines| header_lines(&lines))
+        .transpose()?
+        .unwrap_or_default();
     spec.organisation = row.organisation.clone();
     spec.proxy = proxy;
     spec.max_concurrent = row.max_concurrent.and_then(|most| u32::try_from(most).ok());
@@ -189,10 +192,7 @@ fn provider(keys: &KeyRing, row: &Provider, all: &[catalogue::ProviderKey]) -> R
 }
 
 /// Proxy and headers of a provider, opened.
-pub(super) fn secrets(
-    keys: &KeyRing,
-    row: &Provider,
-) -> Result<(Option<SecretString>, Option<SecretString>), Error> {
+pub(super) fn secrets(keys: &KeyRing, row: &Provider) -> Result<(Option<SecretString>, Option<SecretString>), Error> {
     let open = |cipher: &Option<Vec<u8>>| match (cipher, &row.secrets_key_id) {
         (Some(cipher), Some(key)) => keys.open(cipher, key, row.id.0.as_bytes()).map(Some),
         _ => Ok(None),
@@ -203,7 +203,8 @@ pub(super) fn secrets(
 pub(super) fn proxy_address(proxy: &SecretString) -> Result<(), Invalid> {
     let text = proxy.expose_secret().trim();
     let fits = ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme)) && text.len() <= 500;
-    fits.then_some(()).ok_or(Invalid("a proxy such as http://user:password@host:3128"))
+    fits.then_some(())
+        .ok_or(Invalid("a proxy such as http://user:password@host:3128"))
 }
 
 /// Lines `Name: value`.
@@ -235,7 +236,10 @@ mod tests {
     fn headers_are_lines_and_keep_their_colons() {
         let lines = "X-Team: support\n\n Authorization : Basic a:b \n".to_owned().into();
         let read = header_lines(&lines).unwrap();
-        let plain: Vec<_> = read.iter().map(|(name, value)| (name.as_str(), value.expose_secret())).collect();
+        let plain: Vec<_> = read
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.expose_secret()))
+            .collect();
         assert_eq!(plain, [("x-team", "support"), ("authorization", "Basic a:b")]);
         for bad in ["no colon", ": nothing", "x y: z", "x: \u{442}"] {
             assert!(header_lines(&bad.to_owned().into()).is_err(), "{bad} was taken");

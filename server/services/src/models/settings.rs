@@ -51,7 +51,9 @@ impl Models {
         old: Option<Provider>,
         now: DateTime<Utc>,
     ) -> Result<(), Error> {
-        let id = old.as_ref().map_or_else(|| ProviderId(uuid::Uuid::now_v7()), |old| old.id);
+        let id = old
+            .as_ref()
+            .map_or_else(|| ProviderId(uuid::Uuid::now_v7()), |old| old.id);
         let mut name = name_of(&wanted.base_url);
         let taken = |name: &str| {
             rows.providers
@@ -74,7 +76,8 @@ impl Models {
             enabled: true,
             from_settings: true,
         };
-        let same = |old: &Provider| (&old.name, &old.base_url, old.enabled) == (&provider.name, &provider.base_url, true);
+        let same =
+            |old: &Provider| (&old.name, &old.base_url, old.enabled) == (&provider.name, &provider.base_url, true);
         if !old.as_ref().is_some_and(same) {
             catalogue::save_provider(tx, &provider, now).await?;
             let action = if old.is_some() { "provider.edit" } else { "provider.add" };
@@ -94,7 +97,10 @@ impl Models {
     ) -> Result<(), Error> {
         let known: Vec<_> = rows.keys.iter().filter(|known| known.provider == provider.id).collect();
         let same = known.iter().any(|known| {
-            let opened = self.0.keys.open(&known.cipher, &known.cipher_key, known.id.0.as_bytes());
+            let opened = self
+                .0
+                .keys
+                .open(&known.cipher, &known.cipher_key, known.id.0.as_bytes());
             known.cipher_key == self.0.keys.current_id()
                 && opened.is_ok_and(|opened| opened.expose_secret() == key.expose_secret())
         });
@@ -111,14 +117,17 @@ impl Models {
     async fn log(&self, tx: &mut PgConnection, provider: &Provider, action: &'static str) -> Result<(), Error> {
         let after = json!({ "name": provider.name, "base_url": provider.base_url, "enabled": provider.enabled });
         let target = provider_target(provider);
-        self.note(tx, &Actor::system(SETTINGS), action, target, None, Some(after)).await
+        self.note(tx, &Actor::system(SETTINGS), action, target, None, Some(after))
+            .await
     }
 }
 
 /// As it is called in metrics: the host, with its port.
 fn name_of(base_url: &str) -> String {
-    gateway::OpenAi::new(base_url, String::new().into())
-        .map_or_else(|_| base_url.to_owned(), |provider| gateway::Provider::name(&provider).to_owned())
+    gateway::OpenAi::new(base_url, String::new().into()).map_or_else(
+        |_| base_url.to_owned(),
+        |provider| gateway::Provider::name(&provider).to_owned(),
+    )
 }
 
 /// Models that the settings name no more go; the names that led to them alone go with them.
@@ -163,7 +172,10 @@ async fn follow_models(
             catalogue::save_model(tx, &row, now).await?;
         }
         let last = catalogue::prices(tx, row.id, 1).await?;
-        if last.first().is_none_or(|last| last.set_by == SETTINGS && last.price != price) {
+        if last
+            .first()
+            .is_none_or(|last| last.set_by == SETTINGS && last.price != price)
+        {
             catalogue::set_price(tx, row.id, price, now, SETTINGS).await?;
         }
         if !rows.aliases.iter().any(|alias| alias.name == model.name) {

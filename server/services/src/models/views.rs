@@ -17,7 +17,9 @@ pub(super) fn board(services: &Services, rows: Catalogue, now: DateTime<Utc>) ->
             let seen = states.iter().find(|state| state.id == row.id);
             // Names alone: values are secrets. What cannot be opened is said in the log, and shown as none.
             let (proxy, headers) = picture::secrets(&services.keys, row).unwrap_or_default();
-            let headers = headers.and_then(|lines| picture::header_lines(&lines).ok()).unwrap_or_default();
+            let headers = headers
+                .and_then(|lines| picture::header_lines(&lines).ok())
+                .unwrap_or_default();
             let keys = rows.keys.iter().filter(|key| key.provider == row.id).map(|key| {
                 let state = seen.and_then(|seen| seen.keys.iter().find(|state| state.id == Some(key.id)));
                 KeyRow {
@@ -26,16 +28,20 @@ pub(super) fn board(services: &Services, rows: Catalogue, now: DateTime<Utc>) ->
                     state: state.map_or(BreakerState::Closed, |state| breaker(state.state, state.rests_for, now)),
                 }
             });
-            let models = rows.models.iter().filter(|model| model.provider == row.id).map(|model| ModelRow {
-                id: model.id,
-                name: model.name.clone(),
-                kind: model.kind,
-                context_tokens: model.context_tokens,
-                max_answer_tokens: model.max_answer_tokens,
-                enabled: model.enabled,
-                price: model.price,
-                priced_since: model.priced_since,
-            });
+            let models = rows
+                .models
+                .iter()
+                .filter(|model| model.provider == row.id)
+                .map(|model| ModelRow {
+                    id: model.id,
+                    name: model.name.clone(),
+                    kind: model.kind,
+                    context_tokens: model.context_tokens,
+                    max_answer_tokens: model.max_answer_tokens,
+                    enabled: model.enabled,
+                    price: model.price,
+                    priced_since: model.priced_since,
+                });
             ProviderCard {
                 id: row.id,
                 name: row.name.clone(),
@@ -113,7 +119,11 @@ pub(super) fn shown_alias(alias: &Alias, rows: &Catalogue) -> Value {
         .into_iter()
         .map(|tier| {
             let targets = tier.iter().map(|target| {
-                let weight = if tier.len() > 1 { format!(" ×{}", target.weight) } else { String::new() };
+                let weight = if tier.len() > 1 {
+                    format!(" ×{}", target.weight)
+                } else {
+                    String::new()
+                };
                 format!("{}/{}{weight}", target.provider, target.name)
             });
             targets.collect::<Vec<_>>().join(", ")

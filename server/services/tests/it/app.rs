@@ -73,7 +73,6 @@ pub struct App {
     pub bot: BotId,
     pub secret: SecretString,
     queue_limit: u32,
-        provider_calls: 64,
     next_update: AtomicI64,
 }
 
@@ -313,6 +312,7 @@ fn services(
         telegram: telegram.clone(),
         webhooks: true,
         queue_limit,
+        provider_calls: 64,
     })
 }
 
