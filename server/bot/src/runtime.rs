@@ -14,7 +14,7 @@ use std::{
 use domain::{BotId, ErrorCode, Lang};
 use futures::FutureExt;
 use secrecy::{ExposeSecret, SecretString};
-use services::{BotRecord, Claimed, Ended, Incoming, MOST_CRASHES, Services, Urgency};
+use services::{BotRecord, Claimed, Ended, Incoming, MOST_CRASHES, PANIC, Services, Urgency};
 use teloxide::dptree;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info_span, warn};
@@ -124,7 +124,7 @@ impl Runtime {
             Err(_) => {
                 // Before anything is awaited: another thread would go on, which has not panicked.
                 let at = PANICKED_AT.take().unwrap_or_default();
-                if job.crashes + 1 >= MOST_CRASHES {
+                if job.crashes + PANIC >= MOST_CRASHES {
                     self.apologise(&job).instrument(span.clone()).await;
                 }
                 let _entered = span.enter();

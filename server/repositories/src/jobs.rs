@@ -334,7 +334,7 @@ pub enum End<'a> {
         after_seconds: f64,
         error: &'a str,
         /// Its worker went away or panicked.
-        crashed: bool,
+        crashes: i32,
     },
     /// Given back unharmed: does not count as an attempt, and keeps its place.
     Returned,
@@ -343,14 +343,14 @@ pub enum End<'a> {
 /// Ends the job and, unless it is to be tried again, promotes the next of its lane. False when the lease has been lost.
 /// Call inside a transaction.
 pub async fn end(db: &mut PgConnection, id: JobId, token: Uuid, lane: Option<&str>, end: End<'_>) -> Result<bool> {
-    let (state, delay, error, crashed, returned) = match end {
+    let (state, delay, error, crashes, returned) = match end {
         End::Done => ("done", 0.0, None, 0, 0),
         End::Dead { error } => ("dead", 0.0, Some(error), 0, 0),
         End::Retry {
             after_seconds,
             error,
-            crashed,
-        } => ("ready", after_seconds, Some(error), i32::from(crashed), 0),
+            crashes,
+        } => ("ready", after_seconds, Some(error), crashes, 0),
         End::Returned => ("ready", 0.0, None, 0, 1),
     };
     if state != "ready" {
@@ -377,7 +377,7 @@ pub async fn end(db: &mut PgConnection, id: JobId, token: Uuid, lane: Option<&st
         delay,
         error.map(crate::storable),
         returned,
-        crashed
+        crashes
     )
     .fetch_optional(db)
     .await?;

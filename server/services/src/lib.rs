@@ -46,7 +46,7 @@ pub use overview::OverviewService;
 pub use pace::{Ask, Held, RECOVERY, SharedPace, Urgency, window};
 pub use plans::Plans;
 pub use playground::PlaygroundService;
-pub use queue::{Claimed, Ended, LEASE, MOST_CRASHES, Queue, Room, Which, draft_id};
+pub use queue::{Claimed, Ended, LEASE, MOST_CRASHES, PANIC, Queue, Room, Which, draft_id};
 pub use rate::{Minute, RateLimiter, Verdict};
 pub use repositories::{
     Database,

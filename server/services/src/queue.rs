@@ -35,8 +35,14 @@ pub enum Ended {
     Returned,
 }
 
-/// A job that has taken so many workers down, or panicked so often, is given up: its conversation waits behind it.
-pub const MOST_CRASHES: i32 = 5;
+/// A job that has lost so many workers is given up: its conversation waits behind it. Many, since workers go away for reasons of their
+/// own, again and again when somebody kills them, and nothing that was accepted may be lost by that.
+pub const MOST_CRASHES: i32 = 25;
+/// A panic is the job's own doing, so it counts for more.
+pub const PANIC: i32 = 5;
+/// From so many lost workers on a job is suspected, and waits longer before it may meet another one.
+const SUSPECT: i32 = 5;
+const LONGEST_SUSPICION: Duration = Duration::from_secs(15);
 
 /// How long a finished job is kept, with the ids of its messages: people may edit what they wrote for two days, and the new answer
 /// takes the place of the old one.
@@ -92,15 +98,15 @@ impl Queue {
                 jobs::End::Retry {
                     after_seconds: backoff.as_secs_f64(),
                     error,
-                    crashed: false,
+                    crashes: 0,
                 }
             }
-            Ended::Crashed { error } if job.crashes + 1 < MOST_CRASHES => {
-                backoff = back_off(job.crashes + 1, rand::random());
+            Ended::Crashed { error } if job.crashes + PANIC < MOST_CRASHES => {
+                backoff = back_off(job.crashes / PANIC + 1, rand::random());
                 jobs::End::Retry {
                     after_seconds: backoff.as_secs_f64(),
                     error,
-                    crashed: true,
+                    crashes: PANIC,
                 }
             }
             Ended::Retry { error, .. } | Ended::Crashed { error } | Ended::Dead { error } => jobs::End::Dead { error },
@@ -167,7 +173,7 @@ impl Queue {
         Ok(jobs::cancel_ending_in(&mut *self.0.db.acquire().await?, lane, bits).await?)
     }
 
-    /// Gives the jobs of workers that have gone away to others: the first time at once, since the worker is to blame as a rule, then
+    /// Gives the jobs of workers that have gone away to others: at once a few times, since the worker is to blame as a rule, then
     /// with growing back-off. Returns how many. One that was lost [`MOST_CRASHES`] times is given out once more: not to be tried
     /// again, but so that its user can be told.
     pub async fn recover(&self) -> Result<u64, Error> {
@@ -200,8 +206,8 @@ impl Queue {
         let error = "the worker went away";
         let dies = job.crashes >= MOST_CRASHES;
         let wait = match job.crashes {
-            0 => Duration::ZERO,
-            crashes => back_off(crashes, rand::random()),
+            ..SUSPECT => Duration::ZERO,
+            crashes => back_off(crashes - SUSPECT + 1, rand::random()).min(LONGEST_SUSPICION),
         };
         let end = if dies {
             jobs::End::Dead { error }
@@ -209,7 +215,7 @@ impl Queue {
             jobs::End::Retry {
                 after_seconds: wait.as_secs_f64(),
                 error,
-                crashed: true,
+                crashes: 1,
             }
         };
         if !jobs::end(&mut tx, job.id, job.token, job.lane.as_deref(), end).await? {

@@ -37,12 +37,12 @@ impl fmt::Debug for Pacer {
 }
 
 /// How many calls of the bot a second may have seen for one more of this urgency: without and after a pause of the whole bot.
-/// About 30 calls a second are Telegram's limit. Answers are sent beyond it all the same until Telegram refuses, since nobody knows
+/// About 30 calls a second are Telegram's limit. Answers and commands are sent beyond it all the same until Telegram refuses, since nobody knows
 /// the limit of a bot exactly, and bots that are large have a higher one.
 fn ration(urgency: Urgency) -> (Option<u32>, u32) {
     match urgency {
         Urgency::Answer => (None, 25),
-        Urgency::Command => (Some(25), 15),
+        Urgency::Command => (None, 15),
         Urgency::Preview => (Some(20), 10),
         Urgency::Broadcast => (Some(15), 5),
     }

@@ -121,7 +121,7 @@ async fn a_panic_in_a_job_is_that_jobs_failure_and_nobody_elses() {
     // After a few more it is kept as a dead letter, and the next message of its chat is answered.
     deck.say(&anna, "hello").await;
     deck.test
-        .run("UPDATE jobs SET crashes = 4, run_at = now() WHERE state = 'ready'")
+        .run("UPDATE jobs SET crashes = 20, run_at = now() WHERE state = 'ready'")
         .await;
     deck.until("jobs WHERE state = 'dead'", 1).await;
     deck.until("jobs WHERE state = 'done'", 2).await;

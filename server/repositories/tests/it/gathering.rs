@@ -225,7 +225,7 @@ async fn a_job_that_was_tried_takes_no_more_parts() {
     let again = End::Retry {
         after_seconds: 60.0,
         error: "x",
-        crashed: false,
+        crashes: 0,
     };
     assert!(end(&test, &job, again).await);
     accept(&test, &[album(2)]).await;

@@ -181,7 +181,7 @@ async fn a_worker_that_lost_its_lease_can_neither_write_nor_end() {
     let back = End::Retry {
         after_seconds: 0.0,
         error: "gone",
-        crashed: true,
+        crashes: 1,
     };
     assert!(end(&test, &first, back).await);
     let second = claim(&test, 1).await.remove(0);
@@ -240,7 +240,7 @@ async fn a_retry_waits_its_time_and_holds_its_lane_meanwhile() {
     let later = End::Retry {
         after_seconds: 300.0,
         error: "busy",
-        crashed: false,
+        crashes: 0,
     };
     assert!(end(&test, &job, later).await);
     let wait: f64 = test
