@@ -18,6 +18,7 @@ mod history;
 mod intake;
 mod jobs_board;
 mod limits;
+mod models;
 mod queue;
 mod rate;
 mod settle;
