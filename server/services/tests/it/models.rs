@@ -41,8 +41,16 @@ fn model(name: &str, input: &str) -> ModelForm {
 async fn added(app: &App, name: &str) -> (Actor, ProviderId, ModelId) {
     let owner = app.owner().await;
     let key = Some(SecretString::from(KEY));
-    let id = app.models().save_provider(&owner, None, provider(name), key).await.unwrap();
-    let model = app.models().save_model(&owner, id, None, model("m-1", "1.5")).await.unwrap();
+    let id = app
+        .models()
+        .save_provider(&owner, None, provider(name), key)
+        .await
+        .unwrap();
+    let model = app
+        .models()
+        .save_model(&owner, id, None, model("m-1", "1.5"))
+        .await
+        .unwrap();
     (owner, id, model)
 }
 
@@ -64,9 +72,15 @@ async fn what_staff_add_is_asked_here_at_once_and_on_other_replicas_at_their_nex
     for deck in [&*app, &other] {
         let _ = deck.models().refresh().await.unwrap();
         assert_eq!(deck.gateway().default_model().name, "m-1");
-        assert_eq!(deck.gateway().model("m-1").unwrap().input_per_million, "1.5".parse().unwrap());
+        assert_eq!(
+            deck.gateway().model("m-1").unwrap().input_per_million,
+            "1.5".parse().unwrap()
+        );
         let states = deck.gateway().states();
-        assert_eq!((states.len(), states[0].name.as_str(), states[0].keys.len()), (1, "home", 1));
+        assert_eq!(
+            (states.len(), states[0].name.as_str(), states[0].keys.len()),
+            (1, "home", 1)
+        );
     }
     assert!(!other.models().refresh().await.unwrap(), "nothing has changed since");
     let board = app.models().board(&owner).await.unwrap();
@@ -103,8 +117,14 @@ async fn each_change_is_in_the_trail_and_a_price_keeps_its_past() {
     let (owner, id, model_id) = added(&app, "home").await;
     app.clock.advance(TimeDelta::seconds(60));
     let models = app.models();
-    models.save_model(&owner, id, Some(model_id), model("m-1", "2")).await.unwrap();
-    models.save_model(&owner, id, Some(model_id), model("m-1", "2")).await.unwrap();
+    models
+        .save_model(&owner, id, Some(model_id), model("m-1", "2"))
+        .await
+        .unwrap();
+    models
+        .save_model(&owner, id, Some(model_id), model("m-1", "2"))
+        .await
+        .unwrap();
     let prices: Vec<Money> = models
         .prices(&owner, model_id)
         .await
@@ -112,7 +132,11 @@ async fn each_change_is_in_the_trail_and_a_price_keeps_its_past() {
         .iter()
         .map(|row| row.price.input)
         .collect();
-    assert_eq!(prices, ["2".parse().unwrap(), "1.5".parse().unwrap()], "newest first, none twice");
+    assert_eq!(
+        prices,
+        ["2".parse().unwrap(), "1.5".parse().unwrap()],
+        "newest first, none twice"
+    );
     assert_eq!(app.gateway().model("m-1").unwrap().input_per_million, prices[0]);
     let second = models.save_model(&owner, id, None, model("m-2", "1")).await.unwrap();
     let form = AliasForm {
@@ -168,11 +192,17 @@ async fn the_provider_of_the_settings_follows_them_and_prices_of_staff_stay() {
     let app = App::new().await;
     let owner = app.owner().await;
     let models = app.models();
-    models.ensure_from_settings(Some(settings("a@1/2,b@1/2", KEY))).await.unwrap();
+    models
+        .ensure_from_settings(Some(settings("a@1/2,b@1/2", KEY)))
+        .await
+        .unwrap();
     let names = || -> Vec<String> { app.gateway().models().iter().map(|model| model.name.clone()).collect() };
     assert_eq!(names(), ["a", "b"]);
     let trail = app.test.count("audit").await;
-    models.ensure_from_settings(Some(settings("a@1/2,b@1/2", KEY))).await.unwrap();
+    models
+        .ensure_from_settings(Some(settings("a@1/2,b@1/2", KEY)))
+        .await
+        .unwrap();
     assert_eq!(app.test.count("audit").await, trail, "nothing was different");
 
     // Staff put the other one first and change a price; the same settings undo neither.
@@ -180,12 +210,28 @@ async fn the_provider_of_the_settings_follows_them_and_prices_of_staff_stay() {
     let board = models.board(&owner).await.unwrap();
     let (provider, a) = (board.providers[0].id, board.providers[0].models[0].id);
     app.clock.advance(TimeDelta::seconds(60));
-    models.save_model(&owner, provider, Some(a), model("a", "9")).await.unwrap();
-    models.ensure_from_settings(Some(settings("a@1/2,b@1/2", "sk-another-0123456789"))).await.unwrap();
+    models
+        .save_model(&owner, provider, Some(a), model("a", "9"))
+        .await
+        .unwrap();
+    models
+        .ensure_from_settings(Some(settings("a@1/2,b@1/2", "sk-another-0123456789")))
+        .await
+        .unwrap();
     assert_eq!(names(), ["b", "a"]);
-    assert_eq!(app.gateway().model("a").unwrap().input_per_million, "9".parse().unwrap());
-    assert_eq!(models.board(&owner).await.unwrap().providers[0].keys.len(), 1, "the old key is forgotten");
-    assert!(matches!(models.remove_provider(&owner, provider).await, Err(Error::Conflict(_))));
+    assert_eq!(
+        app.gateway().model("a").unwrap().input_per_million,
+        "9".parse().unwrap()
+    );
+    assert_eq!(
+        models.board(&owner).await.unwrap().providers[0].keys.len(),
+        1,
+        "the old key is forgotten"
+    );
+    assert!(matches!(
+        models.remove_provider(&owner, provider).await,
+        Err(Error::Conflict(_))
+    ));
 
     // Other settings are meant.
     models.ensure_from_settings(Some(settings("c,a", KEY))).await.unwrap();
