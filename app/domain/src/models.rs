@@ -59,26 +59,32 @@ impl ModelKind {
     }
 }
 
-macro_rules! by_name {
-    ($($kind:ident: $expected:literal),+) => {$(
+macro_rules! shown_by_name {
+    ($($kind:ident),+) => {$(
         impl fmt::Display for $kind {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(self.name())
             }
         }
-
-        impl FromStr for $kind {
-            type Err = Invalid;
-            fn from_str(text: &str) -> Result<Self, Invalid> {
-                Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or(Invalid($expected))
-            }
-        }
     )+};
 }
 
-by_name! {
-    ProviderKind: "openai or anthropic",
-    ModelKind: "chat, embedding, image, transcription or speech"
+shown_by_name!(ProviderKind, ModelKind);
+
+impl FromStr for ProviderKind {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let known = Self::ALL.into_iter().find(|kind| kind.name() == text);
+        known.ok_or(Invalid("openai or anthropic"))
+    }
+}
+
+impl FromStr for ModelKind {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let known = Self::ALL.into_iter().find(|kind| kind.name() == text);
+        known.ok_or(Invalid("chat, embedding, image, transcription or speech"))
+    }
 }
 
 /// What a model costs: per million tokens, an image each.

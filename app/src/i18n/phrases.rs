@@ -223,6 +223,8 @@ mod tests {
     fn every_phrase_of_the_server_has_words_and_every_word_is_said() {
         let folders = [
             "../server/services/src",
+            "../server/services/src/models",
+            "src/pages/models",
             "domain/src",
             "domain/src/views",
             "../server/src/web",

@@ -100,7 +100,7 @@ impl Models {
         if secrets && !actor.may(Permission::WriteSecrets) {
             return Err(Error::Forbidden(Permission::WriteSecrets));
         }
-        let name = line(&form.name, 40, "a name of 1 to 40 characters")?;
+        let name = line(&form.name, 40, Invalid("a name of 1 to 40 characters"))?;
         let base_url = base_url(&form.base_url)?;
         let key = key.map(|key| well_formed(&key)).transpose()?;
         if form.max_concurrent.is_some_and(|most| most < 1) {
@@ -144,7 +144,7 @@ impl Models {
         }
         catalogue::save_provider(&mut tx, &provider, self.0.now())
             .await
-            .map_err(|error| duplicate(error, "there is a provider of this name already"))?;
+            .map_err(|error| duplicate(error, Error::Conflict("there is a provider of this name already")))?;
         if let Some(key) = &key {
             let row = self.sealed_key(id, key)?;
             catalogue::insert_key(&mut tx, &row, self.0.now()).await?;
@@ -243,7 +243,7 @@ impl Models {
         id: Option<ModelId>,
         form: ModelForm,
     ) -> Result<ModelId, Error> {
-        let name = line(&form.name, 120, "a name of 1 to 120 characters")?;
+        let name = line(&form.name, 120, Invalid("a name of 1 to 120 characters"))?;
         if form.context_tokens < 1 || form.max_answer_tokens < 1 {
             return Err(Error::Invalid("a whole number of tokens from 1"));
         }
@@ -279,7 +279,7 @@ impl Models {
         };
         catalogue::save_model(&mut tx, &model, now)
             .await
-            .map_err(|error| duplicate(error, "this provider has a model of this name already"))?;
+            .map_err(|error| duplicate(error, Error::Conflict("this provider has a model of this name already")))?;
         if old.is_none_or(|old| old.price != form.price) {
             catalogue::set_price(&mut tx, model.id, form.price, now, &actor.name).await?;
         }
@@ -313,7 +313,7 @@ impl Models {
 
     /// Makes a name, or says anew where one leads.
     pub async fn save_alias(&self, actor: &Actor, form: AliasForm) -> Result<(), Error> {
-        let name = line(&form.name, 120, "a name of 1 to 120 characters")?;
+        let name = line(&form.name, 120, Invalid("a name of 1 to 120 characters"))?;
         if form.targets.is_empty() || form.targets.len() > MOST_TARGETS {
             return Err(Error::Invalid("1 to 20 models for a name to lead to"));
         }
@@ -355,7 +355,7 @@ impl Models {
         catalogue::save_alias(&mut tx, &alias, self.0.now()).await?;
         catalogue::set_routes(&mut tx, &alias.name, &routes)
             .await
-            .map_err(|error| duplicate(error, "a model stands behind a name once"))?;
+            .map_err(|error| duplicate(error, Error::Conflict("a model stands behind a name once")))?;
         let rows = catalogue::load(&mut tx, self.0.now()).await?;
         let after = views::shown_alias(&alias, &rows);
         if before.as_ref() != Some(&after) {
@@ -584,18 +584,14 @@ fn shown_model(model: &Model) -> Value {
     })
 }
 
-fn duplicate(error: repositories::Error, words: &'static str) -> Error {
-    if error.is_duplicate() {
-        Error::Conflict(words)
-    } else {
-        error.into()
-    }
+fn duplicate(error: repositories::Error, conflict: Error) -> Error {
+    if error.is_duplicate() { conflict } else { error.into() }
 }
 
-fn line(text: &str, most: usize, expected: &'static str) -> Result<String, Error> {
+fn line(text: &str, most: usize, expected: Invalid) -> Result<String, Invalid> {
     let text = text.trim();
     let fits = (1..=most).contains(&text.chars().count()) && !text.chars().any(char::is_control);
-    fits.then(|| text.to_owned()).ok_or(Error::Invalid(expected))
+    fits.then(|| text.to_owned()).ok_or(expected)
 }
 
 fn base_url(text: &str) -> Result<String, Error> {

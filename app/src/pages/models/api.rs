@@ -211,7 +211,7 @@ mod typed {
             kind: fields.kind.parse()?,
             base_url: fields.base_url,
             organisation: Some(fields.organisation),
-            max_concurrent: optional(&fields.max_concurrent, "a whole number from 1, or nothing")?,
+            max_concurrent: optional(&fields.max_concurrent, Invalid("a whole number from 1, or nothing").0)?,
             enabled: fields.enabled.is_some(),
             proxy: secret(fields.proxy),
             headers: secret(fields.headers),
@@ -221,7 +221,8 @@ mod typed {
 
     pub(super) fn model(fields: ModelFields) -> Result<ModelForm, Invalid> {
         let tokens = |text: &str| {
-            optional(text, "a whole number of tokens from 1")?.ok_or(Invalid("a whole number of tokens from 1"))
+            let expected = Invalid("a whole number of tokens from 1");
+            optional(text, expected.0)?.ok_or(expected)
         };
         let dollars = |text: &str| -> Result<Money, Invalid> {
             match text.trim() {
@@ -259,18 +260,19 @@ mod typed {
     }
 
     pub(super) fn alias(name: String, shown: bool, targets: Vec<TargetFields>) -> Result<AliasForm, Invalid> {
-        let expected = "a place from 1 to 9, or nothing";
+        let place = Invalid("a place from 1 to 9, or nothing");
+        let share = Invalid("a share from 1 to 1000");
         let targets = targets
             .into_iter()
             .filter_map(|target| {
-                let tier = optional::<i16>(&target.tier, expected).transpose()?;
+                let tier = optional::<i16>(&target.tier, place.0).transpose()?;
                 Some(tier.and_then(|tier| {
                     if !(1..=9).contains(&tier) {
-                        return Err(Invalid(expected));
+                        return Err(place.clone());
                     }
-                    let weight = optional(&target.weight, "a share from 1 to 1000")?.unwrap_or(1);
+                    let weight = optional(&target.weight, share.0)?.unwrap_or(1);
                     if !(1..=1000).contains(&weight) {
-                        return Err(Invalid("a share from 1 to 1000"));
+                        return Err(share.clone());
                     }
                     Ok((tier - 1, target.model, weight))
                 }))

@@ -37,6 +37,12 @@ fn model(name: &str, input: &str) -> ModelForm {
     }
 }
 
+/// One that can make HTTP clients.
+async fn deck() -> App {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    App::new().await
+}
+
 /// A provider with one model, as staff make them.
 async fn added(app: &App, name: &str) -> (Actor, ProviderId, ModelId) {
     let owner = app.owner().await;
@@ -64,7 +70,7 @@ fn settings(models: &str, key: &str) -> FromSettings {
 
 #[tokio::test]
 async fn what_staff_add_is_asked_here_at_once_and_on_other_replicas_at_their_next_look() {
-    let app = App::new().await;
+    let app = deck().await;
     let other = app.replica(&app.secret);
     other.models().refresh().await.unwrap();
     assert!(other.gateway().is_demo(), "there is nothing else yet");
@@ -91,7 +97,7 @@ async fn what_staff_add_is_asked_here_at_once_and_on_other_replicas_at_their_nex
 
 #[tokio::test]
 async fn secrets_are_sealed_and_shown_to_nobody() {
-    let app = App::new().await;
+    let app = deck().await;
     let (owner, ..) = added(&app, "home").await;
     let board = app.models().board(&owner).await.unwrap();
     assert_eq!(board.providers[0].headers, ["x-team"]);
@@ -113,7 +119,7 @@ async fn secrets_are_sealed_and_shown_to_nobody() {
 
 #[tokio::test]
 async fn each_change_is_in_the_trail_and_a_price_keeps_its_past() {
-    let app = App::new().await;
+    let app = deck().await;
     let (owner, id, model_id) = added(&app, "home").await;
     app.clock.advance(TimeDelta::seconds(60));
     let models = app.models();
@@ -174,7 +180,7 @@ async fn each_change_is_in_the_trail_and_a_price_keeps_its_past() {
 
 #[tokio::test]
 async fn keys_are_for_those_who_may_write_secrets() {
-    let app = App::new().await;
+    let app = deck().await;
     let (_, id, _) = added(&app, "home").await;
     let support = app.staff(Role::Support).await;
     let support = app.actor(support, Permission::ReadModels).await.unwrap();
@@ -189,7 +195,7 @@ async fn keys_are_for_those_who_may_write_secrets() {
 
 #[tokio::test]
 async fn the_provider_of_the_settings_follows_them_and_prices_of_staff_stay() {
-    let app = App::new().await;
+    let app = deck().await;
     let owner = app.owner().await;
     let models = app.models();
     models
