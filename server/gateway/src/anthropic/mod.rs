@@ -42,7 +42,7 @@ impl Connection {
             "" => ANTHROPIC,
             base => base,
         };
-        openai::parse_base(base)?;
+        openai::parsed(base)?;
         let mut headers = openai::headers_of(spec)?;
         headers
             .entry("anthropic-version")

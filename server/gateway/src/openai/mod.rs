@@ -55,6 +55,14 @@ pub enum BadProvider {
     Client(#[source] reqwest::Error),
 }
 
+/// Paths are put behind it, so nothing may stand there.
+pub(crate) fn parsed(base: &str) -> Result<reqwest::Url, BadProvider> {
+    let url = reqwest::Url::parse(base).map_err(|_| BadProvider::Url)?;
+    let fits = matches!(url.scheme(), "http" | "https") && url.has_host();
+    let bare = url.query().is_none() && url.fragment().is_none();
+    if fits && bare { Ok(url) } else { Err(BadProvider::Url) }
+}
+
 /// A server that speaks OpenAI's chat protocol.
 pub struct OpenAi {
     client: Client<Endpoint>,
@@ -85,8 +93,8 @@ impl Connection {
             "" => OPENAI,
             base => base,
         };
-        let url = parse_base(base)?;
-        let host = url.host_str().unwrap_or_default();
+        let url = parsed(base)?;
+        let host = url.host_str().ok_or(BadProvider::Url)?;
         let is_openai = host == "api.openai.com";
         let name = match url.port() {
             _ if is_openai => "openai".to_owned(),
@@ -119,17 +127,6 @@ impl Connection {
             server,
             cleaner,
         })
-    }
-}
-
-/// An address that paths can be put behind.
-pub(crate) fn parse_base(base: &str) -> Result<reqwest::Url, BadProvider> {
-    let url = reqwest::Url::parse(base).map_err(|_| BadProvider::Url)?;
-    let plain = url.host_str().is_some() && url.query().is_none() && url.fragment().is_none();
-    if plain && matches!(url.scheme(), "http" | "https") {
-        Ok(url)
-    } else {
-        Err(BadProvider::Url)
     }
 }
 
@@ -175,7 +172,7 @@ impl OpenAi {
 
     /// Whether `base_url` can be one at all; nothing is asked.
     pub fn takes_url(base_url: &str) -> bool {
-        parse_base(base_url).is_ok()
+        parsed(base_url).is_ok()
     }
 
     async fn send(&self, request: &ChatRequest, shape: Shape) -> Result<ChunkStream, GatewayError> {
