@@ -56,6 +56,18 @@ pub struct Usage {
     pub cached_tokens: i64,
 }
 
+impl std::ops::Add for Usage {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            prompt_tokens: self.prompt_tokens.saturating_add(other.prompt_tokens),
+            completion_tokens: self.completion_tokens.saturating_add(other.completion_tokens),
+            cached_tokens: self.cached_tokens.saturating_add(other.cached_tokens),
+        }
+    }
+}
+
 /// One piece of a streamed answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Chunk {

@@ -101,9 +101,22 @@ struct Made {
     first_token: Option<Instant>,
     finish: Option<String>,
     usage: Option<Usage>,
+    /// What attempts before this one reported: the provider bills those as well.
+    before: Option<Usage>,
 }
 
 impl Made {
+    /// For an attempt after one that made nothing to be seen.
+    fn after(before: &Self) -> Self {
+        Self {
+            before: match (before.before, before.usage) {
+                (Some(one), Some(other)) => Some(one + other),
+                (one, other) => one.or(other),
+            },
+            ..Self::default()
+        }
+    }
+
     /// Nothing that could be shown to anybody.
     fn blank(&self) -> bool {
         self.text.trim().is_empty()
@@ -200,9 +213,10 @@ impl Gateway {
         };
         let mut attempts = 0;
         let mut shorter = None;
+        let mut made = Made::default();
         loop {
             attempts += 1;
-            let mut made = Made::default();
+            made = Made::after(&made);
             let request = shorter.as_ref().unwrap_or(request);
             let end = self.read(request, cancel, overall, &mut made, &mut on_text).await;
             // Nobody knows the context of every model: one that says it is too much gets less, and nothing has been billed yet.
@@ -234,7 +248,7 @@ impl Gateway {
                     () = cancel.cancelled() => {}
                 }
                 let end = Err(Interrupted::Cancelled);
-                return self.settled(Some(model), request, Made::default(), end, started, attempts);
+                return self.settled(Some(model), request, Made::after(&made), end, started, attempts);
             }
             return self.settled(Some(model), request, made, end, started, attempts);
         }
@@ -292,7 +306,11 @@ impl Gateway {
     ) -> Answer {
         let failed = failure(&made, &end).is_some();
         let stopped = matches!(end, Err(Interrupted::Cancelled));
-        let (usage, usage_reported) = bill(request, &made, failed, stopped);
+        let (mut usage, mut usage_reported) = bill(request, &made, failed, stopped);
+        if let Some(before) = made.before {
+            usage_reported |= usage == Usage::default();
+            usage = usage + before;
+        }
         let first_token = made.first_token.map(|at| at - started);
         let failure = failed.then(|| into_failure(&made, end));
         let blank = made.blank();
@@ -410,7 +428,7 @@ fn into_failure(made: &Made, end: Result<(), Interrupted>) -> GatewayError {
 }
 
 /// The request without the older half of the conversation: what the model is told of itself, and the question, stay.
-fn without_older_half(request: &ChatRequest) -> Option<ChatRequest> {
+pub(crate) fn without_older_half(request: &ChatRequest) -> Option<ChatRequest> {
     let first = request
         .messages
         .iter()
@@ -419,6 +437,10 @@ fn without_older_half(request: &ChatRequest) -> Option<ChatRequest> {
     let past = request.messages.len().checked_sub(first + 1).filter(|past| *past > 0)?;
     let mut less = request.clone();
     less.messages.drain(first..first + past.div_ceil(2));
+    // Some models take no conversation that begins with their own words, and without the question these say little.
+    while less.messages.len() > first + 1 && less.messages[first].role == Role::Assistant {
+        less.messages.remove(first);
+    }
     Some(less)
 }
 

@@ -113,13 +113,17 @@ const STOP: &str = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"
 const DONE: &str = "data: [DONE]\n\n";
 
 async fn ask(gateway: &Gateway) -> Answer {
+    ask_for(gateway, 7).await
+}
+
+async fn ask_for(gateway: &Gateway, max_tokens: u32) -> Answer {
     let request = ChatRequest {
         model: "gpt-4o-mini".into(),
         messages: vec![Turn {
             role: Role::User,
             text: "hi".into(),
         }],
-        max_tokens: 7,
+        max_tokens,
         user: "u".into(),
     };
     gateway.answer(&request, &CancellationToken::new(), |_| {}).await
@@ -155,6 +159,67 @@ async fn a_refused_parameter_is_swapped_once_and_for_all() {
             (sent(at, "max_tokens"), sent(at, "max_completion_tokens")),
             (None, Some(7))
         );
+    }
+}
+
+#[tokio::test]
+async fn a_small_model_is_asked_for_a_small_answer() {
+    let vllm = "This model's maximum context length is 2048 tokens. However, you requested 4106 tokens (10 in the messages, 4096 in the completion). Please reduce the length of the messages or completion.";
+    let refusal = |message: &str| {
+        whole(
+            "400 Bad Request",
+            "application/json",
+            &json!({"error": {"message": message}}).to_string(),
+        )
+    };
+    let good = events(&[HELLO, STOP, DONE]);
+    for (words, range) in [
+        (vec![vllm], 1900..2048),
+        (
+            vec!["max_tokens is too large: 4096. This model supports at most 2048 tokens"],
+            2048..2049,
+        ),
+        (
+            vec![
+                "stream_options must not be set",
+                "max_tokens: unknown field, use max_completion_tokens instead",
+                "max_completion_tokens is too large",
+            ],
+            2048..2049,
+        ),
+    ] {
+        let refusals = words.len();
+        let answers = words.into_iter().map(refusal).chain([good.clone(), good.clone()]);
+        let server = Server::start(answers.collect()).await;
+        let gateway = server.gateway();
+        let first = ask_for(&gateway, 4096).await;
+        assert_eq!((first.text.as_str(), first.attempts), ("Hello", 1));
+        assert_eq!(ask_for(&gateway, 4096).await.text, "Hello");
+        let bodies = server.bodies.lock().unwrap().clone();
+        assert_eq!(bodies.len(), refusals + 2);
+        for body in &bodies[refusals..] {
+            let limit = body.get("max_tokens").or(body.get("max_completion_tokens"));
+            assert!(range.contains(&limit.and_then(Value::as_u64).unwrap()), "{body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_type_that_lies_is_not_believed() {
+    let stream = [HELLO, STOP, DONE].concat();
+    let document = json!({"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 3, "completion_tokens": 1}});
+    let pretty = serde_json::to_string_pretty(&document).unwrap();
+    let server = Server::start(vec![
+        whole("200 OK", "application/json", &stream),
+        whole("200 OK", "text/event-stream", &pretty),
+        whole("200 OK", "text/plain", &document.to_string()),
+    ])
+    .await;
+    let gateway = server.gateway();
+    for _ in 0..3 {
+        let answer = ask(&gateway).await;
+        assert_eq!((answer.text.as_str(), answer.usage.prompt_tokens), ("Hello", 3));
+        assert_eq!(answer.finish, Finish::Complete("stop".into()));
     }
 }
 

@@ -6,12 +6,10 @@
 
 mod chunk;
 mod fault;
+mod quirks;
 mod wire;
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use async_openai::{Client, config::Config, error::OpenAIError};
 use async_trait::async_trait;
@@ -21,7 +19,11 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::Value;
 
-use self::{fault::Cleaner, wire::Wire};
+use self::{
+    fault::Cleaner,
+    quirks::{Quirks, Shape},
+    wire::Wire,
+};
 use crate::{ChatRequest, ChunkStream, GatewayError, Provider, Role, Turn};
 
 const OPENAI: &str = "https://api.openai.com/v1";
@@ -105,8 +107,8 @@ impl OpenAi {
             messages: request.messages.iter().map(Message::from).collect(),
             stream: true,
             stream_options: shape.usage.then_some(StreamOptions { include_usage: true }),
-            max_tokens: (!shape.completion).then_some(request.max_tokens),
-            max_completion_tokens: shape.completion.then_some(request.max_tokens),
+            max_tokens: shape.limit.filter(|_| !shape.completion),
+            max_completion_tokens: shape.limit.filter(|_| shape.completion),
             user: (self.is_openai && !request.user.is_empty()).then_some(&request.user),
         };
         let cleaner = self.cleaner.clone();
@@ -135,14 +137,17 @@ impl Provider for OpenAi {
     }
 
     async fn stream(&self, request: &ChatRequest) -> Result<ChunkStream, GatewayError> {
-        let shape = self.quirks.shape();
-        match self.send(request, shape).await {
-            // Refused before anything was made, so asking in the other words is no second attempt.
-            Err(GatewayError::Refused {
-                status: Some(400 | 422),
-                detail,
-            }) if self.quirks.learn(shape, &detail) => self.send(request, self.quirks.shape()).await,
-            result => result,
+        let mut lesson = self.quirks.begin(request);
+        loop {
+            match self.send(request, lesson.shape()).await {
+                // Refused before anything was made, so asking in other words is no second attempt.
+                Err(error) if lesson.learn(&error) => {}
+                Ok(stream) => {
+                    lesson.passed();
+                    return Ok(stream);
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -233,70 +238,6 @@ impl Config for Endpoint {
     }
 }
 
-/// In which of two dialects a request is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Shape {
-    /// `max_completion_tokens`, which OpenAI's newer models demand, instead of `max_tokens`, which is all that older servers know.
-    completion: bool,
-    /// `stream_options`, without which OpenAI reports no usage and which some servers refuse.
-    usage: bool,
-}
-
-/// What a server has taught us by refusing.
-struct Quirks {
-    completion: AtomicBool,
-    usage: AtomicBool,
-}
-
-impl Quirks {
-    fn new(is_openai: bool) -> Self {
-        Self {
-            completion: is_openai.into(),
-            usage: true.into(),
-        }
-    }
-
-    fn shape(&self) -> Shape {
-        Shape {
-            completion: self.completion.load(Ordering::Relaxed),
-            usage: self.usage.load(Ordering::Relaxed),
-        }
-    }
-
-    /// Whether the refusal of a request in this shape says that another shape may pass; remembers it.
-    fn learn(&self, sent: Shape, detail: &str) -> bool {
-        const UNKNOWN: [&str; 9] = [
-            "unsupported",
-            "not supported",
-            "unrecognized",
-            "unknown",
-            "unexpected",
-            "extra",
-            "not permitted",
-            "not allowed",
-            "instead",
-        ];
-        let detail = detail.to_lowercase();
-        if !UNKNOWN.iter().any(|word| detail.contains(word)) {
-            return false;
-        }
-        let limit = if sent.completion {
-            "max_completion_tokens"
-        } else {
-            "max_tokens"
-        };
-        if sent.usage && (detail.contains("stream_options") || detail.contains("include_usage")) {
-            self.usage.store(false, Ordering::Relaxed);
-            true
-        } else if detail.contains(limit) {
-            self.completion.store(!sent.completion, Ordering::Relaxed);
-            true
-        } else {
-            false
-        }
-    }
-}
-
 #[derive(Serialize)]
 struct Body<'a> {
     model: &'a str,
@@ -378,33 +319,5 @@ mod tests {
         let headers = provider("", "sk-x\n").unwrap().client.config().headers();
         assert_eq!(headers[AUTHORIZATION], "Bearer sk-x");
         assert!(!format!("{headers:?}").contains("sk-x"));
-    }
-
-    #[test]
-    fn a_refused_parameter_is_swapped_and_remembered() {
-        let quirks = Quirks::new(false);
-        let first = quirks.shape();
-        assert_eq!(
-            first,
-            Shape {
-                completion: false,
-                usage: true
-            }
-        );
-        assert!(!quirks.learn(
-            first,
-            "max_tokens is too large: 9. This model supports at most 5 completion tokens"
-        ));
-        assert!(!quirks.learn(first, "Unknown parameter: 'user'"));
-        let openai = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.";
-        assert!(quirks.learn(first, openai));
-        assert!(quirks.learn(quirks.shape(), "body.stream_options: Extra inputs are not permitted"));
-        assert_eq!(
-            quirks.shape(),
-            Shape {
-                completion: true,
-                usage: false
-            }
-        );
     }
 }

@@ -50,11 +50,9 @@ impl Wire {
             let words = "it answered with a web page; the base URL probably lacks its /v1";
             return Err(boxed(GatewayError::down(words)));
         }
-        let whole = content_type.starts_with("application/json");
         let (parts, body) = http::Response::<reqwest::Body>::from(response).into_parts();
         let body = reqwest::Body::wrap_stream(filtered(
             reqwest::Response::from(http::Response::new(body)).bytes_stream(),
-            whole,
         ));
         Ok(http::Response::from_parts(parts, body).into())
     }
@@ -97,13 +95,8 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// Lets through only events that can be read: async-openai would write others, and so people's words, into the log.
 fn filtered(
     body: impl Stream<Item = reqwest::Result<Bytes>> + Send + 'static,
-    whole: bool,
 ) -> impl Stream<Item = Result<Bytes, Failure>> + Send + 'static {
-    let filter = Filter {
-        whole,
-        ..Filter::default()
-    };
-    stream::unfold(Some((Box::pin(body), filter)), |state| async move {
+    stream::unfold(Some((Box::pin(body), Filter::default())), |state| async move {
         let (mut body, mut filter) = state?;
         loop {
             match body.next().await {
@@ -141,13 +134,16 @@ async fn drain(mut body: impl Stream<Item = reqwest::Result<Bytes>> + Unpin) {
 /// Puts lines together to events, and keeps those that are JSON objects or the end.
 #[derive(Default)]
 struct Filter {
-    /// One JSON document instead of a stream, from a server that cannot stream.
+    /// One JSON document instead of a stream, from a server that cannot stream. The first byte tells: types lie.
     whole: bool,
+    begun: bool,
     line: Vec<u8>,
     /// The `data:` lines of an event that is not complete yet.
     event: Vec<u8>,
     ready: Vec<u8>,
     done: bool,
+    /// Events that could be read.
+    kept: usize,
     /// An event has said why the answer ends, or that it failed.
     finished: bool,
     /// An event has brought a part of an answer.
@@ -181,10 +177,11 @@ const FINISHED: &[u8] = br#"{"choices":[{"index":0,"delta":{},"finish_reason":"s
 
 impl Filter {
     fn feed(&mut self, mut bytes: &[u8]) {
-        if self.whole {
-            self.event
-                .extend(bytes.iter().filter(|byte| !matches!(byte, b'\n' | b'\r')));
-            return;
+        if !self.begun
+            && let Some(first) = bytes.iter().find(|byte| !byte.is_ascii_whitespace())
+        {
+            self.begun = true;
+            self.whole = *first == b'{';
         }
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             self.line.extend_from_slice(&bytes[..end]);
@@ -197,13 +194,14 @@ impl Filter {
 
     fn end(&mut self) {
         let line = std::mem::take(&mut self.line);
+        self.line_ended(line.trim_ascii_end());
         if self.whole {
             let event = std::mem::take(&mut self.event);
-            if self.keep(event.trim_ascii()) {
+            self.keep(event.trim_ascii());
+            // One document is a whole answer; several are a stream, which has to say itself when it is complete.
+            if self.kept == 1 {
                 self.keep(b"[DONE]");
             }
-        } else {
-            self.line_ended(line.trim_ascii_end());
         }
     }
 
@@ -216,6 +214,14 @@ impl Filter {
     }
 
     fn line_ended(&mut self, line: &[u8]) {
+        if self.whole && !(self.event.is_empty() && line.starts_with(b"data:")) {
+            // Most often the document is one line; else its lines are put together, for it cannot be read before its end.
+            if !self.event.is_empty() || !self.keep(line) {
+                self.event.extend_from_slice(line);
+            }
+            return;
+        }
+        self.whole = false;
         // A bare object is what some servers write when they fail in the middle of a stream.
         let data = match line.strip_prefix(b"data:") {
             Some(data) => data.trim_ascii_start(),
@@ -251,6 +257,7 @@ impl Filter {
         self.done |= done;
         let keep = done || self.readable(data);
         if keep {
+            self.kept += 1;
             self.pass(data);
         }
         keep
@@ -286,11 +293,8 @@ mod tests {
     use super::*;
 
     /// Feeds `body` in pieces of `size` bytes.
-    fn through(body: &[u8], size: usize, whole: bool) -> String {
-        let mut filter = Filter {
-            whole,
-            ..Filter::default()
-        };
+    fn through(body: &[u8], size: usize) -> String {
+        let mut filter = Filter::default();
         body.chunks(size).for_each(|piece| filter.feed(piece));
         filter.end();
         String::from_utf8(filter.take().to_vec()).unwrap()
@@ -302,17 +306,23 @@ mod tests {
                     data: {\"c\":\ndata: 2}\n\ndata: {\"d\":\ndata: 3}\n\n{\"error\":\"e\"}\ndata: [DONE] \n\ndata: 17\n\ndata: {\"last\":0}";
         let expected = "data: {\"a\":\"я\"}\n\ndata: {\"b\":1}\n\ndata: {\"d\":3}\n\ndata: {\"error\":\"e\"}\n\ndata: [DONE]\n\ndata: {\"last\":0}\n\n";
         for size in [1, 2, 7, 10_000] {
-            assert_eq!(through(body.as_bytes(), size, false), expected, "in pieces of {size}");
+            assert_eq!(through(body.as_bytes(), size), expected, "in pieces of {size}");
         }
     }
 
     #[test]
     fn a_whole_answer_becomes_a_stream_of_one() {
         assert_eq!(
-            through(b"{\n  \"a\": 1\r\n}\n", 3, true),
+            through(b"{\n  \"a\": 1\r\n}\n", 3),
             "data: {  \"a\": 1}\n\ndata: [DONE]\n\n"
         );
-        assert_eq!(through(b"{not json", 3, true), "");
+        assert_eq!(through(b"\n {\"a\": 1}", 3), "data: {\"a\": 1}\n\ndata: [DONE]\n\n");
+        assert_eq!(through(b"{not json", 3), "");
+        // A failure before the stream, and the stream.
+        assert_eq!(
+            through(b"{\"error\":\"e\"}\ndata: {\"a\":1}\n\ndata: [DONE]\n\n", 3),
+            "data: {\"error\":\"e\"}\n\ndata: {\"a\":1}\n\ndata: [DONE]\n\n"
+        );
     }
 
     #[test]
@@ -327,15 +337,15 @@ mod tests {
             (said.to_owned(), said.to_owned()),
             (done.to_owned(), done.to_owned()),
         ] {
-            assert_eq!(through(body.as_bytes(), 5, false), expected);
+            assert_eq!(through(body.as_bytes(), 5), expected);
         }
     }
 
     proptest! {
         #[test]
         fn any_bytes_and_any_cuts_are_survived(body in proptest::collection::vec(any::<u8>(), 0..300), size in 1..50_usize) {
-            let fed = through(&body, size, false);
-            prop_assert_eq!(&fed, &through(&body, 1, false));
+            let fed = through(&body, size);
+            prop_assert_eq!(&fed, &through(&body, 1));
         }
     }
 }
