@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::{Context, bail};
 use axum::serve::ListenerExt;
 use bot::{Directory, Runtime, intake};
-use gateway::{Deadlines, Demo, Gateway, OpenAi, Provider};
+use gateway::{Catalogue, Deadlines, Demo, Gateway, OpenAi, Provider};
 use secrecy::ExposeSecret;
 use services::{Database, Parts, RateLimiter, Services, SystemClock};
 use tokio::task::JoinSet;
@@ -260,7 +260,8 @@ pub fn gateway(settings: &Settings) -> anyhow::Result<Gateway> {
             (Arc::new(Demo::new()), Demo::models())
         }
     };
-    Ok(Gateway::new(provider, models, deadlines).with_concurrency(settings.provider_calls))
+    let catalogue = Catalogue::from_settings(provider, models).with_concurrency(settings.provider_calls);
+    Ok(Gateway::new(catalogue, deadlines))
 }
 
 /// One client for all bots: connections are shared, redirects are not followed (a link may hold a token).

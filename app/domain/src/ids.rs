@@ -54,6 +54,12 @@ uuid_id! {
     ReservationId,
     /// An update as stored, before it is understood.
     UpdateRowId,
+    /// A server that models are asked at.
+    ProviderId,
+    /// One of a provider's keys.
+    ProviderKeyId,
+    /// A model of a provider.
+    ModelId,
 }
 
 macro_rules! number_id {

@@ -14,8 +14,8 @@ pub mod views;
 
 pub use codes::{AppError, ErrorCode};
 pub use ids::{
-    BotId, ChatId, ConversationId, JobId, MessageId, PlanId, ReservationId, StaffId, TelegramChatId, TelegramMessageId,
-    TelegramUserId, ThreadId, UpdateId, UpdateRowId, UserId,
+    BotId, ChatId, ConversationId, JobId, MessageId, ModelId, PlanId, ProviderId, ProviderKeyId, ReservationId,
+    StaffId, TelegramChatId, TelegramMessageId, TelegramUserId, ThreadId, UpdateId, UpdateRowId, UserId,
 };
 pub use lang::Lang;
 pub use limits::{Limit, LimitKind, Measure, Period};

@@ -48,12 +48,17 @@ pub struct ChatRequest {
     pub user: String,
 }
 
-/// Tokens as a provider counts them; `cached_tokens` are part of `prompt_tokens`.
+/// What a provider counts. `cached_tokens` and `audio_input_tokens` are part of `prompt_tokens`, `reasoning_tokens` and
+/// `audio_output_tokens` of `completion_tokens`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     pub prompt_tokens: i64,
     pub completion_tokens: i64,
     pub cached_tokens: i64,
+    pub reasoning_tokens: i64,
+    pub audio_input_tokens: i64,
+    pub audio_output_tokens: i64,
+    pub images: i64,
 }
 
 impl std::ops::Add for Usage {
@@ -64,6 +69,10 @@ impl std::ops::Add for Usage {
             prompt_tokens: self.prompt_tokens.saturating_add(other.prompt_tokens),
             completion_tokens: self.completion_tokens.saturating_add(other.completion_tokens),
             cached_tokens: self.cached_tokens.saturating_add(other.cached_tokens),
+            reasoning_tokens: self.reasoning_tokens.saturating_add(other.reasoning_tokens),
+            audio_input_tokens: self.audio_input_tokens.saturating_add(other.audio_input_tokens),
+            audio_output_tokens: self.audio_output_tokens.saturating_add(other.audio_output_tokens),
+            images: self.images.saturating_add(other.images),
         }
     }
 }

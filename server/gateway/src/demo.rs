@@ -46,7 +46,7 @@ impl Provider for Demo {
         let usage = Usage {
             prompt_tokens: i64::from(estimate_prompt(&request.messages)),
             completion_tokens: i64::from(count_tokens(&text)),
-            cached_tokens: 0,
+            ..Usage::default()
         };
         let words: Vec<String> = text.split_inclusive(' ').map(str::to_owned).collect();
         let words = stream::iter(words).then(|word| async move {
@@ -121,7 +121,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::{Deadlines, Finish, Gateway, Turn};
+    use crate::{Catalogue, Deadlines, Finish, Gateway, Turn};
 
     fn request(text: &str) -> ChatRequest {
         let turn = Turn {
@@ -138,7 +138,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_says_that_it_is_a_demo_and_costs_nothing() {
-        let gateway = Gateway::new(std::sync::Arc::new(Demo::new()), Demo::models(), Deadlines::default());
+        let gateway = Gateway::new(
+            Catalogue::from_settings(std::sync::Arc::new(Demo::new()), Demo::models()),
+            Deadlines::default(),
+        );
         let mut updates = 0;
         let answer = gateway
             .answer(&request("hello there"), &CancellationToken::new(), |_| updates += 1)

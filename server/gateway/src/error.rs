@@ -38,6 +38,9 @@ pub enum GatewayError {
         #[source]
         source: Option<Source>,
     },
+    /// It failed so often that it is left alone for a while.
+    #[error("the provider is left alone after failures: {detail}")]
+    Resting { code: ErrorCode, detail: String },
     /// The stream broke after text had been given.
     #[error("the answer broke off: {detail}")]
     Cut {
@@ -80,7 +83,21 @@ impl GatewayError {
             Self::Context { .. } => ErrorCode::AiContext,
             Self::Empty { .. } => ErrorCode::AiEmpty,
             Self::Down { .. } => ErrorCode::AiDown,
+            Self::Resting { code, .. } => *code,
             Self::Cut { .. } => ErrorCode::AiCut,
+        }
+    }
+
+    /// The status the provider answered with, if it did.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Busy { .. } => Some(429),
+            Self::Auth { status, .. }
+            | Self::Refused { status, .. }
+            | Self::Context { status, .. }
+            | Self::Down { status, .. } => *status,
+            Self::Cut { source, .. } => source.as_ref().and_then(|source| source.status()),
+            Self::Timeout { .. } | Self::Empty { .. } | Self::Resting { .. } => None,
         }
     }
 

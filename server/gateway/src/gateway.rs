@@ -1,30 +1,39 @@
-//! One answer from a provider: deadlines, one retry, cancellation, and a bill for what was made.
+//! One answer from whichever provider: routing, deadlines, retry, cancellation, and a bill for what was made.
 
-use std::{sync::Arc, time::Duration};
-
-use domain::Money;
-use futures::StreamExt;
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, sleep, timeout_at},
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
+
+use domain::{ErrorCode, ModelId, Money, ProviderId, ProviderKeyId};
+use futures::StreamExt;
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, field::Empty, info, instrument};
 
 use crate::{
-    ChatRequest, Chunk, GatewayError, Model, Provider, Role, Usage, count_tokens, error::bounded, estimate_prompt,
-    models_from, price,
+    BreakerEvents, BreakerRules, Catalogue, ChatRequest, Chunk, GatewayError, Model, ModelKind, ProviderKind,
+    ProviderState, Role, Usage,
+    breaker::Events,
+    count_tokens,
+    error::bounded,
+    estimate_prompt,
+    route::{Hop, Route, Target},
+    upstream::{Place, Surroundings, Upstream},
 };
 
 /// Once an answer has its end and its usage, how long to wait for the stream to close so that the connection can be used again.
 const LINGER: Duration = Duration::from_millis(250);
 /// A provider that asks for a longer pause gets no second attempt: the person would be waiting.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-const MOST_ATTEMPTS: u32 = 2;
 /// How often the older half of a conversation is left out for a model that finds it too long.
 const MOST_SHORTENINGS: u32 = 4;
 /// No model answers this much; a server that does is broken.
 const MOST_TEXT: usize = 4 * 1024 * 1024;
+/// In the place of a provider where none was asked.
+const NOBODY: &str = "none";
+const UNFINISHED: &str = "the stream ended without a finish reason";
 
 /// How long a person is made to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,20 +56,72 @@ impl Default for Deadlines {
     }
 }
 
-/// A provider with its models, prices and deadlines. Cheap to clone.
+/// Everything that can be asked, and what is known of it. Cheap to clone; clones are the same one.
 #[derive(Clone)]
 pub struct Gateway {
-    provider: Arc<dyn Provider>,
-    models: Arc<Models>,
-    deadlines: Deadlines,
-    /// Requests at once; those beyond wait.
-    places: Arc<Semaphore>,
+    inner: Arc<Inner>,
 }
 
-/// A list that cannot be empty.
-struct Models {
-    all: Vec<Model>,
-    default: Model,
+struct Inner {
+    live: RwLock<Arc<Live>>,
+    deadlines: Deadlines,
+    around: Surroundings,
+}
+
+/// A catalogue at work.
+struct Live {
+    upstreams: Vec<Arc<Upstream>>,
+    routes: HashMap<String, Arc<Route>>,
+    /// The aliases in their order.
+    names: Vec<String>,
+    default: Arc<Model>,
+}
+
+impl Live {
+    fn new(catalogue: Catalogue, old: Option<&Self>, around: &Surroundings) -> Self {
+        let upstreams: Vec<Arc<Upstream>> = catalogue
+            .providers
+            .into_iter()
+            .map(|spec| {
+                let before = old.and_then(|old| old.upstreams.iter().find(|one| one.spec.id == spec.id));
+                let given = catalogue.given.get(&spec.id);
+                Arc::new(Upstream::new(spec, given, before.map(AsRef::as_ref), around))
+            })
+            .collect();
+        let target = |target: &crate::Target| {
+            let model = catalogue.models.iter().find(|model| model.id == target.model)?;
+            let enabled = |one: &&Arc<Upstream>| one.spec.id == model.provider && one.spec.enabled;
+            let upstream = Arc::clone(upstreams.iter().find(enabled)?);
+            let model = Arc::clone(model);
+            Some((Target { model, upstream }, target.weight))
+        };
+        let mut names = Vec::new();
+        let mut routes = HashMap::new();
+        for alias in catalogue.aliases {
+            let tiers = alias.tiers.iter().map(|tier| tier.iter().filter_map(target).collect());
+            if let Some(route) = Route::new(&alias.name, alias.shown, tiers.collect()) {
+                names.push(alias.name.clone());
+                routes.insert(alias.name, Arc::new(route));
+            }
+        }
+        let default = shown(&names, &routes).next().cloned();
+        Self {
+            upstreams,
+            default: default.unwrap_or_else(|| Arc::new(Model::named("default"))),
+            routes,
+            names,
+        }
+    }
+}
+
+/// What people may choose from.
+fn shown<'a>(
+    names: &'a [String],
+    routes: &'a HashMap<String, Arc<Route>>,
+) -> impl Iterator<Item = &'a Arc<Model>> + use<'a> {
+    let routes = names.iter().filter_map(|name| routes.get(name));
+    let chats = routes.filter(|route| route.shown && route.kind == ModelKind::Chat);
+    chats.map(|route| &route.model)
 }
 
 /// How an answer ended.
@@ -91,6 +152,25 @@ pub struct Answer {
     pub attempts: u32,
     /// Set when nothing or only a part came; not when the person stopped it.
     pub failure: Option<GatewayError>,
+    /// Who was asked, in order.
+    pub tries: Vec<Try>,
+    /// Who answered, or was asked last; `none` when nobody was asked.
+    pub provider: String,
+    /// The model that answered; `None` for those of the settings, and when nobody was asked.
+    pub model_id: Option<ModelId>,
+}
+
+/// One attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Try {
+    pub provider: String,
+    /// As the provider calls it.
+    pub model: String,
+    /// What went wrong, if something did.
+    pub code: Option<ErrorCode>,
+    /// The status of a refusal.
+    pub status: Option<u16>,
+    pub took: Duration,
 }
 
 /// What one attempt has made so far.
@@ -101,22 +181,9 @@ struct Made {
     first_token: Option<Instant>,
     finish: Option<String>,
     usage: Option<Usage>,
-    /// What attempts before this one reported: the provider bills those as well.
-    before: Option<Usage>,
 }
 
 impl Made {
-    /// For an attempt after one that made nothing to be seen.
-    fn after(before: &Self) -> Self {
-        Self {
-            before: match (before.before, before.usage) {
-                (Some(one), Some(other)) => Some(one + other),
-                (one, other) => one.or(other),
-            },
-            ..Self::default()
-        }
-    }
-
     /// Nothing that could be shown to anybody.
     fn blank(&self) -> bool {
         self.text.trim().is_empty()
@@ -135,146 +202,303 @@ impl From<GatewayError> for Interrupted {
     }
 }
 
+/// One question on its way to an answer.
+struct Run {
+    started: Instant,
+    attempts: u32,
+    tries: Vec<Try>,
+    /// What attempts before the last one reported and cost: their providers bill those as well.
+    before: Option<(Usage, Money)>,
+    /// Whoever is asked now.
+    target: Option<Target>,
+}
+
+impl Run {
+    fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            attempts: 0,
+            tries: Vec::new(),
+            before: None,
+            target: None,
+        }
+    }
+
+    /// Another attempt follows this one, of which nothing is shown.
+    fn put_aside(&mut self, made: &Made) {
+        if let (Some(usage), Some(target)) = (made.usage, &self.target) {
+            let cost = target.model.price.of(usage);
+            let (sum, spent) = self.before.unwrap_or_default();
+            self.before = Some((
+                sum + usage,
+                Money::from_nanos(spent.nanos().saturating_add(cost.nanos())),
+            ));
+        }
+    }
+}
+
 impl Gateway {
-    /// `models` are what users may choose from, the first being the default; an empty list means the built-in one.
-    pub fn new(provider: Arc<dyn Provider>, models: Vec<Model>, deadlines: Deadlines) -> Self {
-        let all = if models.is_empty() { models_from(None) } else { models };
-        let default = all.first().cloned().unwrap_or_else(|| Model::named("default"));
-        Self {
-            provider,
-            models: Arc::new(Models { all, default }),
+    pub fn new(catalogue: Catalogue, deadlines: Deadlines) -> Self {
+        Self::with_rules(catalogue, deadlines, BreakerRules::default())
+    }
+
+    /// With other rules for its breakers.
+    pub fn with_rules(catalogue: Catalogue, deadlines: Deadlines, rules: BreakerRules) -> Self {
+        let around = Surroundings {
+            rules,
+            events: Events::default(),
+        };
+        let live = RwLock::new(Arc::new(Live::new(catalogue, None, &around)));
+        let inner = Arc::new(Inner {
+            live,
             deadlines,
-            places: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+            around,
+        });
+        Self { inner }
+    }
+
+    /// Takes another catalogue. What is under way goes on as it began; of providers and keys that did not change, connections
+    /// and everything that is known of them are kept.
+    pub fn replace(&self, catalogue: Catalogue) {
+        let mut live = self.inner.live.write().unwrap_or_else(PoisonError::into_inner);
+        *live = Arc::new(Live::new(catalogue, Some(&live), &self.inner.around));
+    }
+
+    /// Whom to tell of breakers that open and close; only the first one given is taken.
+    pub fn on_breaker(&self, events: Arc<dyn BreakerEvents>) {
+        let _ = self.inner.around.events.set(events);
+    }
+
+    /// What another replica saw of a breaker: open for this long yet, or closed (`None`).
+    pub fn shared_state(&self, provider: ProviderId, key: Option<ProviderKeyId>, open_for: Option<Duration>) {
+        for upstream in self.live().upstreams.iter().filter(|one| one.spec.id == provider) {
+            upstream.shared(key, open_for);
         }
     }
 
-    /// No more requests at once than this (default: any number). Whoever finds no place waits for one, as long as for a first token.
-    pub fn with_concurrency(self, most: usize) -> Self {
-        Self {
-            places: Arc::new(Semaphore::new(most)),
-            ..self
-        }
+    /// How the providers are, in the order of the catalogue.
+    pub fn states(&self) -> Vec<ProviderState> {
+        self.live().upstreams.iter().map(|upstream| upstream.seen()).collect()
     }
 
-    pub fn models(&self) -> &[Model] {
-        &self.models.all
+    fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.inner.live.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub fn model(&self, name: &str) -> Option<&Model> {
-        self.models.all.iter().find(|model| model.name == name)
+    /// The chat models people may choose from, the default one first.
+    pub fn models(&self) -> Vec<Arc<Model>> {
+        let live = self.live();
+        shown(&live.names, &live.routes).cloned().collect()
     }
 
-    pub fn default_model(&self) -> &Model {
-        &self.models.default
+    /// The chat model of this name, shown or not.
+    pub fn model(&self, name: &str) -> Option<Arc<Model>> {
+        let live = self.live();
+        let route = live.routes.get(name).filter(|route| route.kind == ModelKind::Chat)?;
+        Some(Arc::clone(&route.model))
     }
 
-    pub fn provider_name(&self) -> &str {
-        self.provider.name()
+    pub fn default_model(&self) -> Arc<Model> {
+        Arc::clone(&self.live().default)
     }
 
-    /// Whether the built-in demo answers, because no key was given.
+    /// Who is asked first for the default model.
+    pub fn provider_name(&self) -> String {
+        let live = self.live();
+        let target = live.routes.get(&live.default.name).and_then(|route| route.first());
+        target.map_or_else(|| NOBODY.to_owned(), |target| target.upstream.spec.name.clone())
+    }
+
+    /// Whether only the built-in demo answers, because no key was given.
     pub fn is_demo(&self) -> bool {
-        self.provider.name() == crate::demo::NAME
+        let live = self.live();
+        live.upstreams.iter().all(|one| one.spec.kind == ProviderKind::Demo)
     }
 
-    /// Asks the provider for one token of `model`, within the deadline to a first token.
+    /// Asks the first provider of `model` for one token, within the deadline to a first token.
     pub async fn probe(&self, model: &str) -> Result<(), GatewayError> {
+        let live = self.live();
+        let target = live.routes.get(model).and_then(|route| route.first());
+        let target = target.ok_or_else(|| off_the_list(model))?;
+        self.ask_for_one_token(&target.upstream, &target.model.name).await
+    }
+
+    /// Asks `provider` for one token of a model by its own name, whatever its breaker says.
+    pub async fn probe_provider(&self, provider: ProviderId, model: &str) -> Result<(), GatewayError> {
+        let live = self.live();
+        let upstream = live.upstreams.iter().find(|one| one.spec.id == provider);
+        let upstream = upstream.ok_or_else(|| GatewayError::refused("there is no such provider"))?;
+        self.ask_for_one_token(upstream, model).await
+    }
+
+    async fn ask_for_one_token(&self, upstream: &Upstream, model: &str) -> Result<(), GatewayError> {
         let what = "the first token";
-        tokio::time::timeout(self.deadlines.first_token, self.provider.probe(model))
+        let key = upstream.any_key().ok_or_else(|| GatewayError::down("it has no key"))?;
+        tokio::time::timeout(self.inner.deadlines.first_token, key.adapter.probe(model))
             .await
             .unwrap_or(Err(GatewayError::Timeout { what }))
     }
 
     /// Asks, and hands `on_text` the whole text so far whenever there is more. `cancel` ends the request at once.
-    #[instrument(name = "ai.answer", skip_all, fields(ai.provider = self.provider.name(), ai.model = %request.model, ai.attempts = Empty, ai.outcome = Empty))]
+    #[instrument(name = "ai.answer", skip_all, fields(ai.provider = Empty, ai.model = %request.model, ai.attempts = Empty, ai.outcome = Empty))]
     pub async fn answer(
         &self,
         request: &ChatRequest,
         cancel: &CancellationToken,
         mut on_text: impl FnMut(&str) + Send,
     ) -> Answer {
-        let started = Instant::now();
-        let Some(model) = self.model(&request.model) else {
-            let name = bounded(&request.model, 80);
-            let failure = GatewayError::refused(format!("the model {name} is not on the list"));
-            return self.settled(None, request, Made::default(), Err(failure.into()), started, 0);
+        let mut run = Run::new();
+        let live = self.live();
+        let route = live
+            .routes
+            .get(&request.model)
+            .filter(|route| route.kind == ModelKind::Chat);
+        let Some(route) = route else {
+            let end = Err(off_the_list(&request.model).into());
+            return self.settled(None, request, run, Made::default(), end);
         };
-        let overall = started + self.deadlines.overall;
-        let place = within(
-            cancel,
-            started + self.deadlines.first_token,
-            overall,
-            "a free place",
-            self.places.acquire(),
-        );
-        let _place = match place.await {
-            Ok(place) => place,
-            Err(end) => return self.settled(Some(model), request, Made::default(), Err(end), started, 0),
+        let deadlines = &self.inner.deadlines;
+        let overall = run.started + deadlines.overall;
+        let mut journey = route.journey();
+        let mut hop = match journey.next() {
+            Ok(hop) => hop,
+            Err(error) => return self.settled(Some(route), request, run, Made::default(), Err(error.into())),
         };
-        let mut attempts = 0;
+        let mut place: Option<Place> = None;
+        let (mut retried, mut shortenings) = (false, 0);
         let mut shorter = None;
-        let mut made = Made::default();
         loop {
-            attempts += 1;
-            made = Made::after(&made);
             let request = shorter.as_ref().unwrap_or(request);
-            let end = self.read(request, cancel, overall, &mut made, &mut on_text).await;
-            // Nobody knows the context of every model: one that says it is too much gets less, and nothing has been billed yet.
-            if let Err(Interrupted::Failed(GatewayError::Context { .. })) = &end
-                && made.blank()
-                && attempts <= MOST_SHORTENINGS
-                && let Some(less) = without_older_half(request)
-            {
+            run.target = Some(hop.target.clone());
+            let upstream = Arc::clone(&hop.target.upstream);
+            if place.as_ref().is_none_or(|place| place.provider != upstream.spec.id) {
+                place = None;
+                let patience = Instant::now() + deadlines.first_token;
+                match within(cancel, patience, overall, "a free place", upstream.enter()).await {
+                    Ok(free) => place = Some(free),
+                    Err(Interrupted::Failed(_)) => {
+                        if let Ok(next) = journey.next() {
+                            hop = next;
+                            continue;
+                        }
+                        let detail = "too many requests at once; none of them has ended in time".to_owned();
+                        let busy = GatewayError::Busy {
+                            retry_after: None,
+                            detail,
+                        };
+                        return self.settled(Some(route), request, run, Made::default(), Err(busy.into()));
+                    }
+                    Err(end) => return self.settled(Some(route), request, run, Made::default(), Err(end)),
+                }
+            }
+            run.attempts += 1;
+            upstream.budget.asked();
+            let mut made = Made::default();
+            let began = Instant::now();
+            let end = self
+                .read(&mut hop, request, cancel, overall, &mut made, &mut on_text)
+                .await;
+            let failed = failure(&made, &end);
+            note(&mut hop, failed.as_ref());
+            run.tries.push(tried(&hop, failed.as_ref(), began.elapsed()));
+            let Some(failed) = failed.filter(|_| made.text.is_empty() || made.blank()) else {
+                return self.settled(Some(route), request, run, made, end);
+            };
+            let next = match &failed {
+                // What a provider will not answer, another one is not asked to.
+                Failure::Empty => None,
+                Failure::Error(GatewayError::Context { .. }) => {
+                    let larger = journey.larger(&hop);
+                    // Nobody knows the context of every model: one that says it is too much gets less.
+                    if larger.is_none()
+                        && shortenings < MOST_SHORTENINGS
+                        && let Some(less) = without_older_half(request)
+                    {
+                        info!(
+                            ai.attempt = run.attempts,
+                            ai.messages = less.messages.len(),
+                            "The conversation is too long for the model, asking with its newer half"
+                        );
+                        shortenings += 1;
+                        run.put_aside(&made);
+                        shorter = Some(less);
+                        continue;
+                    }
+                    larger
+                }
+                Failure::Error(GatewayError::Refused { .. }) => None,
+                Failure::Error(GatewayError::Busy { .. } | GatewayError::Auth { .. }) => {
+                    journey.with_another_key(&hop).or_else(|| journey.next().ok())
+                }
+                Failure::Error(_) | Failure::Unfinished => journey.next().ok(),
+            };
+            if let Some(next) = next.filter(|_| made.text.is_empty() && Instant::now() < overall) {
                 info!(
-                    ai.attempt = attempts,
-                    ai.messages = less.messages.len(),
-                    "The conversation is too long for the model, asking with its newer half"
+                    ai.attempt = run.attempts,
+                    ai.provider = next.provider(),
+                    "The provider failed, asking another one"
                 );
-                shorter = Some(less);
+                run.put_aside(&made);
+                hop = next;
                 continue;
             }
-            let pause = match failure(&made, &end) {
-                Some(failure) if attempts < MOST_ATTEMPTS && made.text.is_empty() => pause_before_retry(failure),
-                _ => None,
+            let pause = pause_before_retry(&failed).filter(|pause| {
+                !retried && made.text.is_empty() && Instant::now() + *pause < overall && upstream.budget.retry()
+            });
+            let Some(pause) = pause else {
+                return self.settled(Some(route), request, run, made, end);
             };
-            if let Some(pause) = pause.filter(|pause| Instant::now() + *pause < overall) {
-                info!(
-                    ai.attempt = attempts,
-                    ai.pause_ms = pause.as_millis() as u64,
-                    "The provider failed, asking once more"
-                );
-                tokio::select! {
-                    () = sleep(pause) => continue,
-                    () = cancel.cancelled() => {}
+            info!(
+                ai.attempt = run.attempts,
+                ai.pause_ms = pause.as_millis() as u64,
+                "The provider failed, asking once more"
+            );
+            retried = true;
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = cancel.cancelled() => {
+                    run.put_aside(&made);
+                    let end = Err(Interrupted::Cancelled);
+                    return self.settled(Some(route), request, run, Made::default(), end);
                 }
-                let end = Err(Interrupted::Cancelled);
-                return self.settled(Some(model), request, Made::after(&made), end, started, attempts);
             }
-            return self.settled(Some(model), request, made, end, started, attempts);
+            match journey.again(&hop) {
+                Ok(again) => hop = again,
+                // Others have found out meanwhile that it is of no use.
+                Err(_) => return self.settled(Some(route), request, run, made, end),
+            }
+            run.put_aside(&made);
         }
     }
 
     /// One attempt; `made` keeps what came, however it ends.
     async fn read(
         &self,
+        hop: &mut Hop,
         request: &ChatRequest,
         cancel: &CancellationToken,
         overall: Instant,
         made: &mut Made,
         on_text: &mut (dyn FnMut(&str) + Send),
     ) -> Result<(), Interrupted> {
+        let deadlines = &self.inner.deadlines;
         let mut what = "the first token";
-        let mut deadline = Instant::now() + self.deadlines.first_token;
-        let mut stream = within(cancel, deadline, overall, what, self.provider.stream(request)).await??;
+        let mut deadline = Instant::now() + deadlines.first_token;
+        let (adapter, request) = (Arc::clone(&hop.key.adapter), hop.request(request));
+        let mut stream = within(cancel, deadline, overall, what, adapter.stream(&request)).await??;
         made.opened = true;
         while let Some(chunk) = within(cancel, deadline, overall, what, stream.next()).await? {
             match chunk? {
                 Chunk::Text(text) => {
-                    (what, deadline) = ("the next token", Instant::now() + self.deadlines.between_tokens);
+                    (what, deadline) = ("the next token", Instant::now() + deadlines.between_tokens);
                     if text.is_empty() {
                         continue;
                     }
-                    made.first_token.get_or_insert_with(Instant::now);
+                    if made.first_token.is_none() {
+                        made.first_token = Some(Instant::now());
+                        // Now and not at the end, so that whoever waits for a probe need not wait for the whole answer.
+                        hop.good();
+                    }
                     made.text.push_str(&text);
                     on_text(&made.text);
                     if made.text.len() > MOST_TEXT {
@@ -282,7 +506,7 @@ impl Gateway {
                     }
                 }
                 Chunk::Finish(word) => {
-                    deadline = Instant::now() + self.deadlines.between_tokens;
+                    deadline = Instant::now() + deadlines.between_tokens;
                     made.finish = Some(word);
                 }
                 Chunk::Usage(usage) => made.usage = Some(usage),
@@ -297,21 +521,25 @@ impl Gateway {
     /// Turns what was made into an answer: how it ended, what it used, what that costs.
     fn settled(
         &self,
-        model: Option<&Model>,
+        route: Option<&Arc<Route>>,
         request: &ChatRequest,
+        run: Run,
         made: Made,
         end: Result<(), Interrupted>,
-        started: Instant,
-        attempts: u32,
     ) -> Answer {
         let failed = failure(&made, &end).is_some();
         let stopped = matches!(end, Err(Interrupted::Cancelled));
         let (mut usage, mut usage_reported) = bill(request, &made, failed, stopped);
-        if let Some(before) = made.before {
+        let mut cost = run
+            .target
+            .as_ref()
+            .map_or(Money::ZERO, |target| target.model.price.of(usage));
+        if let Some((before, spent)) = run.before {
             usage_reported |= usage == Usage::default();
             usage = usage + before;
+            cost = Money::from_nanos(cost.nanos().saturating_add(spent.nanos()));
         }
-        let first_token = made.first_token.map(|at| at - started);
+        let first_token = made.first_token.map(|at| at - run.started);
         let failure = failed.then(|| into_failure(&made, end));
         let blank = made.blank();
         let finish = match made.finish {
@@ -320,18 +548,24 @@ impl Gateway {
             _ if !failed => Finish::Stopped,
             _ => Finish::Cut,
         };
+        let target = run.target.as_ref();
         let answer = Answer {
             text: made.text,
             finish,
             usage,
             usage_reported,
-            cost: model.map_or(Money::ZERO, |model| price(model, usage)),
+            cost,
             first_token,
-            total: started.elapsed(),
-            attempts,
+            total: run.started.elapsed(),
+            attempts: run.attempts,
             failure,
+            tries: run.tries,
+            provider: target.map_or_else(|| NOBODY.to_owned(), |target| target.upstream.spec.name.clone()),
+            model_id: target
+                .filter(|target| !target.upstream.is_given())
+                .map(|target| target.model.id),
         };
-        self.count(model, &answer);
+        self.count(route.map(|route| route.model.as_ref()), &answer);
         answer
     }
 
@@ -342,12 +576,12 @@ impl Gateway {
             (None, _) => "ok",
         };
         Span::current()
+            .record("ai.provider", answer.provider.as_str())
             .record("ai.attempts", answer.attempts)
             .record("ai.outcome", outcome);
-        let provider = self.provider.name().to_owned();
         // Only names on the list become labels, so that nobody can grow the metrics without end.
         let model = model.map_or_else(|| "other".to_owned(), |model| model.name.clone());
-        let both = [("provider", provider), ("model", model)];
+        let both = [("provider", answer.provider.clone()), ("model", model)];
         let mut labels = both.to_vec();
         labels.push(("outcome", outcome.to_owned()));
         metrics::counter!("botdeck_ai_requests_total", &labels).increment(1);
@@ -363,6 +597,38 @@ impl Gateway {
         ] {
             metrics::counter!("botdeck_ai_tokens_total", "kind" => kind).increment(u64::try_from(tokens).unwrap_or(0));
         }
+    }
+}
+
+fn off_the_list(model: &str) -> GatewayError {
+    let name = bounded(model, 80);
+    GatewayError::refused(format!("the model {name} is not on the list"))
+}
+
+/// Tells the breakers how it went.
+fn note(hop: &mut Hop, failed: Option<&Failure<'_>>) {
+    match failed {
+        Some(Failure::Error(error)) => hop.failed(error),
+        Some(Failure::Unfinished) => hop.failed(&GatewayError::down(UNFINISHED)),
+        Some(Failure::Empty) => hop.good(),
+        // Whatever came has been noted with its first token; of one who left before nothing is known.
+        None => {}
+    }
+}
+
+fn tried(hop: &Hop, failed: Option<&Failure<'_>>, took: Duration) -> Try {
+    let (code, status) = match failed {
+        None => (None, None),
+        Some(Failure::Error(error)) => (Some(error.code()), error.status()),
+        Some(Failure::Empty) => (Some(ErrorCode::AiEmpty), None),
+        Some(Failure::Unfinished) => (Some(ErrorCode::AiDown), None),
+    };
+    Try {
+        provider: hop.provider().to_owned(),
+        model: hop.target.model.name.clone(),
+        code,
+        status,
+        took,
     }
 }
 
@@ -412,16 +678,15 @@ fn into_failure(made: &Made, end: Result<(), Interrupted>) -> GatewayError {
             finish: bounded(word, 40),
         };
     }
-    let unfinished = "the stream ended without a finish reason";
     match end {
         Err(Interrupted::Failed(error)) if made.blank() || matches!(error, GatewayError::Timeout { .. }) => error,
         Err(Interrupted::Failed(error)) => GatewayError::Cut {
             detail: "after text had been given".into(),
             source: Some(Box::new(error)),
         },
-        _ if made.blank() => GatewayError::down(unfinished),
+        _ if made.blank() => GatewayError::down(UNFINISHED),
         _ => GatewayError::Cut {
-            detail: unfinished.into(),
+            detail: UNFINISHED.into(),
             source: None,
         },
     }
@@ -445,7 +710,7 @@ pub(crate) fn without_older_half(request: &ChatRequest) -> Option<ChatRequest> {
 }
 
 /// How long to wait before asking again, or `None` when that would not help.
-fn pause_before_retry(failure: Failure<'_>) -> Option<Duration> {
+fn pause_before_retry(failure: &Failure<'_>) -> Option<Duration> {
     let asked = match failure {
         Failure::Empty => return None,
         Failure::Unfinished => Duration::ZERO,
@@ -484,7 +749,7 @@ fn bill(request: &ChatRequest, made: &Made, failed: bool, stopped: bool) -> (Usa
                     let usage = Usage {
                         prompt_tokens: i64::from(estimate_prompt(&request.messages)),
                         completion_tokens: counted,
-                        cached_tokens: 0,
+                        ..Usage::default()
                     };
                     (usage, false)
                 }
@@ -493,5 +758,7 @@ fn bill(request: &ChatRequest, made: &Made, failed: bool, stopped: bool) -> (Usa
     }
 }
 
+#[cfg(test)]
+mod routing_tests;
 #[cfg(test)]
 mod tests;

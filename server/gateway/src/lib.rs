@@ -1,24 +1,33 @@
 //! The AI gateway: one question in, one streamed and priced answer out, whichever provider made it.
 //!
-//! Here live the providers (`openai` for everything that speaks OpenAI's protocol, `demo` for a deck without a key), the
-//! deadlines and the one retry around them, the price list and the token count. What must not live here: who may ask and
-//! how much (services), history (repositories), how an answer looks in Telegram (bot).
+//! Here live the catalogue of what can be asked, the way from a name to the targets behind it (`route.rs`), the providers as
+//! they live with keys, breakers and places (`upstream.rs`, `breaker.rs`), what speaks to them (`openai` for everything that
+//! speaks OpenAI's protocol, `demo` for a deck without a key), deadlines, retry, price and token count. What must not live
+//! here: who may ask and how much (services), history (repositories), how an answer looks in Telegram (bot).
 //!
-//! To add a provider: a type that implements [`Provider`] in a file of its own, mapping its failures to [`GatewayError`];
-//! deadlines, retry, cancellation, billing and metrics come with [`Gateway`].
+//! To add a kind of provider: a type that implements [`Provider`] in a file of its own, mapping its failures to
+//! [`GatewayError`], and a branch in `upstream.rs`; routing, deadlines, retry, cancellation, billing and metrics come with
+//! [`Gateway`].
 
+mod breaker;
+mod catalogue;
 mod chat;
 mod demo;
 mod error;
 mod gateway;
 mod models;
 mod openai;
+mod route;
 mod tokens;
+mod upstream;
 
+pub use breaker::{BreakerEvents, BreakerRules, BreakerState, LastFailure, Transition};
+pub use catalogue::{Alias, Catalogue, KeySpec, ModelKind, ModelSpec, Price, ProviderKind, ProviderSpec, Target};
 pub use chat::{ChatRequest, Chunk, ChunkStream, Provider, Role, Turn, Usage};
 pub use demo::Demo;
 pub use error::GatewayError;
-pub use gateway::{Answer, Deadlines, Finish, Gateway};
+pub use gateway::{Answer, Deadlines, Finish, Gateway, Try};
 pub use models::{Model, models_from, parse_models, price};
 pub use openai::{BadProvider, OpenAi};
 pub use tokens::{TOKENS_PER_MESSAGE, count_tokens, estimate_prompt, warm_up};
+pub use upstream::{KeyState, ProviderState};

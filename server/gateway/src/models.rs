@@ -2,7 +2,7 @@
 
 use domain::{Invalid, Money};
 
-use crate::Usage;
+use crate::{Price, Usage};
 
 /// A model users may choose. Prices are per million tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,14 +145,7 @@ pub fn models_from(openai_model: Option<&str>) -> Vec<Model> {
 
 /// What `usage` costs, rounded up once to a whole nano-dollar.
 pub fn price(model: &Model, usage: Usage) -> Money {
-    let prompt = usage.prompt_tokens.max(0);
-    let cached = usage.cached_tokens.clamp(0, prompt);
-    let product = |price: Money, tokens: i64| i128::from(price.nanos()) * i128::from(tokens);
-    let total = product(model.input_per_million, prompt - cached)
-        + product(model.cached_input_per_million, cached)
-        + product(model.output_per_million, usage.completion_tokens.max(0));
-    let nanos = (total + 999_999).div_euclid(1_000_000);
-    Money::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
+    Price::from(model).of(usage)
 }
 
 #[cfg(test)]
@@ -166,6 +159,7 @@ mod tests {
             prompt_tokens,
             completion_tokens,
             cached_tokens,
+            ..Usage::default()
         }
     }
 

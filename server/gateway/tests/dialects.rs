@@ -9,7 +9,9 @@ use std::{
 };
 
 use domain::ErrorCode;
-use gateway::{Answer, ChatRequest, Deadlines, Finish, Gateway, GatewayError, OpenAi, Role, Turn, models_from};
+use gateway::{
+    Answer, Catalogue, ChatRequest, Deadlines, Finish, Gateway, GatewayError, OpenAi, Role, Turn, models_from,
+};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -67,7 +69,8 @@ impl Server {
             overall: Duration::from_secs(5),
         };
         let provider = OpenAi::new(&self.url, "sk-secret".into()).unwrap();
-        Gateway::new(Arc::new(provider), models_from(Some("gpt-4o-mini")), deadlines)
+        let models = models_from(Some("gpt-4o-mini"));
+        Gateway::new(Catalogue::from_settings(Arc::new(provider), models), deadlines)
     }
 }
 

@@ -7,16 +7,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use domain::ErrorCode;
+use domain::{ErrorCode, ModelId, ProviderId, ProviderKeyId};
 use gateway::{
-    Answer, ChatRequest, Deadlines, Finish, Gateway, GatewayError, OpenAi, Provider, Role, Turn, count_tokens,
-    models_from,
+    Alias, Answer, Catalogue, ChatRequest, Deadlines, Finish, Gateway, GatewayError, KeySpec, ModelKind, ModelSpec,
+    OpenAi, Price, Provider, ProviderKind, ProviderSpec, Role, Target, Turn, count_tokens, models_from,
 };
 use test_support::{
     FakeProvider,
     fake_provider::{ProviderFault, Reply},
 };
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -36,11 +37,8 @@ fn gateway(fake: &FakeProvider) -> Gateway {
         overall: Duration::from_secs(10),
     };
     let provider = openai(&fake.url(), "sk-fake");
-    Gateway::new(
-        Arc::new(provider),
-        models_from(Some("gpt-4o-mini,no-such-model")),
-        deadlines,
-    )
+    let models = models_from(Some("gpt-4o-mini,no-such-model"));
+    Gateway::new(Catalogue::from_settings(Arc::new(provider), models), deadlines)
 }
 
 fn request(text: &str) -> ChatRequest {
@@ -277,4 +275,100 @@ async fn a_probe_tells_right_from_wrong() {
     assert_eq!(code(&fake.url(), "sk-fake", "gpt-x").await, ErrorCode::AiRefused);
     let without_v1 = fake.url().replace("/v1", "");
     assert_eq!(code(&without_v1, "sk-fake", "gpt-4o-mini").await, ErrorCode::AiRefused);
+}
+
+fn provider_with_keys(fake: &FakeProvider, keys: &[&str]) -> ProviderSpec {
+    let mut spec = ProviderSpec::named(
+        ProviderId(Uuid::from_u128(1)),
+        "fake",
+        ProviderKind::OpenAi,
+        &fake.url(),
+    );
+    let key = |(at, key): (usize, &&str)| KeySpec {
+        id: ProviderKeyId(Uuid::from_u128(at as u128)),
+        secret: (*key).into(),
+    };
+    spec.keys = keys.iter().enumerate().map(key).collect();
+    spec
+}
+
+fn one_model(spec: ProviderSpec) -> Catalogue {
+    let model = ModelSpec {
+        id: ModelId(Uuid::from_u128(1)),
+        provider: spec.id,
+        name: "gpt-4o".into(),
+        kind: ModelKind::Chat,
+        context_tokens: 128_000,
+        max_answer_tokens: 4096,
+        price: Price::default(),
+    };
+    let target = Target {
+        model: model.id,
+        weight: 1,
+    };
+    let alias = Alias {
+        name: "gpt-4o-mini".into(),
+        shown: true,
+        tiers: vec![vec![target]],
+    };
+    Catalogue::new(vec![spec], vec![model], vec![alias])
+}
+
+#[tokio::test]
+async fn keys_take_turns_and_one_that_is_refused_rests() {
+    let fake = fake().await;
+    fake.accept_keys(&["sk-a", "sk-b"]);
+    let gateway = Gateway::new(
+        one_model(provider_with_keys(&fake, &["sk-a", "sk-b"])),
+        Deadlines::default(),
+    );
+    let ask = async || gateway.answer(&request("hi"), &CancellationToken::new(), |_| {}).await;
+    let keys = |fake: &FakeProvider| -> Vec<String> { fake.requests().iter().map(|one| one.key.clone()).collect() };
+    for _ in 0..4 {
+        let answer = ask().await;
+        assert_eq!((answer.text.as_str(), answer.model_id.is_some()), ("Echo: hi", true));
+    }
+    assert_eq!(keys(&fake), ["sk-a", "sk-b", "sk-a", "sk-b"]);
+    assert_eq!(fake.requests()[0].body["model"], "gpt-4o");
+    fake.accept_keys(&["sk-b"]);
+    let answer = ask().await;
+    assert_eq!(
+        (answer.text.as_str(), answer.attempts, answer.tries[0].status),
+        ("Echo: hi", 2, Some(401))
+    );
+    let asked = fake.requests().len();
+    for _ in 0..3 {
+        assert_eq!(ask().await.attempts, 1);
+    }
+    assert_eq!(keys(&fake)[asked..], ["sk-b", "sk-b", "sk-b"]);
+    let state = &gateway.states()[0].keys;
+    assert!(state[0].rests_for.is_some() && state[1].rests_for.is_none());
+    let cause = &state[0].last_failure.as_ref().unwrap().cause;
+    assert!(!cause.contains("sk-"), "{cause}");
+    // With new keys, what was known of the old ones is gone; the connection stays.
+    gateway.replace(one_model(provider_with_keys(&fake, &["sk-b"])));
+    assert!(gateway.states()[0].keys[0].rests_for.is_none());
+    assert_eq!(ask().await.text, "Echo: hi");
+}
+
+#[tokio::test]
+async fn headers_and_organisation_go_along_and_are_not_quoted() {
+    let fake = fake().await;
+    let mut spec = provider_with_keys(&fake, &["sk-fake"]);
+    spec.headers = vec![("x-title".into(), "deck-secret-77".into())];
+    spec.organisation = Some("org-1".into());
+    let gateway = Gateway::new(one_model(spec), Deadlines::default());
+    assert_eq!(
+        gateway
+            .answer(&request("hi"), &CancellationToken::new(), |_| {})
+            .await
+            .text,
+        "Echo: hi"
+    );
+    let mut bad = provider_with_keys(&fake, &["sk-fake"]);
+    bad.headers = vec![("not a name".into(), "deck-secret-77".into())];
+    gateway.replace(one_model(bad));
+    let answer = gateway.answer(&request("hi"), &CancellationToken::new(), |_| {}).await;
+    let cause = answer.failure.unwrap().cause();
+    assert!(cause.contains("header") && !cause.contains("deck-secret"), "{cause}");
 }

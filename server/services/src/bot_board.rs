@@ -21,9 +21,9 @@ use crate::{
 impl Bots {
     pub async fn board(&self, _actor: &Actor) -> Result<BotBoard, Error> {
         let now = self.0.now();
-        let default = &self.0.gateway.default_model().name;
+        let default = self.0.gateway.default_model();
         let mut db = self.0.db.acquire().await?;
-        let rows = bots::rows(&mut db, Period::Day.start(now), default).await?;
+        let rows = bots::rows(&mut db, Period::Day.start(now), &default.name).await?;
         let mut health = bot_pages::health(&mut db).await?;
         let cards = rows.into_iter().filter_map(|row| {
             let at = health.iter().position(|health| health.id == row.id)?;

@@ -3,7 +3,7 @@
 //! The order that makes it safe: a reservation is committed before the provider is asked; answer, usage, settlement and what is
 //! to be sent are committed together after it, under the job's lease; only then is anything final sent.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
@@ -163,7 +163,7 @@ impl Chats {
     }
 
     /// The model in use: that of the conversation, of the bot, or the default; one that is no longer offered counts as unset.
-    pub fn model(&self, known: &Known, bot_model: Option<&str>) -> &Model {
+    pub fn model(&self, known: &Known, bot_model: Option<&str>) -> Arc<Model> {
         let gateway = self.0.gateway();
         let chosen = known.model.as_deref().and_then(|name| gateway.model(name));
         chosen
@@ -219,7 +219,7 @@ impl Chats {
                 .unwrap_or(0)
                 .max(SHORTEST_ANSWER)
                 .min(most)),
-            SetAside::Nothing => match reserve(&mut tx, job.id, known, model, prompt, most, now).await? {
+            SetAside::Nothing => match reserve(&mut tx, job.id, known, &model, prompt, most, now).await? {
                 Ok(max_tokens) => self.admit(job, incoming, known, now).await.map(|()| max_tokens),
                 refused => refused,
             },
@@ -326,7 +326,7 @@ impl Chats {
             user: known.user,
             bot: incoming.bot,
             conversation: known.conversation,
-            provider: self.0.gateway.provider_name(),
+            provider: &answer.provider,
             model: &question.request.model,
             prompt_tokens: answer.usage.prompt_tokens,
             completion_tokens: answer.usage.completion_tokens,
@@ -580,7 +580,7 @@ async fn reserve(
     let usage = Usage {
         prompt_tokens: i64::from(prompt),
         completion_tokens: i64::from(max_tokens),
-        cached_tokens: 0,
+        ..Usage::default()
     };
     let (tokens, money) = (usage.prompt_tokens + usage.completion_tokens, price(model, usage));
     let (day, month) = (Period::Day.start(now), Period::Month.start(now));

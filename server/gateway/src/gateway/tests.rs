@@ -7,7 +7,7 @@ use domain::ErrorCode;
 use futures::{StreamExt, stream};
 
 use super::*;
-use crate::{ChunkStream, Role, Turn};
+use crate::{ChunkStream, Provider, Role, Turn, models_from};
 
 /// One thing that happens in a stream.
 enum Step {
@@ -50,7 +50,14 @@ impl Provider for Scripted {
 
 fn gateway<const N: usize>(scripts: [Result<Vec<Step>, GatewayError>; N]) -> Gateway {
     let provider = Arc::new(Scripted(Mutex::new(scripts.into())));
-    Gateway::new(provider, models_from(Some("gpt-4o-mini,other")), Deadlines::default())
+    let catalogue = Catalogue::from_settings(provider, models_from(Some("gpt-4o-mini,other")));
+    Gateway::new(catalogue, Deadlines::default())
+}
+
+fn one_at_a_time<const N: usize>(scripts: [Result<Vec<Step>, GatewayError>; N]) -> Gateway {
+    let provider = Arc::new(Scripted(Mutex::new(scripts.into())));
+    let catalogue = Catalogue::from_settings(provider, models_from(Some("gpt-4o-mini"))).with_concurrency(1);
+    Gateway::new(catalogue, Deadlines::default())
 }
 
 fn request() -> ChatRequest {
@@ -83,7 +90,7 @@ fn used(prompt_tokens: i64, completion_tokens: i64) -> Step {
     Say(Chunk::Usage(Usage {
         prompt_tokens,
         completion_tokens,
-        cached_tokens: 0,
+        ..Usage::default()
     }))
 }
 
@@ -316,7 +323,7 @@ async fn what_a_failed_attempt_reported_is_billed_with_the_next() {
     let total = |prompt_tokens, completion_tokens| Usage {
         prompt_tokens,
         completion_tokens,
-        cached_tokens: 0,
+        ..Usage::default()
     };
     let answer = ask([first(), Ok(vec![text("ok"), stop(), used(5, 1)])]).await;
     assert_eq!((answer.usage, answer.usage_reported), (total(12, 3), true));
@@ -393,10 +400,8 @@ async fn a_probe_has_a_deadline() {
 #[test]
 fn an_empty_list_means_the_built_in_one() {
     let provider = Arc::new(Scripted(Mutex::default()));
-    assert_eq!(
-        Gateway::new(provider, Vec::new(), Deadlines::default()).models().len(),
-        1
-    );
+    let catalogue = Catalogue::from_settings(provider, Vec::new());
+    assert_eq!(Gateway::new(catalogue, Deadlines::default()).models().len(), 1);
 }
 
 #[test]
@@ -429,7 +434,7 @@ fn every_answer_is_counted_once() {
 #[tokio::test(start_paused = true)]
 async fn no_more_requests_at_once_than_there_are_places() {
     let slow = || Ok(vec![text("Fine"), Wait(8), text(", thanks"), stop(), used(10, 3)]);
-    let gateway = gateway([slow(), slow(), slow()]).with_concurrency(1);
+    let gateway = one_at_a_time([slow(), slow(), slow()]);
     let (request, nobody) = (request(), CancellationToken::new());
     let ask = || gateway.answer(&request, &nobody, |_| {});
     let (first, second, third, fourth) = tokio::join!(ask(), ask(), ask(), ask());
@@ -438,7 +443,7 @@ async fn no_more_requests_at_once_than_there_are_places() {
         assert_eq!(answer.finish, Finish::Complete("stop".into()));
         assert_eq!(answer.total.as_secs(), seconds);
     }
-    assert_eq!((code(&fourth), fourth.attempts), (Some(ErrorCode::AiTimeout), 0));
+    assert_eq!((code(&fourth), fourth.attempts), (Some(ErrorCode::AiBusy), 0));
     assert_eq!(fourth.total.as_secs(), 20);
     assert_eq!(fourth.cost, Money::ZERO);
     assert_eq!(fourth.usage, Usage::default());
@@ -446,7 +451,7 @@ async fn no_more_requests_at_once_than_there_are_places() {
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_a_place_can_be_stopped() {
-    let gateway = gateway([Ok(vec![Wait(8), text("Fine"), stop(), used(10, 3)])]).with_concurrency(1);
+    let gateway = one_at_a_time([Ok(vec![Wait(8), text("Fine"), stop(), used(10, 3)])]);
     let (request, nobody, cancel) = (request(), CancellationToken::new(), CancellationToken::new());
     let second = async {
         tokio::task::yield_now().await;

@@ -78,10 +78,15 @@ fn usage_of(value: &Value) -> Option<Usage> {
     // OpenAI's place for it, then DeepSeek's.
     let cached =
         number(&value["prompt_tokens_details"]["cached_tokens"]).or_else(|| number(&value["prompt_cache_hit_tokens"]));
+    let part = |of: &str, name: &str| number(&value[of][name]).unwrap_or(0);
     Some(Usage {
         prompt_tokens,
         completion_tokens,
         cached_tokens: cached.unwrap_or(0).min(prompt_tokens),
+        reasoning_tokens: part("completion_tokens_details", "reasoning_tokens").min(completion_tokens),
+        audio_input_tokens: part("prompt_tokens_details", "audio_tokens").min(prompt_tokens),
+        audio_output_tokens: part("completion_tokens_details", "audio_tokens").min(completion_tokens),
+        images: 0,
     })
 }
 
@@ -109,6 +114,7 @@ mod tests {
                 prompt_tokens,
                 completion_tokens,
                 cached_tokens,
+                ..Usage::default()
             })
         };
         for (event, expected) in [

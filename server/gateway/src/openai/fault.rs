@@ -1,6 +1,6 @@
 //! What a server's refusal means: by HTTP status, or by the words of an error inside a stream.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
@@ -13,17 +13,25 @@ use crate::{
 
 const DETAIL_CHARS: usize = 400;
 
-/// Takes the key out of whatever a server says, and bounds it.
+/// Takes the key and other secrets out of whatever a server says, and bounds it.
 #[derive(Clone)]
-pub(super) struct Cleaner(SecretString);
+pub(super) struct Cleaner(Arc<[SecretString]>);
 
 impl Cleaner {
     pub(super) fn new(key: SecretString) -> Self {
-        Self(key)
+        Self([key].into())
+    }
+
+    /// These are taken out as well.
+    pub(super) fn besides(self, others: Vec<SecretString>) -> Self {
+        Self(self.0.iter().cloned().chain(others).collect())
     }
 
     pub(super) fn clean(&self, text: &str) -> String {
-        bounded(&redacted(text, Some(self.0.expose_secret())), DETAIL_CHARS)
+        let clean = self.0.iter().fold(text.to_owned(), |text, secret| {
+            redacted(&text, Some(secret.expose_secret()))
+        });
+        bounded(&clean, DETAIL_CHARS)
     }
 }
 

@@ -9,22 +9,24 @@ mod fault;
 mod quirks;
 mod wire;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_openai::{Client, config::Config, error::OpenAIError};
 use async_trait::async_trait;
+use domain::ProviderId;
 use futures::{StreamExt, stream};
-use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::Value;
+use uuid::Uuid;
 
 use self::{
     fault::Cleaner,
     quirks::{Quirks, Shape},
     wire::Wire,
 };
-use crate::{ChatRequest, ChunkStream, GatewayError, Provider, Role, Turn};
+use crate::{ChatRequest, ChunkStream, GatewayError, Provider, ProviderKind, ProviderSpec, Role, Turn};
 
 const OPENAI: &str = "https://api.openai.com/v1";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,12 +40,16 @@ pub enum BadProvider {
     Url,
     #[error("the key must be one line of printable ASCII")]
     Key,
+    #[error("a header must be a name and one line of printable ASCII")]
+    Header,
+    #[error("the proxy must be an http address")]
+    Proxy,
     #[error("the HTTP client could not be made")]
     Client(#[source] reqwest::Error),
 }
 
 /// Paths are put behind it, so nothing may stand there.
-fn parsed(base: &str) -> Result<reqwest::Url, BadProvider> {
+pub(crate) fn parsed(base: &str) -> Result<reqwest::Url, BadProvider> {
     let url = reqwest::Url::parse(base).map_err(|_| BadProvider::Url)?;
     let fits = matches!(url.scheme(), "http" | "https") && url.has_host();
     let bare = url.query().is_none() && url.fragment().is_none();
@@ -53,18 +59,30 @@ fn parsed(base: &str) -> Result<reqwest::Url, BadProvider> {
 /// A server that speaks OpenAI's chat protocol.
 pub struct OpenAi {
     client: Client<Endpoint>,
+    server: Arc<Server>,
+    cleaner: Cleaner,
+}
+
+/// What all keys of a server share: connections, and what it has taught us.
+pub(crate) struct Connection(Arc<Server>);
+
+struct Server {
+    http: reqwest::Client,
+    base: String,
+    /// Sent along with every request.
+    headers: HeaderMap,
+    /// What must not be quoted, besides the key.
+    secrets: Vec<SecretString>,
     name: String,
     /// OpenAI itself, which is told the opaque user id; strict others refuse the field.
     is_openai: bool,
     quirks: Quirks,
-    cleaner: Cleaner,
 }
 
-impl OpenAi {
-    /// `base_url` is taken as OpenAI's own clients take it, so it mostly ends in `/v1`; empty means OpenAI. The key may be
-    /// empty for servers that want none. A TLS provider must be installed (rustls, in `main`).
-    pub fn new(base_url: &str, api_key: SecretString) -> Result<Self, BadProvider> {
-        let base = match base_url.trim().trim_end_matches('/') {
+impl Connection {
+    /// A TLS provider must be installed (rustls, in `main`).
+    pub(crate) fn open(spec: &ProviderSpec) -> Result<Self, BadProvider> {
+        let base = match spec.base_url.trim().trim_end_matches('/') {
             "" => OPENAI,
             base => base,
         };
@@ -76,24 +94,73 @@ impl OpenAi {
             Some(port) => format!("{host}:{port}"),
             None => host.to_owned(),
         };
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .pool_idle_timeout(POOL_IDLE)
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("botdeck/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(BadProvider::Client)?;
-        let endpoint = Endpoint::new(base, api_key)?;
-        let cleaner = Cleaner::new(endpoint.key.clone());
-        let wire = Wire::new(http.clone(), cleaner.clone());
-        Ok(Self {
-            client: Client::build(http, endpoint).with_http_service(wire),
+        let mut headers = headers_of(spec)?;
+        if let Some(organisation) = &spec.organisation {
+            let value = HeaderValue::try_from(organisation.trim()).map_err(|_| BadProvider::Header)?;
+            headers.insert("openai-organization", value);
+        }
+        Ok(Self(Arc::new(Server {
+            http: http_client(spec)?,
+            base: base.to_owned(),
+            headers,
+            secrets: secrets_of(spec),
             name,
             is_openai,
             quirks: Quirks::new(is_openai),
+        })))
+    }
+
+    pub(crate) fn with_key(&self, key: &SecretString) -> Result<OpenAi, BadProvider> {
+        let server = Arc::clone(&self.0);
+        let endpoint = Endpoint::new(&server, key)?;
+        let cleaner = Cleaner::new(endpoint.key.clone()).besides(server.secrets.clone());
+        let wire = Wire::new(server.http.clone(), cleaner.clone());
+        Ok(OpenAi {
+            client: Client::build(server.http.clone(), endpoint).with_http_service(wire),
+            server,
             cleaner,
         })
+    }
+}
+
+/// The headers that go with every request of a provider; none of them is shown.
+pub(crate) fn headers_of(spec: &ProviderSpec) -> Result<HeaderMap, BadProvider> {
+    let pair = |(name, value): &(String, SecretString)| {
+        let name = HeaderName::try_from(name.trim()).map_err(|_| BadProvider::Header)?;
+        let mut value = HeaderValue::try_from(value.expose_secret().trim()).map_err(|_| BadProvider::Header)?;
+        value.set_sensitive(true);
+        Ok((name, value))
+    };
+    spec.headers.iter().map(pair).collect()
+}
+
+/// What a provider must not be quoted with, besides its key.
+pub(crate) fn secrets_of(spec: &ProviderSpec) -> Vec<SecretString> {
+    let headers = spec.headers.iter().map(|(_, value)| value.clone());
+    headers.chain(spec.proxy.clone()).collect()
+}
+
+pub(crate) fn http_client(spec: &ProviderSpec) -> Result<reqwest::Client, BadProvider> {
+    let mut builder = reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .pool_idle_timeout(POOL_IDLE)
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("botdeck/", env!("CARGO_PKG_VERSION")));
+    if let Some(proxy) = &spec.proxy {
+        // The error would quote the address, and with it a password.
+        let proxy = reqwest::Proxy::all(proxy.expose_secret().trim()).map_err(|_| BadProvider::Proxy)?;
+        builder = builder.proxy(proxy);
+    }
+    builder.build().map_err(BadProvider::Client)
+}
+
+impl OpenAi {
+    /// `base_url` is taken as OpenAI's own clients take it, so it mostly ends in `/v1`; empty means OpenAI. The key may be
+    /// empty for servers that want none. A TLS provider must be installed (rustls, in `main`).
+    pub fn new(base_url: &str, api_key: SecretString) -> Result<Self, BadProvider> {
+        let nobody = ProviderId(Uuid::nil());
+        Connection::open(&ProviderSpec::named(nobody, "", ProviderKind::OpenAi, base_url))?.with_key(&api_key)
     }
 
     /// Whether `base_url` can be one at all; nothing is asked.
@@ -109,7 +176,7 @@ impl OpenAi {
             stream_options: shape.usage.then_some(StreamOptions { include_usage: true }),
             max_tokens: shape.limit.filter(|_| !shape.completion),
             max_completion_tokens: shape.limit.filter(|_| shape.completion),
-            user: (self.is_openai && !request.user.is_empty()).then_some(&request.user),
+            user: (self.server.is_openai && !request.user.is_empty()).then_some(&request.user),
         };
         let cleaner = self.cleaner.clone();
         let events = self
@@ -133,11 +200,11 @@ impl OpenAi {
 #[async_trait]
 impl Provider for OpenAi {
     fn name(&self) -> &str {
-        &self.name
+        &self.server.name
     }
 
     async fn stream(&self, request: &ChatRequest) -> Result<ChunkStream, GatewayError> {
-        let mut lesson = self.quirks.begin(request);
+        let mut lesson = self.server.quirks.begin(request);
         loop {
             match self.send(request, lesson.shape()).await {
                 // Refused before anything was made, so asking in other words is no second attempt.
@@ -190,35 +257,31 @@ fn into_gateway(error: OpenAIError, cleaner: &Cleaner) -> GatewayError {
 struct Endpoint {
     base: String,
     key: SecretString,
-    authorization: Option<HeaderValue>,
+    headers: HeaderMap,
 }
 
 impl Endpoint {
-    fn new(base: &str, key: SecretString) -> Result<Self, BadProvider> {
+    fn new(server: &Server, key: &SecretString) -> Result<Self, BadProvider> {
         let key = SecretString::from(key.expose_secret().trim());
-        let authorization = match key.expose_secret() {
-            "" => None,
-            secret => {
-                let mut value = HeaderValue::try_from(format!("Bearer {secret}")).map_err(|_| BadProvider::Key)?;
-                value.to_str().map_err(|_| BadProvider::Key)?;
-                value.set_sensitive(true);
-                Some(value)
-            }
-        };
+        let mut headers = server.headers.clone();
+        if !key.expose_secret().is_empty() {
+            let bearer = format!("Bearer {}", key.expose_secret());
+            let mut value = HeaderValue::try_from(bearer).map_err(|_| BadProvider::Key)?;
+            value.to_str().map_err(|_| BadProvider::Key)?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
         Ok(Self {
-            base: base.to_owned(),
+            base: server.base.clone(),
             key,
-            authorization,
+            headers,
         })
     }
 }
 
 impl Config for Endpoint {
     fn headers(&self) -> HeaderMap {
-        self.authorization
-            .iter()
-            .map(|value| (AUTHORIZATION, value.clone()))
-            .collect()
+        self.headers.clone()
     }
 
     fn url(&self, path: &str) -> String {

@@ -12,7 +12,7 @@ use domain::{
     views::{Author, PlaygroundMessage},
 };
 use futures::{StreamExt, stream};
-use gateway::{ChatRequest, Chunk, ChunkStream, Deadlines, Gateway, GatewayError, Provider, models_from};
+use gateway::{Catalogue, ChatRequest, Chunk, ChunkStream, Deadlines, Gateway, GatewayError, Provider, models_from};
 use jobs::RunnerSettings;
 use repositories::staff::{self, Staff};
 use services::{Actor, KeyRing, Origin, Parts, RateLimiter, Services, SystemClock};
@@ -232,8 +232,7 @@ fn services(test: &TestDatabase, script: &Script) -> Services {
         keys: KeyRing::parse(&KeyRing::generate()).unwrap(),
         rate: RateLimiter::new(Some(&redis)).unwrap(),
         gateway: Gateway::new(
-            Arc::new(script.clone()),
-            models_from(Some("tester@1/2")),
+            Catalogue::from_settings(Arc::new(script.clone()), models_from(Some("tester@1/2"))),
             Deadlines::default(),
         ),
         telegram: Arc::new(Directory::new(reqwest::Client::new(), "http://127.0.0.1:9")),

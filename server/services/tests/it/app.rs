@@ -16,7 +16,7 @@ use domain::{
     BotId, Email, LimitKind, Money, Password, Permission, Role, StaffId,
     views::{BotTransport, IntakeMode, RichText},
 };
-use gateway::{Answer, Deadlines, Demo, Finish, Gateway, GatewayError, Model, Usage};
+use gateway::{Answer, Catalogue, Deadlines, Demo, Finish, Gateway, GatewayError, Model, Usage};
 use repositories::bots::{self, NewTelegramBot};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
@@ -305,7 +305,10 @@ fn services(
         clock: Arc::new(clock.clone()),
         keys: KeyRing::parse(secret).unwrap(),
         rate: RateLimiter::new(Some(&redis_url())).unwrap(),
-        gateway: Gateway::new(Arc::new(Demo::new()), models, Deadlines::default()),
+        gateway: Gateway::new(
+            Catalogue::from_settings(Arc::new(Demo::new()), models),
+            Deadlines::default(),
+        ),
         telegram: telegram.clone(),
         webhooks: true,
         queue_limit,
@@ -340,7 +343,7 @@ pub fn answer(text: &str, finish: Finish, (prompt, completion): (i64, i64), fail
     let usage = Usage {
         prompt_tokens: prompt,
         completion_tokens: completion,
-        cached_tokens: 0,
+        ..Usage::default()
     };
     Answer {
         text: text.to_owned(),
@@ -352,6 +355,9 @@ pub fn answer(text: &str, finish: Finish, (prompt, completion): (i64, i64), fail
         total: Duration::from_millis(7),
         attempts: 1,
         failure,
+        tries: Vec::new(),
+        provider: "demo".to_owned(),
+        model_id: None,
     }
 }
 

@@ -1,0 +1,395 @@
+//! Leaves a provider or a key alone that keeps failing, and lets one request at a time find out whether it is well again.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use domain::{ErrorCode, ProviderId, ProviderKeyId};
+use tokio::time::Instant;
+
+use crate::GatewayError;
+
+/// When a breaker opens, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerRules {
+    /// This many failures in a row open it.
+    pub in_a_row: u32,
+    /// As does this share of failures (percent) among at least `of_requests` within a window.
+    pub percent: u32,
+    pub of_requests: u32,
+    pub window: Duration,
+    /// How long it stays open at first; doubled with each probe that fails, up to `longest`.
+    pub first: Duration,
+    pub longest: Duration,
+}
+
+impl Default for BreakerRules {
+    fn default() -> Self {
+        Self {
+            in_a_row: 10,
+            percent: 50,
+            of_requests: 40,
+            window: Duration::from_secs(30),
+            first: Duration::from_secs(2),
+            longest: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Whether requests pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerState {
+    Closed,
+    Open,
+    /// One request is finding out.
+    HalfOpen,
+}
+
+/// A breaker has changed by what this process saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transition {
+    pub provider: ProviderId,
+    /// Of this key; of the provider as a whole when `None`.
+    pub key: Option<ProviderKeyId>,
+    pub state: BreakerState,
+    /// For how long, if open.
+    pub open_for: Option<Duration>,
+    /// What happened last.
+    pub code: Option<ErrorCode>,
+}
+
+/// Hears of every transition, so that other replicas can be told ([`crate::Gateway::shared_state`]). Called on the way of
+/// an answer: it must not block.
+pub trait BreakerEvents: Send + Sync {
+    fn changed(&self, transition: &Transition);
+}
+
+/// Set once, after the gateway was made.
+pub(crate) type Events = Arc<OnceLock<Arc<dyn BreakerEvents>>>;
+
+/// The last thing that went wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastFailure {
+    pub code: ErrorCode,
+    /// For staff, without keys.
+    pub cause: String,
+    pub ago: Duration,
+}
+
+pub(crate) struct Breaker {
+    provider: ProviderId,
+    key: Option<ProviderKeyId>,
+    rules: BreakerRules,
+    events: Events,
+    state: Mutex<State>,
+}
+
+struct State {
+    phase: Phase,
+    since: Instant,
+    in_a_row: u32,
+    window: Instant,
+    good: u32,
+    bad: u32,
+    /// How often it opened without having closed between.
+    opened: u32,
+    last: Option<(ErrorCode, String, Instant)>,
+}
+
+#[derive(Clone, Copy)]
+enum Phase {
+    Closed,
+    Open { until: Instant },
+    HalfOpen,
+}
+
+impl Phase {
+    fn state(self) -> BreakerState {
+        match self {
+            Self::Closed => BreakerState::Closed,
+            Self::Open { .. } => BreakerState::Open,
+            Self::HalfOpen => BreakerState::HalfOpen,
+        }
+    }
+}
+
+/// Leave to ask once. A probe that is dropped without a verdict (the person left) lets another one in.
+pub(crate) struct Pass {
+    breaker: Arc<Breaker>,
+    probe: bool,
+}
+
+impl Breaker {
+    pub(crate) fn new(
+        provider: ProviderId,
+        key: Option<ProviderKeyId>,
+        rules: BreakerRules,
+        events: Events,
+    ) -> Arc<Self> {
+        let now = Instant::now();
+        let state = State {
+            phase: Phase::Closed,
+            since: now,
+            in_a_row: 0,
+            window: now,
+            good: 0,
+            bad: 0,
+            opened: 0,
+            last: None,
+        };
+        Arc::new(Self {
+            provider,
+            key,
+            rules,
+            events,
+            state: Mutex::new(state),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leave to ask, or why there is none.
+    pub(crate) fn admit(self: &Arc<Self>) -> Result<Pass, GatewayError> {
+        let now = Instant::now();
+        let state = self.state();
+        let probe = match state.phase {
+            Phase::Closed => false,
+            Phase::Open { until } if now >= until => {
+                self.change(state, Phase::HalfOpen, None);
+                true
+            }
+            _ => {
+                let (code, detail) = match &state.last {
+                    Some((code, cause, _)) => (*code, cause.clone()),
+                    None => (ErrorCode::AiDown, "as another replica saw".to_owned()),
+                };
+                return Err(GatewayError::Resting { code, detail });
+            }
+        };
+        Ok(Pass {
+            breaker: Arc::clone(self),
+            probe,
+        })
+    }
+
+    /// What another replica saw: open for this long yet, or closed.
+    pub(crate) fn shared(&self, open_for: Option<Duration>) {
+        let now = Instant::now();
+        let mut state = self.state();
+        state.phase = match (open_for, state.phase) {
+            (Some(open_for), Phase::Open { until }) => Phase::Open {
+                until: until.max(now + open_for),
+            },
+            (Some(open_for), _) => Phase::Open { until: now + open_for },
+            (None, _) => Phase::Closed,
+        };
+        state.since = now;
+        state.in_a_row = 0;
+    }
+
+    pub(crate) fn seen(&self) -> (BreakerState, Duration, Option<LastFailure>) {
+        let state = self.state();
+        let last = state.last.as_ref().map(|(code, cause, at)| LastFailure {
+            code: *code,
+            cause: cause.clone(),
+            ago: at.elapsed(),
+        });
+        (state.phase.state(), state.since.elapsed(), last)
+    }
+
+    fn good(&self, probe: bool) {
+        let mut state = self.state();
+        match state.phase {
+            Phase::Closed => {
+                state.in_a_row = 0;
+                self.roll(&mut state);
+                state.good += 1;
+            }
+            // Whoever was let in before it opened says nothing about now.
+            _ if !probe => {}
+            _ => {
+                state.opened = 0;
+                self.change(state, Phase::Closed, None);
+            }
+        }
+    }
+
+    fn bad(&self, probe: bool, error: &GatewayError) {
+        let now = Instant::now();
+        let mut state = self.state();
+        state.last = Some((error.code(), error.cause(), now));
+        let opens = match state.phase {
+            Phase::Closed => {
+                self.roll(&mut state);
+                state.in_a_row += 1;
+                state.bad += 1;
+                let of = state.good + state.bad;
+                state.in_a_row >= self.rules.in_a_row
+                    || (of >= self.rules.of_requests && state.bad * 100 >= self.rules.percent * of)
+            }
+            _ => probe,
+        };
+        if opens {
+            let doubled = self.rules.first.saturating_mul(1 << state.opened.min(16));
+            let open_for = doubled.min(self.rules.longest);
+            state.opened += 1;
+            self.change(state, Phase::Open { until: now + open_for }, Some(open_for));
+        }
+    }
+
+    /// Begins another window when the last one is over.
+    fn roll(&self, state: &mut State) {
+        if state.window.elapsed() > self.rules.window {
+            state.window = Instant::now();
+            (state.good, state.bad) = (0, 0);
+        }
+    }
+
+    fn change(&self, mut state: MutexGuard<'_, State>, phase: Phase, open_for: Option<Duration>) {
+        state.phase = phase;
+        state.since = Instant::now();
+        (state.in_a_row, state.good, state.bad) = (0, 0, 0);
+        let transition = Transition {
+            provider: self.provider,
+            key: self.key,
+            state: phase.state(),
+            open_for,
+            code: state.last.as_ref().map(|(code, ..)| *code),
+        };
+        drop(state);
+        tracing::info!(
+            ai.provider = %transition.provider,
+            ai.key = transition.key.map(tracing::field::display),
+            ai.state = ?transition.state,
+            ai.code = transition.code.map(ErrorCode::as_str),
+            "A breaker of a provider has changed"
+        );
+        if let Some(events) = self.events.get() {
+            events.changed(&transition);
+        }
+    }
+}
+
+impl Pass {
+    pub(crate) fn good(&mut self) {
+        self.breaker.good(std::mem::take(&mut self.probe));
+    }
+
+    pub(crate) fn bad(&mut self, error: &GatewayError) {
+        self.breaker.bad(std::mem::take(&mut self.probe), error);
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        if self.probe {
+            let mut state = self.breaker.state();
+            if let Phase::HalfOpen = state.phase {
+                state.phase = Phase::Open { until: Instant::now() };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<(BreakerState, Option<Duration>)>>);
+
+    impl BreakerEvents for Heard {
+        fn changed(&self, transition: &Transition) {
+            self.0.lock().unwrap().push((transition.state, transition.open_for));
+        }
+    }
+
+    fn breaker() -> (Arc<Breaker>, Arc<Heard>) {
+        let heard = Arc::<Heard>::default();
+        let events = Events::default();
+        let _ = events.set(heard.clone());
+        let rules = BreakerRules {
+            in_a_row: 3,
+            of_requests: 10,
+            ..BreakerRules::default()
+        };
+        (Breaker::new(ProviderId(Uuid::nil()), None, rules, events), heard)
+    }
+
+    fn fail(breaker: &Arc<Breaker>) {
+        breaker.admit().ok().unwrap().bad(&GatewayError::down("broken"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_opens_after_failures_in_a_row_and_probes_one_at_a_time() {
+        let (breaker, heard) = breaker();
+        fail(&breaker);
+        fail(&breaker);
+        breaker.admit().ok().unwrap().good();
+        fail(&breaker);
+        fail(&breaker);
+        assert_eq!(breaker.seen().0, BreakerState::Closed);
+        fail(&breaker);
+        let error = breaker.admit().err().unwrap();
+        assert_eq!(error.code(), ErrorCode::AiDown);
+        assert!(error.cause().contains("broken"));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let probe = breaker.admit().ok().unwrap();
+        assert!(breaker.admit().is_err(), "one at a time");
+        // Its person left: the next one finds out.
+        drop(probe);
+        fail(&breaker);
+        tokio::time::advance(Duration::from_secs(3)).await;
+        assert!(breaker.admit().is_err(), "twice as long");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        breaker.admit().ok().unwrap().good();
+        assert!(breaker.admit().is_ok());
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!(
+            *heard.0.lock().unwrap(),
+            [
+                (BreakerState::Open, seconds(2)),
+                (BreakerState::HalfOpen, None),
+                (BreakerState::HalfOpen, None),
+                (BreakerState::Open, seconds(4)),
+                (BreakerState::HalfOpen, None),
+                (BreakerState::Closed, None)
+            ]
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_opens_by_the_share_of_failures_within_a_window() {
+        let (breaker, _) = breaker();
+        for _ in 0..4 {
+            breaker.admit().ok().unwrap().good();
+            fail(&breaker);
+        }
+        tokio::time::advance(Duration::from_secs(31)).await;
+        for _ in 0..4 {
+            breaker.admit().ok().unwrap().good();
+            fail(&breaker);
+        }
+        assert_eq!(breaker.seen().0, BreakerState::Closed, "the first four are forgotten");
+        breaker.admit().ok().unwrap().good();
+        fail(&breaker);
+        assert_eq!(breaker.seen().0, BreakerState::Open);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_another_replica_saw_counts_and_is_not_told_again() {
+        let (breaker, heard) = breaker();
+        breaker.shared(Some(Duration::from_secs(5)));
+        assert!(breaker.admit().is_err());
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert!(breaker.admit().is_ok());
+        breaker.shared(None);
+        assert_eq!(breaker.seen().0, BreakerState::Closed);
+        assert_eq!(*heard.0.lock().unwrap(), [(BreakerState::HalfOpen, None)]);
+    }
+}
