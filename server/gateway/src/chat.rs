@@ -2,8 +2,9 @@
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use serde_json::Value;
 
-use crate::GatewayError;
+use crate::{GatewayError, Incoming, Outgoing};
 
 /// Who said it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +100,17 @@ pub trait Provider: Send + Sync {
 
     /// Sends the request once, without retrying, and returns when the provider has begun to answer.
     async fn stream(&self, request: &ChatRequest) -> Result<ChunkStream, GatewayError>;
+
+    /// Sends another program's request on, once, and returns when the provider has begun to answer.
+    async fn forward(&self, request: &Outgoing<'_>) -> Result<Incoming, GatewayError> {
+        let path = request.endpoint.path();
+        Err(GatewayError::refused(format!("this provider has no {path}")))
+    }
+
+    /// What an error means that came in the place of an answer.
+    fn fault(&self, error: &Value) -> GatewayError {
+        GatewayError::down(crate::openai::words_of(error))
+    }
 
     /// Asks for one token, so that `doctor` can say whether address, key and model are right.
     async fn probe(&self, model: &str) -> Result<(), GatewayError>;

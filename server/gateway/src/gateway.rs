@@ -1,5 +1,8 @@
 //! One answer from whichever provider: routing, deadlines, retry, cancellation, and a bill for what was made.
 
+mod forward;
+mod scan;
+
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
@@ -19,7 +22,7 @@ use crate::{
     count_tokens,
     error::bounded,
     estimate_prompt,
-    route::{Hop, Route, Target},
+    route::{Hop, Journey, Route, Target},
     upstream::{Place, Surroundings, Upstream},
 };
 
@@ -224,6 +227,17 @@ impl Run {
         }
     }
 
+    /// Who answered, or was asked last.
+    fn provider(&self) -> String {
+        let name = |target: &Target| target.upstream.spec.name.clone();
+        self.target.as_ref().map_or_else(|| NOBODY.to_owned(), name)
+    }
+
+    fn model_id(&self) -> Option<ModelId> {
+        let target = self.target.as_ref().filter(|target| !target.upstream.is_given());
+        target.map(|target| target.model.id)
+    }
+
     /// Another attempt follows this one, of which nothing is shown.
     fn put_aside(&mut self, made: &Made) {
         if let (Some(usage), Some(target)) = (made.usage, &self.target) {
@@ -381,12 +395,7 @@ impl Gateway {
                             hop = next;
                             continue;
                         }
-                        let detail = "too many requests at once; none of them has ended in time".to_owned();
-                        let busy = GatewayError::Busy {
-                            retry_after: None,
-                            detail,
-                        };
-                        return self.settled(Some(route), request, run, Made::default(), Err(busy.into()));
+                        return self.settled(Some(route), request, run, Made::default(), Err(no_place().into()));
                     }
                     Err(end) => return self.settled(Some(route), request, run, Made::default(), Err(end)),
                 }
@@ -404,34 +413,23 @@ impl Gateway {
             let Some(failed) = failed.filter(|_| made.text.is_empty() || made.blank()) else {
                 return self.settled(Some(route), request, run, made, end);
             };
-            let next = match &failed {
-                // What a provider will not answer, another one is not asked to.
-                Failure::Empty => None,
-                Failure::Error(GatewayError::Context { .. }) => {
-                    let larger = journey.larger(&hop);
-                    // Nobody knows the context of every model: one that says it is too much gets less.
-                    if larger.is_none()
-                        && shortenings < MOST_SHORTENINGS
-                        && let Some(less) = without_older_half(request)
-                    {
-                        info!(
-                            ai.attempt = run.attempts,
-                            ai.messages = less.messages.len(),
-                            "The conversation is too long for the model, asking with its newer half"
-                        );
-                        shortenings += 1;
-                        run.put_aside(&made);
-                        shorter = Some(less);
-                        continue;
-                    }
-                    larger
-                }
-                Failure::Error(GatewayError::Refused { .. }) => None,
-                Failure::Error(GatewayError::Busy { .. } | GatewayError::Auth { .. }) => {
-                    journey.with_another_key(&hop).or_else(|| journey.next().ok())
-                }
-                Failure::Error(_) | Failure::Unfinished => journey.next().ok(),
-            };
+            let next = another(&mut journey, &hop, &failed);
+            // Nobody knows the context of every model: one that says it is too much gets less.
+            if let Failure::Error(GatewayError::Context { .. }) = &failed
+                && next.is_none()
+                && shortenings < MOST_SHORTENINGS
+                && let Some(less) = without_older_half(request)
+            {
+                info!(
+                    ai.attempt = run.attempts,
+                    ai.messages = less.messages.len(),
+                    "The conversation is too long for the model, asking with its newer half"
+                );
+                shortenings += 1;
+                run.put_aside(&made);
+                shorter = Some(less);
+                continue;
+            }
             if let Some(next) = next.filter(|_| made.text.is_empty() && Instant::now() < overall) {
                 info!(
                     ai.attempt = run.attempts,
@@ -548,7 +546,6 @@ impl Gateway {
             _ if !failed => Finish::Stopped,
             _ => Finish::Cut,
         };
-        let target = run.target.as_ref();
         let answer = Answer {
             text: made.text,
             finish,
@@ -559,17 +556,10 @@ impl Gateway {
             total: run.started.elapsed(),
             attempts: run.attempts,
             failure,
+            provider: run.provider(),
+            model_id: run.model_id(),
             tries: run.tries,
-            provider: target.map_or_else(|| NOBODY.to_owned(), |target| target.upstream.spec.name.clone()),
-            model_id: target
-                .filter(|target| !target.upstream.is_given())
-                .map(|target| target.model.id),
         };
-        self.count(route.map(|route| route.model.as_ref()), &answer);
-        answer
-    }
-
-    fn count(&self, model: Option<&Model>, answer: &Answer) {
         let outcome = match (&answer.failure, &answer.finish) {
             (Some(failure), _) => failure.code().as_str(),
             (None, Finish::Stopped) => "stopped",
@@ -579,24 +569,63 @@ impl Gateway {
             .record("ai.provider", answer.provider.as_str())
             .record("ai.attempts", answer.attempts)
             .record("ai.outcome", outcome);
-        // Only names on the list become labels, so that nobody can grow the metrics without end.
-        let model = model.map_or_else(|| "other".to_owned(), |model| model.name.clone());
-        let both = [("provider", answer.provider.clone()), ("model", model)];
-        let mut labels = both.to_vec();
-        labels.push(("outcome", outcome.to_owned()));
-        metrics::counter!("botdeck_ai_requests_total", &labels).increment(1);
-        if let Some(first) = answer.first_token {
-            metrics::histogram!("botdeck_ai_first_token_seconds", &both).record(first.as_secs_f64());
+        let model = route.map(|route| route.model.as_ref());
+        count(
+            model,
+            &answer.provider,
+            outcome,
+            answer.first_token,
+            answer.total,
+            answer.usage,
+        );
+        answer
+    }
+}
+
+/// Counts what came of one question.
+fn count(
+    model: Option<&Model>,
+    provider: &str,
+    outcome: &str,
+    first_token: Option<Duration>,
+    total: Duration,
+    usage: Usage,
+) {
+    // Only names on the list become labels, so that nobody can grow the metrics without end.
+    let model = model.map_or_else(|| "other".to_owned(), |model| model.name.clone());
+    let both = [("provider", provider.to_owned()), ("model", model)];
+    let mut labels = both.to_vec();
+    labels.push(("outcome", outcome.to_owned()));
+    metrics::counter!("botdeck_ai_requests_total", &labels).increment(1);
+    if let Some(first) = first_token {
+        metrics::histogram!("botdeck_ai_first_token_seconds", &both).record(first.as_secs_f64());
+    }
+    metrics::histogram!("botdeck_ai_seconds", &both).record(total.as_secs_f64());
+    for (kind, tokens) in [
+        ("prompt", usage.prompt_tokens),
+        ("completion", usage.completion_tokens),
+        ("cached", usage.cached_tokens),
+    ] {
+        metrics::counter!("botdeck_ai_tokens_total", "kind" => kind).increment(u64::try_from(tokens).unwrap_or(0));
+    }
+}
+
+fn no_place() -> GatewayError {
+    GatewayError::Busy {
+        retry_after: None,
+        detail: "too many requests at once; none of them has ended in time".to_owned(),
+    }
+}
+
+/// Who may be asked instead, by the reason of the failure; what a provider will not answer, another one is not asked to.
+fn another(journey: &mut Journey, hop: &Hop, failed: &Failure<'_>) -> Option<Hop> {
+    match failed {
+        Failure::Empty | Failure::Error(GatewayError::Refused { .. }) => None,
+        Failure::Error(GatewayError::Context { .. }) => journey.larger(hop),
+        Failure::Error(GatewayError::Busy { .. } | GatewayError::Auth { .. }) => {
+            journey.with_another_key(hop).or_else(|| journey.next().ok())
         }
-        metrics::histogram!("botdeck_ai_seconds", &both).record(answer.total.as_secs_f64());
-        let usage = answer.usage;
-        for (kind, tokens) in [
-            ("prompt", usage.prompt_tokens),
-            ("completion", usage.completion_tokens),
-            ("cached", usage.cached_tokens),
-        ] {
-            metrics::counter!("botdeck_ai_tokens_total", "kind" => kind).increment(u64::try_from(tokens).unwrap_or(0));
-        }
+        Failure::Error(_) | Failure::Unfinished => journey.next().ok(),
     }
 }
 
@@ -757,6 +786,8 @@ fn bill(request: &ChatRequest, made: &Made, failed: bool, stopped: bool) -> (Usa
         }
     }
 }
+
+pub use forward::{Forward, Forwarded, NotForwarded, Outcome};
 
 #[cfg(test)]
 mod routing_tests;

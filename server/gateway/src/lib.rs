@@ -17,6 +17,7 @@ mod error;
 mod gateway;
 mod models;
 mod openai;
+mod outgoing;
 mod route;
 mod tokens;
 mod upstream;
@@ -26,8 +27,9 @@ pub use catalogue::{Alias, Catalogue, KeySpec, ModelKind, ModelSpec, Price, Prov
 pub use chat::{ChatRequest, Chunk, ChunkStream, Provider, Role, Turn, Usage};
 pub use demo::Demo;
 pub use error::GatewayError;
-pub use gateway::{Answer, Deadlines, Finish, Gateway, Try};
+pub use gateway::{Answer, Deadlines, Finish, Forward, Forwarded, Gateway, NotForwarded, Outcome, Try};
 pub use models::{Model, models_from, parse_models, price};
 pub use openai::{BadProvider, OpenAi};
+pub use outgoing::{Endpoint, ForwardBody, Incoming, Outgoing, Part};
 pub use tokens::{TOKENS_PER_MESSAGE, count_tokens, estimate_prompt, warm_up};
 pub use upstream::{KeyState, ProviderState};

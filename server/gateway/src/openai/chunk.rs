@@ -5,6 +5,9 @@ use serde_json::Value;
 use super::fault::{Cleaner, from_chunk};
 use crate::{Chunk, GatewayError, Usage};
 
+/// Where only the length of a recording is told: a price per minute is a thousandth of the price of a million tokens.
+const TOKENS_PER_MINUTE: f64 = 1000.0;
+
 /// What an event says: nothing, text, the end, the usage, or an error, and several of them at once.
 pub(super) fn chunks(event: &Value, cleaner: &Cleaner) -> Vec<Result<Chunk, GatewayError>> {
     if let Some(error) = from_chunk(event, cleaner) {
@@ -60,14 +63,24 @@ fn text_of(value: &Value) -> Option<String> {
 }
 
 /// Usage, unless it is missing, null or says nothing. Zero is something that was said.
-fn usage_of(value: &Value) -> Option<Usage> {
+pub(crate) fn usage_of(value: &Value) -> Option<Usage> {
     let number = |value: &Value| {
         #[expect(clippy::cast_possible_truncation, reason = "a count of tokens is far below 2^53")]
         let number = value.as_i64().or_else(|| value.as_f64().map(|number| number as i64))?;
         Some(number.max(0))
     };
-    let prompt = number(&value["prompt_tokens"]);
-    let completion = number(&value["completion_tokens"]);
+    if let Some(seconds) = value["seconds"].as_f64().filter(|_| value["type"] == "duration") {
+        let tokens = number(&Value::from((seconds * TOKENS_PER_MINUTE / 60.0).ceil()))?;
+        return Some(Usage {
+            prompt_tokens: tokens,
+            audio_input_tokens: tokens,
+            ..Usage::default()
+        });
+    }
+    // The words of chat completions, then those of all later endpoints.
+    let first = |names: [&str; 2]| names.iter().find_map(|name| number(&value[*name]));
+    let prompt = first(["prompt_tokens", "input_tokens"]);
+    let completion = first(["completion_tokens", "output_tokens"]);
     let rest = |known: i64| number(&value["total_tokens"]).map_or(0, |total| (total - known).max(0));
     let (prompt_tokens, completion_tokens) = match (prompt, completion) {
         (None, None) => return None,
@@ -75,17 +88,24 @@ fn usage_of(value: &Value) -> Option<Usage> {
         (Some(prompt), None) => (prompt, rest(prompt)),
         (None, Some(completion)) => (rest(completion), completion),
     };
+    let part = |places: [&str; 3], name: &str| places.iter().find_map(|place| number(&value[*place][name]));
+    let of_prompt = ["prompt_tokens_details", "input_tokens_details", "input_token_details"];
+    let of_completion = [
+        "completion_tokens_details",
+        "output_tokens_details",
+        "output_token_details",
+    ];
     // OpenAI's place for it, then DeepSeek's.
-    let cached =
-        number(&value["prompt_tokens_details"]["cached_tokens"]).or_else(|| number(&value["prompt_cache_hit_tokens"]));
-    let part = |of: &str, name: &str| number(&value[of][name]).unwrap_or(0);
+    let cached = part(of_prompt, "cached_tokens").or_else(|| number(&value["prompt_cache_hit_tokens"]));
     Some(Usage {
         prompt_tokens,
         completion_tokens,
         cached_tokens: cached.unwrap_or(0).min(prompt_tokens),
-        reasoning_tokens: part("completion_tokens_details", "reasoning_tokens").min(completion_tokens),
-        audio_input_tokens: part("prompt_tokens_details", "audio_tokens").min(prompt_tokens),
-        audio_output_tokens: part("completion_tokens_details", "audio_tokens").min(completion_tokens),
+        reasoning_tokens: part(of_completion, "reasoning_tokens")
+            .unwrap_or(0)
+            .min(completion_tokens),
+        audio_input_tokens: part(of_prompt, "audio_tokens").unwrap_or(0).min(prompt_tokens),
+        audio_output_tokens: part(of_completion, "audio_tokens").unwrap_or(0).min(completion_tokens),
         images: 0,
     })
 }

@@ -56,6 +56,12 @@ pub(super) fn from_chunk(chunk: &Value, cleaner: &Cleaner) -> Option<GatewayErro
     Some(said.into_error(status, None, cleaner))
 }
 
+/// An error that was found in a body.
+pub(super) fn from_value(error: &Value, cleaner: &Cleaner) -> GatewayError {
+    let chunk = serde_json::json!({ "error": error });
+    from_chunk(&chunk, cleaner).unwrap_or_else(|| GatewayError::down(cleaner.clean(&error.to_string())))
+}
+
 /// A request that got no answer, or broke.
 pub(super) fn from_transport(error: reqwest::Error, cleaner: &Cleaner) -> GatewayError {
     // The address may hold a password.

@@ -6,6 +6,7 @@
 
 mod chunk;
 mod fault;
+mod forward;
 mod quirks;
 mod wire;
 
@@ -21,12 +22,15 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
+pub(crate) use self::chunk::usage_of;
 use self::{
     fault::Cleaner,
     quirks::{Quirks, Shape},
     wire::Wire,
 };
-use crate::{ChatRequest, ChunkStream, GatewayError, Provider, ProviderKind, ProviderSpec, Role, Turn};
+use crate::{
+    ChatRequest, ChunkStream, GatewayError, Incoming, Outgoing, Provider, ProviderKind, ProviderSpec, Role, Turn,
+};
 
 const OPENAI: &str = "https://api.openai.com/v1";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -218,6 +222,14 @@ impl Provider for OpenAi {
         }
     }
 
+    async fn forward(&self, request: &Outgoing<'_>) -> Result<Incoming, GatewayError> {
+        self.pass_on(request).await
+    }
+
+    fn fault(&self, error: &Value) -> GatewayError {
+        fault::from_value(error, &self.cleaner)
+    }
+
     async fn probe(&self, model: &str) -> Result<(), GatewayError> {
         let request = ChatRequest {
             model: model.to_owned(),
@@ -240,6 +252,11 @@ impl Provider for OpenAi {
             None => Err(GatewayError::down("the stream ended without an answer")),
         }
     }
+}
+
+/// The words of an error of unknown shape, without anything that looks like a key.
+pub(crate) fn words_of(error: &Value) -> String {
+    Cleaner::new(SecretString::default()).clean(&error.to_string())
 }
 
 fn into_gateway(error: OpenAIError, cleaner: &Cleaner) -> GatewayError {

@@ -81,6 +81,28 @@ impl Quirks {
         }
     }
 
+    /// Whether streams are asked for their usage.
+    pub(super) fn usage(&self) -> bool {
+        self.usage.load(Ordering::Relaxed)
+    }
+
+    /// Whether this refuses the wish for usage; remembers it.
+    pub(super) fn refuses_usage(&self, error: &GatewayError) -> bool {
+        let GatewayError::Refused {
+            status: Some(400 | 422),
+            detail,
+        } = error
+        else {
+            return false;
+        };
+        let detail = detail.to_lowercase();
+        let refuses = detail.contains("stream_options") || detail.contains("include_usage");
+        if refuses {
+            self.usage.store(false, Ordering::Relaxed);
+        }
+        refuses
+    }
+
     fn models(&self) -> MutexGuard<'_, HashMap<String, Room>> {
         self.models.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -124,7 +146,7 @@ impl Lesson<'_> {
     pub(super) fn shape(&self) -> Shape {
         Shape {
             completion: self.quirks.completion.load(Ordering::Relaxed),
-            usage: self.quirks.usage.load(Ordering::Relaxed),
+            usage: self.quirks.usage(),
             limit: self.limit,
         }
     }
@@ -144,8 +166,7 @@ impl Lesson<'_> {
             return false;
         }
         let shape = self.shape();
-        if shape.usage && (detail.contains("stream_options") || detail.contains("include_usage")) {
-            self.quirks.usage.store(false, Ordering::Relaxed);
+        if shape.usage && self.quirks.refuses_usage(error) {
             return true;
         }
         let Some(limit) = self.limit else { return false };

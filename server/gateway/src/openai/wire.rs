@@ -47,8 +47,7 @@ impl Wire {
             .and_then(|value| value.to_str().ok())
             .unwrap_or_default();
         if content_type.starts_with("text/html") {
-            let words = "it answered with a web page; the base URL probably lacks its /v1";
-            return Err(boxed(GatewayError::down(words)));
+            return Err(boxed(web_page()));
         }
         let (parts, body) = http::Response::<reqwest::Body>::from(response).into_parts();
         let body = reqwest::Body::wrap_stream(filtered(
@@ -72,12 +71,16 @@ impl tower::Service<HttpRequestFactory> for Wire {
     }
 }
 
+pub(super) fn web_page() -> GatewayError {
+    GatewayError::down("it answered with a web page; the base URL probably lacks its /v1")
+}
+
 /// The one kind of error that async-openai hands through untouched.
 fn boxed(error: GatewayError) -> OpenAIError {
     OpenAIError::Boxed(Box::new(error))
 }
 
-async fn refusal(mut response: reqwest::Response, cleaner: &Cleaner) -> GatewayError {
+pub(super) async fn refusal(mut response: reqwest::Response, cleaner: &Cleaner) -> GatewayError {
     let (status, headers) = (response.status(), response.headers().clone());
     let mut body = Vec::new();
     while let Ok(Some(bytes)) = response.chunk().await {

@@ -6,6 +6,7 @@
 //! Facts: OpenAI's API reference, “Create chat completion” and its streaming events.
 
 mod error;
+mod others;
 mod reply;
 mod serve;
 mod state;
@@ -69,6 +70,12 @@ impl FakeProvider {
         });
         let router = Router::new()
             .route("/v1/chat/completions", post(serve::chat_completions))
+            .route("/v1/embeddings", post(others::embeddings))
+            .route("/v1/responses", post(others::responses))
+            .route("/v1/images/generations", post(others::images))
+            .route("/v1/audio/transcriptions", post(others::transcriptions))
+            .route("/v1/audio/translations", post(others::transcriptions))
+            .route("/v1/audio/speech", post(others::speech))
             .route("/v1/models", get(serve::models))
             .route("/v1/models/{id}", get(serve::model))
             // Not of OpenAI: for scripts that compare a ledger with what was reported.
@@ -132,7 +139,7 @@ impl FakeProvider {
         lock(&self.shared.state).answer = Some(Arc::new(answer));
     }
 
-    /// All chat completions asked for, refused ones included, oldest first.
+    /// All that was asked for, refused requests included, oldest first.
     pub fn requests(&self) -> Vec<Request> {
         lock(&self.shared.state).requests.clone()
     }

@@ -7,6 +7,8 @@ use std::time::Duration;
 pub enum ProviderFault {
     /// An error answer with this status.
     Status(u16),
+    /// 400 with these words.
+    Refused(String),
     /// 429 with a `retry-after` header, in seconds.
     RateLimited { retry_after: u64 },
     /// The connection is cut before a byte of an answer.

@@ -20,7 +20,7 @@ use super::validate::{self, Valid};
 use crate::net::{Kill, lock};
 
 /// The key of a request, if it is one of the accepted.
-fn key(shared: &Shared, headers: &HeaderMap) -> Result<String, Refusal> {
+pub(crate) fn key(shared: &Shared, headers: &HeaderMap) -> Result<String, Refusal> {
     let value = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
@@ -148,6 +148,7 @@ async fn answer(id: u64, valid: Valid, mut reply: Reply, trace: Trace, kill: Kil
     }
     match &reply.fault {
         Some(ProviderFault::Status(status)) => return refuse(trace, Refusal::status(*status, None)),
+        Some(ProviderFault::Refused(words)) => return refuse(trace, Refusal::invalid("", words)),
         Some(ProviderFault::RateLimited { retry_after }) => {
             return refuse(trace, Refusal::rate_limited(Some(*retry_after)));
         }

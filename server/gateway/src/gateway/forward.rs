@@ -1,0 +1,401 @@
+//! Requests of other programs, in OpenAI's words: the same routing and breakers before the first byte, then bytes as they come.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use futures::{StreamExt, stream, stream::BoxStream};
+use tokio::sync::oneshot;
+
+use super::{scan::Scanner, *};
+use crate::{Endpoint, ForwardBody, Outgoing, outgoing};
+
+/// A request of another program.
+pub struct Forward {
+    pub endpoint: Endpoint,
+    pub alias: String,
+    pub body: ForwardBody,
+    /// What the body says of it.
+    pub stream: bool,
+}
+
+/// An answer on its way.
+pub struct Forwarded {
+    pub content_type: String,
+    /// Dropping it ends the provider's work at once.
+    pub body: BoxStream<'static, Result<Bytes, GatewayError>>,
+    /// Comes once the body has ended or was dropped.
+    pub outcome: oneshot::Receiver<Outcome>,
+}
+
+/// Nobody answered.
+#[derive(Debug)]
+pub struct NotForwarded {
+    pub error: GatewayError,
+    /// Even a failure may have to be billed.
+    pub outcome: Outcome,
+}
+
+/// What came of a request, for the ledger and the request log.
+#[derive(Debug)]
+pub struct Outcome {
+    pub usage: Usage,
+    /// False when the provider told no usage, or not all of it: then `usage` is counted here.
+    pub reported: bool,
+    pub cost: Money,
+    pub finish: Finish,
+    pub first_token: Option<Duration>,
+    pub total: Duration,
+    pub tries: Vec<Try>,
+    /// Who answered, or was asked last; `none` when nobody was asked.
+    pub provider: String,
+    /// The model that answered; `None` for those of the settings, and when nobody was asked.
+    pub model_id: Option<ModelId>,
+    /// Set when nothing or only a part came; not when the program left.
+    pub failure: Option<GatewayError>,
+}
+
+/// A provider that has begun to answer.
+struct Opened {
+    content_type: String,
+    body: BoxStream<'static, Result<Bytes, GatewayError>>,
+    ready: VecDeque<Bytes>,
+    scanner: Scanner,
+    ended: bool,
+}
+
+impl Gateway {
+    /// Passes a request on to whoever answers under its alias. Before the first byte others may be asked; after it the answer is
+    /// ended honestly.
+    #[instrument(name = "ai.forward", skip_all, fields(ai.model = %call.alias, ai.endpoint = call.endpoint.path()))]
+    pub async fn forward(&self, call: Forward, cancel: &CancellationToken) -> Result<Forwarded, NotForwarded> {
+        let live = self.live();
+        let mut run = Run::new();
+        let route = live.routes.get(&call.alias);
+        let Some(route) = route.filter(|route| route.kind == call.endpoint.kind()) else {
+            return Err(self.not_forwarded(None, run, off_the_list(&call.alias).into()));
+        };
+        let deadlines = self.inner.deadlines;
+        let overall = run.started + deadlines.overall;
+        let mut journey = route.journey();
+        let mut hop = match journey.next() {
+            Ok(hop) => hop,
+            Err(error) => return Err(self.not_forwarded(Some(route), run, error.into())),
+        };
+        let mut place: Option<Place> = None;
+        let mut retried = false;
+        loop {
+            run.target = Some(hop.target.clone());
+            let upstream = Arc::clone(&hop.target.upstream);
+            if place.as_ref().is_none_or(|place| place.provider != upstream.spec.id) {
+                place = None;
+                let patience = Instant::now() + deadlines.first_token;
+                match within(cancel, patience, overall, "a free place", upstream.enter()).await {
+                    Ok(free) => place = Some(free),
+                    Err(Interrupted::Failed(_)) => {
+                        if let Ok(next) = journey.next() {
+                            hop = next;
+                            continue;
+                        }
+                        return Err(self.not_forwarded(Some(route), run, no_place().into()));
+                    }
+                    Err(end) => return Err(self.not_forwarded(Some(route), run, end)),
+                }
+            }
+            run.attempts += 1;
+            upstream.budget.asked();
+            let began = Instant::now();
+            // What is not streamed comes all at once, at the end.
+            let patience = if call.stream {
+                began + deadlines.first_token
+            } else {
+                overall
+            };
+            let what = "the first token";
+            let opened = within(cancel, patience, overall, what, open(&hop, &call)).await;
+            let error = match opened {
+                Ok(Ok(opened)) => {
+                    hop.good();
+                    run.tries.push(tried(&hop, None, began.elapsed()));
+                    return Ok(self.pass(call, route, run, hop, place, opened, cancel.clone()));
+                }
+                Ok(Err(error)) => error,
+                Err(Interrupted::Failed(error)) => error,
+                Err(end) => return Err(self.not_forwarded(Some(route), run, end)),
+            };
+            hop.failed(&error);
+            let failed = Failure::Error(&error);
+            run.tries.push(tried(&hop, Some(&failed), began.elapsed()));
+            if Instant::now() < overall
+                && let Some(next) = another(&mut journey, &hop, &failed)
+            {
+                info!(
+                    ai.attempt = run.attempts,
+                    ai.provider = next.provider(),
+                    "The provider failed, asking another one"
+                );
+                hop = next;
+                continue;
+            }
+            let pause = pause_before_retry(&failed)
+                .filter(|pause| !retried && Instant::now() + *pause < overall && upstream.budget.retry());
+            let Some(pause) = pause else {
+                return Err(self.not_forwarded(Some(route), run, error.into()));
+            };
+            retried = true;
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = cancel.cancelled() => {
+                    return Err(self.not_forwarded(Some(route), run, Interrupted::Cancelled));
+                }
+            }
+            match journey.again(&hop) {
+                Ok(again) => hop = again,
+                Err(_) => return Err(self.not_forwarded(Some(route), run, error.into())),
+            }
+        }
+    }
+
+    fn not_forwarded(&self, route: Option<&Arc<Route>>, run: Run, end: Interrupted) -> NotForwarded {
+        let mut outcome = Outcome {
+            usage: Usage::default(),
+            reported: false,
+            cost: Money::ZERO,
+            finish: Finish::Failed,
+            first_token: None,
+            total: run.started.elapsed(),
+            provider: run.provider(),
+            model_id: run.model_id(),
+            tries: run.tries,
+            failure: None,
+        };
+        let error = match end {
+            Interrupted::Failed(error) => error,
+            Interrupted::Cancelled => {
+                outcome.finish = Finish::Stopped;
+                GatewayError::Timeout {
+                    what: "the program that asked: it has left",
+                }
+            }
+        };
+        let code = match outcome.finish {
+            Finish::Stopped => "stopped",
+            _ => error.code().as_str(),
+        };
+        count(
+            route.map(|route| route.model.as_ref()),
+            &outcome.provider,
+            code,
+            None,
+            outcome.total,
+            Usage::default(),
+        );
+        NotForwarded { error, outcome }
+    }
+
+    fn pass(
+        &self,
+        call: Forward,
+        route: &Arc<Route>,
+        run: Run,
+        hop: Hop,
+        place: Option<Place>,
+        opened: Opened,
+        cancel: CancellationToken,
+    ) -> Forwarded {
+        let (sender, outcome) = oneshot::channel();
+        let deadlines = self.inner.deadlines;
+        let overall = run.started + deadlines.overall;
+        // What is not streamed may take its time between the pieces of its body as well.
+        let between = if call.stream {
+            deadlines.between_tokens
+        } else {
+            deadlines.overall
+        };
+        let meter = Meter {
+            scanner: opened.scanner,
+            sender: Some(sender),
+            route: Arc::clone(route),
+            first_token: Some(Instant::now()),
+            end: None,
+            call,
+            run,
+            hop,
+            _place: place,
+        };
+        let state = (opened.body, opened.ready, meter, opened.ended);
+        let body = stream::unfold(state, move |(mut body, mut ready, mut meter, mut ended)| {
+            let cancel = cancel.clone();
+            async move {
+                loop {
+                    if let Some(bytes) = ready.pop_front() {
+                        return Some((Ok(bytes), (body, ready, meter, ended)));
+                    }
+                    if ended {
+                        return None;
+                    }
+                    let deadline = Instant::now() + between;
+                    let end = match within(&cancel, deadline, overall, "the next token", body.next()).await {
+                        Ok(Some(Ok(bytes))) => {
+                            meter.scanner.feed(bytes, &mut ready);
+                            continue;
+                        }
+                        Ok(None) => {
+                            meter.scanner.end(&mut ready);
+                            ended = true;
+                            meter.end = Some(Ok(()));
+                            continue;
+                        }
+                        Ok(Some(Err(error))) => Interrupted::Failed(error),
+                        Err(end) => end,
+                    };
+                    ended = true;
+                    let told = match &end {
+                        Interrupted::Failed(error) => GatewayError::Cut {
+                            detail: error.cause(),
+                            source: None,
+                        },
+                        Interrupted::Cancelled => GatewayError::down("stopped"),
+                    };
+                    meter.end = Some(Err(end));
+                    return Some((Err(told), (body, ready, meter, ended)));
+                }
+            }
+        });
+        Forwarded {
+            content_type: opened.content_type,
+            body: body.boxed(),
+            outcome,
+        }
+    }
+}
+
+/// Asks one target, up to the first sign of an answer.
+async fn open(hop: &Hop, call: &Forward) -> Result<Opened, GatewayError> {
+    let outgoing = Outgoing {
+        endpoint: call.endpoint,
+        model: &hop.target.model.name,
+        body: &call.body,
+        stream: call.stream,
+    };
+    let incoming = hop.key.adapter.forward(&outgoing).await?;
+    let mut opened = Opened {
+        scanner: Scanner::new(&incoming.content_type, incoming.hide_usage),
+        content_type: incoming.content_type,
+        body: incoming.body,
+        ready: VecDeque::new(),
+        ended: false,
+    };
+    while !opened.scanner.decided() && !opened.ended {
+        match opened.body.next().await {
+            Some(bytes) => opened.scanner.feed(bytes?, &mut opened.ready),
+            None => {
+                opened.scanner.end(&mut opened.ready);
+                opened.ended = true;
+            }
+        }
+    }
+    let seen = opened.scanner.seen();
+    match &seen.error {
+        Some(error) if !seen.begun => Err(hop.key.adapter.fault(error)),
+        _ if !seen.begun && (opened.scanner.is_stream() || !seen.done && opened.ended) => {
+            Err(GatewayError::down(UNFINISHED))
+        }
+        _ => Ok(opened),
+    }
+}
+
+/// Goes along with an answer; when it goes, however that happens, the outcome is told.
+struct Meter {
+    scanner: Scanner,
+    sender: Option<oneshot::Sender<Outcome>>,
+    route: Arc<Route>,
+    first_token: Option<Instant>,
+    /// How reading ended; `None` while it has not, which means that the program has left.
+    end: Option<Result<(), Interrupted>>,
+    call: Forward,
+    run: Run,
+    hop: Hop,
+    _place: Option<Place>,
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        let outcome = self.outcome();
+        let code = match (&outcome.failure, &outcome.finish) {
+            (Some(failure), _) => failure.code().as_str(),
+            (None, Finish::Stopped) => "stopped",
+            (None, _) => "ok",
+        };
+        let model = Some(self.route.model.as_ref());
+        count(
+            model,
+            &outcome.provider,
+            code,
+            outcome.first_token,
+            outcome.total,
+            outcome.usage,
+        );
+        if let Some(sender) = self.sender.take() {
+            // Nobody may be listening any more.
+            let _ = sender.send(outcome);
+        }
+    }
+}
+
+impl Meter {
+    fn outcome(&mut self) -> Outcome {
+        if self.end.is_none() {
+            // The last event may have come without the blank line that ends it.
+            self.scanner.end(&mut VecDeque::new());
+        }
+        let seen = self.scanner.take();
+        let complete = seen.finish.is_some() || (seen.done && matches!(self.end, Some(Ok(()))));
+        let failure = match self.end.take() {
+            _ if complete => None,
+            _ if seen.error.is_some() => seen.error.as_ref().map(|error| self.hop.key.adapter.fault(error)),
+            Some(Err(Interrupted::Failed(error))) => Some(error),
+            Some(Ok(())) => Some(GatewayError::down(UNFINISHED)),
+            Some(Err(Interrupted::Cancelled)) | None => None,
+        };
+        if let Some(error) = &failure {
+            self.hop.failed(error);
+        }
+        let finish = match (&failure, complete) {
+            (_, true) => Finish::Complete(seen.finish.unwrap_or_else(|| "stop".to_owned())),
+            (Some(_), _) => Finish::Cut,
+            (None, _) => Finish::Stopped,
+        };
+        let price = self.hop.target.model.price;
+        let counted = |usage: Option<Usage>| Usage {
+            prompt_tokens: usage.map_or_else(
+                || i64::from(count_tokens(&outgoing::words(&self.call.body))),
+                |usage| usage.prompt_tokens,
+            ),
+            completion_tokens: i64::from(count_tokens(&seen.text))
+                .max(usage.map_or(0, |usage| usage.completion_tokens)),
+            ..usage.unwrap_or_default()
+        };
+        let (mut usage, reported) = match seen.usage {
+            Some(usage) if complete => (usage, true),
+            usage => (counted(usage), false),
+        };
+        if self.call.endpoint == Endpoint::Images {
+            usage.images = seen.images;
+        }
+        Outcome {
+            cost: price.of(usage),
+            usage,
+            reported,
+            finish,
+            first_token: self.first_token.map(|at| at - self.run.started),
+            total: self.run.started.elapsed(),
+            provider: self.run.provider(),
+            model_id: self.run.model_id(),
+            tries: std::mem::take(&mut self.run.tries),
+            failure: failure.map(|error| GatewayError::Cut {
+                detail: "after the first byte".to_owned(),
+                source: Some(Box::new(error)),
+            }),
+        }
+    }
+}

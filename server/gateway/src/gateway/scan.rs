@@ -1,0 +1,458 @@
+//! Reads along while an answer passes: usage, the reason of its end, an error, and the text, in case it has to be counted.
+
+use std::{
+    collections::VecDeque,
+    io::{self, Read},
+};
+
+use bytes::{Bytes, BytesMut};
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::Value;
+
+use crate::{Usage, openai::usage_of};
+
+/// Longer events and documents pass unread.
+const MOST_EVENT: usize = 1024 * 1024;
+const MOST_DOCUMENT: usize = 16 * 1024 * 1024;
+/// Text beyond this is not counted.
+const MOST_TEXT: usize = 4 * 1024 * 1024;
+
+/// What was seen in what has passed.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) usage: Option<Usage>,
+    pub(super) finish: Option<String>,
+    pub(super) error: Option<Value>,
+    /// What a model said, thoughts and calls of tools included: it is billed for all of it.
+    pub(super) text: String,
+    /// Pictures in a whole answer.
+    pub(super) images: i64,
+    /// Something of an answer has come.
+    pub(super) begun: bool,
+    /// The answer has said itself that it is complete.
+    pub(super) done: bool,
+}
+
+/// How the bytes are to be understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Events,
+    Document,
+    /// Sound, subtitles: nothing to be read.
+    Opaque,
+}
+
+pub(super) struct Scanner {
+    hide_usage: bool,
+    kind: Option<Kind>,
+    content_type: String,
+    /// An event that is not complete yet.
+    tail: BytesMut,
+    document: VecDeque<Bytes>,
+    document_bytes: usize,
+    seen: Seen,
+}
+
+impl Scanner {
+    pub(super) fn new(content_type: &str, hide_usage: bool) -> Self {
+        Self {
+            hide_usage,
+            kind: None,
+            content_type: content_type.to_owned(),
+            tail: BytesMut::new(),
+            document: VecDeque::new(),
+            document_bytes: 0,
+            seen: Seen::default(),
+        }
+    }
+
+    pub(super) fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
+    pub(super) fn take(&mut self) -> Seen {
+        std::mem::take(&mut self.seen)
+    }
+
+    /// By its first bytes and its type, which may lie.
+    fn kind_of(&self, bytes: &[u8]) -> Option<Kind> {
+        let start = bytes.trim_ascii_start();
+        let is = |content_type: &str| self.content_type.starts_with(content_type);
+        Some(match start.first()? {
+            _ if is("audio/") || is("application/octet-stream") => Kind::Opaque,
+            b'{' | b'[' => Kind::Document,
+            _ if is("text/event-stream") => Kind::Events,
+            b':' => Kind::Events,
+            _ if start.starts_with(b"data:") || start.starts_with(b"event:") => Kind::Events,
+            _ => Kind::Opaque,
+        })
+    }
+
+    pub(super) fn is_stream(&self) -> bool {
+        self.kind == Some(Kind::Events)
+    }
+
+    /// Whether it can be told that an answer has begun, or that it will not.
+    pub(super) fn decided(&self) -> bool {
+        match self.kind {
+            None => false,
+            Some(Kind::Events) => self.seen.begun || self.seen.done || self.seen.error.is_some(),
+            Some(Kind::Document | Kind::Opaque) => true,
+        }
+    }
+
+    /// Reads `bytes` and puts what may go on into `out`.
+    pub(super) fn feed(&mut self, bytes: Bytes, out: &mut VecDeque<Bytes>) {
+        if self.kind.is_none() {
+            self.kind = self.kind_of(&bytes);
+        }
+        match self.kind {
+            Some(Kind::Events) => self.events(bytes, out),
+            Some(Kind::Document) => {
+                self.document_bytes += bytes.len();
+                if self.document_bytes <= MOST_DOCUMENT {
+                    self.document.push_back(bytes.clone());
+                } else {
+                    self.document.clear();
+                }
+                out.push_back(bytes);
+            }
+            _ => {
+                self.seen.begun |= self.kind.is_some();
+                out.push_back(bytes);
+            }
+        }
+    }
+
+    fn events(&mut self, bytes: Bytes, out: &mut VecDeque<Bytes>) {
+        if !self.hide_usage {
+            out.push_back(bytes.clone());
+        }
+        let all = if self.tail.is_empty() {
+            bytes
+        } else {
+            self.tail.extend_from_slice(&bytes);
+            std::mem::take(&mut self.tail).freeze()
+        };
+        let (mut from, mut at) = (0, 0);
+        while let Some(end) = event_end(&all[at..]).map(|end| at + end) {
+            let is_usage = self.examine(&all[at..end]);
+            if is_usage && self.hide_usage {
+                if from < at {
+                    out.push_back(all.slice(from..at));
+                }
+                from = end;
+            }
+            at = end;
+        }
+        if self.hide_usage && from < at {
+            out.push_back(all.slice(from..at));
+        }
+        let rest = all.slice(at..);
+        if rest.len() <= MOST_EVENT {
+            self.tail = BytesMut::from(rest.as_ref());
+        } else if self.hide_usage {
+            out.push_back(rest);
+        }
+    }
+
+    /// The body has ended.
+    pub(super) fn end(&mut self, out: &mut VecDeque<Bytes>) {
+        match self.kind {
+            Some(Kind::Events) => {
+                let tail = std::mem::take(&mut self.tail).freeze();
+                let is_usage = self.examine(&tail);
+                if self.hide_usage && !is_usage && !tail.is_empty() {
+                    out.push_back(tail);
+                }
+            }
+            Some(Kind::Document) => {
+                let document = Chunks(std::mem::take(&mut self.document));
+                if let Ok(event) = serde_json::from_reader::<_, Event>(document) {
+                    self.note(event);
+                }
+                self.seen.done = self.seen.error.is_none();
+            }
+            _ => self.seen.done = true,
+        }
+    }
+
+    /// Reads one event; true if it says nothing but the usage.
+    fn examine(&mut self, event: &[u8]) -> bool {
+        let mut joined = Vec::new();
+        let mut data: &[u8] = &[];
+        for line in event.split(|byte| *byte == b'\n') {
+            let Some(line) = line.strip_prefix(b"data:") else {
+                continue;
+            };
+            let line = line.trim_ascii();
+            if data.is_empty() {
+                data = line;
+            } else {
+                if joined.is_empty() {
+                    joined.extend_from_slice(data);
+                }
+                joined.extend_from_slice(line);
+            }
+        }
+        let data = if joined.is_empty() { data } else { &joined };
+        if data == b"[DONE]" {
+            self.seen.done = true;
+            return false;
+        }
+        match serde_json::from_slice::<Event>(data) {
+            Ok(event) => self.note(event),
+            Err(_) => false,
+        }
+    }
+
+    fn note(&mut self, event: Event) -> bool {
+        if let Some(error) = event.error.filter(|error| error.is_object() || error.is_string()) {
+            self.seen.error.get_or_insert(error);
+        }
+        let usage = event.usage.as_ref().and_then(usage_of);
+        let choices = event.choices.unwrap_or_default();
+        let only_usage = usage.is_some() && choices.is_empty() && event.kind.is_none();
+        if let Some(usage) = usage {
+            self.seen.usage = Some(usage);
+        }
+        for choice in choices {
+            self.seen.begun = true;
+            if let Some(said) = choice.delta.or(choice.message) {
+                for value in [said.content, said.reasoning_content, said.refusal].iter().flatten() {
+                    self.say(value);
+                }
+                for call in said.tool_calls.iter().flatten() {
+                    self.say(&call["function"]["name"]);
+                    self.say(&call["function"]["arguments"]);
+                }
+            }
+            if let Some(word) = choice.finish_reason.filter(|word| !word.is_empty()) {
+                self.seen.finish = Some(word);
+            }
+        }
+        if let Some(data) = event.data {
+            self.seen.begun = true;
+            self.seen.images = i64::try_from(data.len()).unwrap_or(i64::MAX);
+        }
+        let kind = event.kind.as_deref().unwrap_or_default();
+        if !kind.is_empty() {
+            self.note_typed(kind, event.delta.as_ref(), event.response);
+        }
+        if let Some(status) = event.status {
+            self.end_of_response(&status);
+        }
+        only_usage
+    }
+
+    /// Events of the responses endpoint, and of transcriptions that are streamed.
+    fn note_typed(&mut self, kind: &str, delta: Option<&Value>, response: Option<Value>) {
+        if kind.ends_with(".delta") {
+            self.seen.begun = true;
+            if let Some(delta) = delta {
+                self.say(delta);
+            }
+        }
+        if kind == "error" {
+            self.seen.error.get_or_insert(Value::from("an error in the stream"));
+        }
+        if kind.ends_with(".done") || kind.ends_with(".output_item.added") {
+            self.seen.begun = true;
+        }
+        if kind == "transcript.text.done" {
+            self.end_of_response("completed");
+        }
+        let Some(response) = response else { return };
+        if let Some(usage) = usage_of(&response["usage"]) {
+            self.seen.usage = Some(usage);
+        }
+        if response["error"].is_object() {
+            self.seen.error.get_or_insert(response["error"].clone());
+        }
+        if matches!(kind, "response.completed" | "response.incomplete" | "response.failed") {
+            self.end_of_response(kind.trim_start_matches("response."));
+        }
+    }
+
+    fn end_of_response(&mut self, status: &str) {
+        let word = match status {
+            "completed" => "stop",
+            "incomplete" => "length",
+            _ => return,
+        };
+        self.seen.begun = true;
+        self.seen.done = true;
+        self.seen.finish = Some(word.to_owned());
+    }
+
+    fn say(&mut self, value: &Value) {
+        if let Value::String(text) = value
+            && self.seen.text.len() < MOST_TEXT
+        {
+            self.seen.begun |= !text.is_empty();
+            self.seen.text.push_str(text);
+        }
+    }
+}
+
+/// Where the first event ends, its blank line included.
+fn event_end(bytes: &[u8]) -> Option<usize> {
+    let mut from = 0;
+    while let Some(at) = bytes[from..].iter().position(|byte| *byte == b'\n') {
+        let next = from + at + 1;
+        match &bytes[next..] {
+            [b'\n', ..] => return Some(next + 1),
+            [b'\r', b'\n', ..] => return Some(next + 2),
+            _ => from = next,
+        }
+    }
+    None
+}
+
+/// The little that is read of an event or of a whole answer.
+#[derive(Deserialize)]
+struct Event {
+    #[serde(default)]
+    choices: Option<Vec<Choice>>,
+    #[serde(default)]
+    usage: Option<Value>,
+    #[serde(default)]
+    error: Option<Value>,
+    /// Of the responses endpoint.
+    #[serde(default, rename = "type")]
+    kind: Option<String>,
+    #[serde(default)]
+    delta: Option<Value>,
+    #[serde(default)]
+    response: Option<Value>,
+    #[serde(default)]
+    status: Option<String>,
+    /// Embeddings and pictures.
+    #[serde(default)]
+    data: Option<Vec<IgnoredAny>>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    #[serde(default)]
+    delta: Option<Said>,
+    #[serde(default)]
+    message: Option<Said>,
+    #[serde(default)]
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Said {
+    #[serde(default)]
+    content: Option<Value>,
+    #[serde(default)]
+    reasoning_content: Option<Value>,
+    #[serde(default)]
+    refusal: Option<Value>,
+    #[serde(default)]
+    tool_calls: Option<Vec<Value>>,
+}
+
+/// A body read without putting its pieces together.
+struct Chunks(VecDeque<Bytes>);
+
+impl Read for Chunks {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(first) = self.0.front_mut() {
+            if first.is_empty() {
+                self.0.pop_front();
+                continue;
+            }
+            let piece = first.split_to(first.len().min(buffer.len()));
+            buffer[..piece.len()].copy_from_slice(&piece);
+            return Ok(piece.len());
+        }
+        Ok(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn through(body: &[u8], size: usize, hide_usage: bool) -> (Vec<u8>, Seen) {
+        let mut scanner = Scanner::new("text/event-stream", hide_usage);
+        let mut out = VecDeque::new();
+        for piece in body.chunks(size) {
+            scanner.feed(Bytes::copy_from_slice(piece), &mut out);
+        }
+        scanner.end(&mut out);
+        (out.iter().flatten().copied().collect(), scanner.take())
+    }
+
+    const HELLO: &str =
+        "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hel\"},\"finish_reason\":null}],\"usage\":null}\n\n";
+    const STOP: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\r\n\r\n";
+    const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2,\"completion_tokens_details\":{\"reasoning_tokens\":1}}}\n\n";
+    const DONE: &str = "data: [DONE]\n\n";
+
+    #[test]
+    fn a_stream_is_read_however_it_is_cut_and_only_the_usage_is_taken_out() {
+        let body = [": hi\n\n", HELLO, STOP, USAGE, DONE].concat();
+        let without = [": hi\n\n", HELLO, STOP, DONE].concat();
+        for size in [1, 2, 7, 100, 10_000] {
+            for (hide, expected) in [(true, &without), (false, &body)] {
+                let (out, seen) = through(body.as_bytes(), size, hide);
+                assert_eq!(String::from_utf8_lossy(&out), *expected, "in pieces of {size}");
+                let usage = seen.usage.unwrap();
+                assert_eq!(
+                    (usage.prompt_tokens, usage.completion_tokens, usage.reasoning_tokens),
+                    (3, 2, 1)
+                );
+                assert_eq!((seen.finish.as_deref(), seen.text.as_str()), (Some("stop"), "Hel"));
+                assert!(seen.done && seen.begun && seen.error.is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn a_last_event_without_its_blank_line_is_read_too() {
+        let body = [HELLO, USAGE.trim_end()].concat();
+        let (out, seen) = through(body.as_bytes(), 9, true);
+        assert_eq!(String::from_utf8_lossy(&out), HELLO);
+        assert!(seen.usage.is_some() && !seen.done);
+    }
+
+    #[test]
+    fn other_endpoints_are_understood() {
+        let events = "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"status\":\"in_progress\"}}\n\n\
+            event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"Hi\"}\n\n\
+            event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"usage\":{\"input_tokens\":9,\"output_tokens\":4,\"input_tokens_details\":{\"cached_tokens\":2},\"output_tokens_details\":{\"reasoning_tokens\":3}}}}\n\n";
+        let (_, seen) = through(events.as_bytes(), 11, false);
+        let usage = seen.usage.unwrap();
+        assert_eq!((usage.prompt_tokens, usage.completion_tokens), (9, 4));
+        assert_eq!((usage.cached_tokens, usage.reasoning_tokens), (2, 3));
+        assert_eq!((seen.finish.as_deref(), seen.text.as_str()), (Some("stop"), "Hi"));
+        let (_, seen) = through(
+            br#"{"data":[{"embedding":[0.1]},{"embedding":[0.2]}],"usage":{"prompt_tokens":5,"total_tokens":5}}"#,
+            10,
+            false,
+        );
+        assert_eq!(
+            (seen.usage.unwrap().prompt_tokens, seen.images, seen.done),
+            (5, 2, true)
+        );
+        let (_, seen) = through(br#"{"text":"hm","usage":{"type":"duration","seconds":60}}"#, 10, false);
+        assert_eq!(seen.usage.unwrap().audio_input_tokens, 1000);
+        let (_, seen) = through(br#"{"error":{"message":"no"}}"#, 10, false);
+        assert!(seen.error.is_some() && !seen.done);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_whatever_comes(body in proptest::collection::vec(any::<u8>(), 0..300), size in 1..50_usize) {
+            let (out, _) = through(&body, size, false);
+            prop_assert_eq!(&out, &body);
+            let (out, _) = through(&body, size, true);
+            prop_assert_eq!(out, body);
+        }
+    }
+}

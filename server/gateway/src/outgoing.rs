@@ -1,0 +1,266 @@
+//! A request of another program on its way to a provider: everything passes as it came, but the model's name.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use serde_json::{Map, Value, value::RawValue};
+
+use crate::{GatewayError, ModelKind};
+
+/// What can be asked of an OpenAI-compatible server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    Chat,
+    Responses,
+    Embeddings,
+    Images,
+    Transcriptions,
+    Translations,
+    Speech,
+}
+
+impl Endpoint {
+    /// Behind the base URL.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Chat => "/chat/completions",
+            Self::Responses => "/responses",
+            Self::Embeddings => "/embeddings",
+            Self::Images => "/images/generations",
+            Self::Transcriptions => "/audio/transcriptions",
+            Self::Translations => "/audio/translations",
+            Self::Speech => "/audio/speech",
+        }
+    }
+
+    /// What a model must be for.
+    pub const fn kind(self) -> ModelKind {
+        match self {
+            Self::Chat | Self::Responses => ModelKind::Chat,
+            Self::Embeddings => ModelKind::Embedding,
+            Self::Images => ModelKind::Image,
+            Self::Transcriptions | Self::Translations => ModelKind::Transcription,
+            Self::Speech => ModelKind::Speech,
+        }
+    }
+}
+
+/// What another program sent.
+#[derive(Clone)]
+pub enum ForwardBody {
+    Json(Bytes),
+    /// The parts of a form, for audio files.
+    Form(Vec<Part>),
+}
+
+/// One part of a form.
+#[derive(Clone)]
+pub struct Part {
+    pub name: String,
+    pub file_name: Option<String>,
+    pub content_type: Option<String>,
+    pub data: Bytes,
+}
+
+/// A request for one target.
+pub struct Outgoing<'a> {
+    pub endpoint: Endpoint,
+    /// As the provider calls it.
+    pub model: &'a str,
+    pub body: &'a ForwardBody,
+    pub stream: bool,
+}
+
+/// What a provider began to answer.
+pub struct Incoming {
+    pub content_type: String,
+    /// The usage at the stream's end was asked for by us alone: the program must not see it.
+    pub hide_usage: bool,
+    pub body: BoxStream<'static, Result<Bytes, GatewayError>>,
+}
+
+type Fields<'a> = BTreeMap<String, &'a RawValue>;
+
+fn fields(body: &Bytes) -> Result<Fields<'_>, GatewayError> {
+    serde_json::from_slice(body).map_err(|_| GatewayError::refused("the body is not a JSON object"))
+}
+
+/// Whether the program itself asked for the usage at the end of its stream.
+pub(crate) fn asks_for_usage(body: &Bytes) -> bool {
+    let options = fields(body)
+        .ok()
+        .and_then(|fields| Some(serde_json::from_str::<Value>(fields.get("stream_options")?.get()).ok()));
+    options
+        .flatten()
+        .is_some_and(|options| options["include_usage"] == true)
+}
+
+/// The body with another model's name, and with the wish for usage; all else stays as it was written.
+pub(crate) fn rewritten(body: &Bytes, model: &str, add_usage: bool) -> Result<Vec<u8>, GatewayError> {
+    let fields = fields(body)?;
+    let mut out = Vec::with_capacity(body.len() + 64);
+    out.extend_from_slice(b"{\"model\":");
+    write(&mut out, &model)?;
+    if add_usage {
+        let given = fields.get("stream_options").map(|options| options.get());
+        let mut options: Map<String, Value> = given
+            .and_then(|options| serde_json::from_str(options).ok())
+            .unwrap_or_default();
+        options.insert("include_usage".to_owned(), Value::Bool(true));
+        out.extend_from_slice(b",\"stream_options\":");
+        write(&mut out, &options)?;
+    }
+    for (name, value) in &fields {
+        if name == "model" || (add_usage && name == "stream_options") {
+            continue;
+        }
+        out.push(b',');
+        write(&mut out, name)?;
+        out.push(b':');
+        out.extend_from_slice(value.get().as_bytes());
+    }
+    out.push(b'}');
+    Ok(out)
+}
+
+fn write(out: &mut Vec<u8>, value: &impl serde::Serialize) -> Result<(), GatewayError> {
+    serde_json::to_writer(out, value).map_err(|_| GatewayError::refused("the body cannot be written"))
+}
+
+/// What goes between the parts of a form. A part that held it would have to be made for the purpose, and would spoil only its
+/// own request.
+const BOUNDARY: &str = "----botdeck-7d1c9f3b52e84a60";
+
+/// A form's content type, and its pieces in order; files are not copied.
+pub(crate) fn form(parts: &[Part], model: &str) -> (String, Vec<Bytes>) {
+    let quoted = |text: &str| text.replace(['"', '\r', '\n'], "_");
+    let mut pieces = Vec::with_capacity(parts.len() * 2 + 1);
+    for part in parts {
+        let mut head = format!(
+            "--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"{}\"",
+            quoted(&part.name)
+        );
+        if let Some(file_name) = &part.file_name {
+            head.push_str(&format!("; filename=\"{}\"", quoted(file_name)));
+        }
+        if let Some(content_type) = &part.content_type {
+            head.push_str(&format!("\r\ncontent-type: {}", quoted(content_type)));
+        }
+        head.push_str("\r\n\r\n");
+        pieces.push(Bytes::from(head));
+        pieces.push(if part.name == "model" {
+            Bytes::from(model.to_owned())
+        } else {
+            part.data.clone()
+        });
+        pieces.push(Bytes::from_static(b"\r\n"));
+    }
+    pieces.push(Bytes::from(format!("--{BOUNDARY}--\r\n")));
+    (format!("multipart/form-data; boundary={BOUNDARY}"), pieces)
+}
+
+/// All the words of a request that a model reads, for an estimate where no usage is reported.
+pub(crate) fn words(body: &ForwardBody) -> String {
+    let ForwardBody::Json(body) = body else {
+        return String::new();
+    };
+    let value: Value = serde_json::from_slice(body).unwrap_or_default();
+    let mut words = String::new();
+    for name in ["instructions", "system", "messages", "input", "prompt", "tools"] {
+        collect(&value[name], &mut words);
+    }
+    words
+}
+
+fn collect(value: &Value, words: &mut String) {
+    match value {
+        // An image in the text of a request is not read as text.
+        Value::String(text) if text.starts_with("data:") => {}
+        Value::String(text) => {
+            words.push_str(text);
+            words.push('\n');
+        }
+        Value::Array(values) => values.iter().for_each(|value| collect(value, words)),
+        Value::Object(fields) => fields.values().for_each(|value| collect(value, words)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_the_model_is_rewritten() {
+        let body = Bytes::from_static(
+            br#"{"model":"alias","temperature":0.30000000000000004,"messages":[{"role":"user","content":"\u044f"}],"new_one":{"b":1,"a":18446744073709551615}}"#,
+        );
+        let out = String::from_utf8(rewritten(&body, "up\"stream", false).unwrap()).unwrap();
+        assert!(out.contains(r#""temperature":0.30000000000000004"#), "{out}");
+        assert!(out.contains(r#""new_one":{"b":1,"a":18446744073709551615}"#), "{out}");
+        assert!(
+            out.contains(r#""content":"\u044f""#) && out.starts_with(r#"{"model":"up\"stream","#),
+            "{out}"
+        );
+        assert!(!out.contains("alias") && !asks_for_usage(&body));
+        for bad in ["[]", "", "{", "17"] {
+            assert!(
+                rewritten(&Bytes::from_static(bad.as_bytes()), "m", false).is_err(),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn usage_is_asked_for_beside_the_options_given() {
+        let body = Bytes::from_static(br#"{"model":"a","stream":true,"stream_options":{"include_obfuscation":false}}"#);
+        let out: Value = serde_json::from_slice(&rewritten(&body, "m", true).unwrap()).unwrap();
+        assert_eq!(
+            out["stream_options"],
+            json!({"include_obfuscation": false, "include_usage": true})
+        );
+        assert!(!asks_for_usage(&body));
+        assert!(asks_for_usage(&Bytes::from_static(
+            br#"{"stream_options":{"include_usage":true}}"#
+        )));
+    }
+
+    #[test]
+    fn a_form_is_written_with_another_model() {
+        let part = |name: &str, file: Option<&str>, data: &'static [u8]| Part {
+            name: name.into(),
+            file_name: file.map(str::to_owned),
+            content_type: file.map(|_| "audio/ogg".to_owned()),
+            data: Bytes::from_static(data),
+        };
+        let (content_type, pieces) = form(
+            &[
+                part("model", None, b"alias"),
+                part("file", Some("a\"\r\n.ogg"), b"\x00\xff"),
+            ],
+            "whisper-1",
+        );
+        let body = pieces.concat();
+        let text = String::from_utf8_lossy(&body);
+        assert!(content_type.ends_with(BOUNDARY) && text.ends_with("--\r\n"));
+        assert!(
+            text.contains("name=\"model\"\r\n\r\nwhisper-1\r\n") && !text.contains("alias"),
+            "{text}"
+        );
+        assert!(
+            text.contains("filename=\"a___.ogg\"\r\ncontent-type: audio/ogg\r\n\r\n"),
+            "{text}"
+        );
+        assert!(body.windows(2).any(|two| two == b"\x00\xff"));
+    }
+
+    #[test]
+    fn words_of_any_shape_are_collected() {
+        let body = json!({"model": "m", "messages": [{"role": "user", "content": [{"type": "text", "text": "hello there"}, {"image_url": {"url": "data:image/png;base64,AAAA"}}]}]});
+        let words = words(&ForwardBody::Json(Bytes::from(body.to_string())));
+        assert!(words.contains("hello there") && !words.contains("AAAA"));
+    }
+}
