@@ -2,13 +2,14 @@
 //!
 //! Here live the catalogue of what can be asked, the way from a name to the targets behind it (`route.rs`), the providers as
 //! they live with keys, breakers and places (`upstream.rs`, `breaker.rs`), what speaks to them (`openai` for everything that
-//! speaks OpenAI's protocol, `demo` for a deck without a key), deadlines, retry, price and token count. What must not live
+//! speaks OpenAI's protocol, `anthropic`, `demo` for a deck without a key), deadlines, retry, price and token count. What must not live
 //! here: who may ask and how much (services), history (repositories), how an answer looks in Telegram (bot).
 //!
 //! To add a kind of provider: a type that implements [`Provider`] in a file of its own, mapping its failures to
 //! [`GatewayError`], and a branch in `upstream.rs`; routing, deadlines, retry, cancellation, billing and metrics come with
 //! [`Gateway`].
 
+mod anthropic;
 mod breaker;
 mod catalogue;
 mod chat;

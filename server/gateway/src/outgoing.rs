@@ -70,6 +70,8 @@ pub struct Outgoing<'a> {
     pub model: &'a str,
     pub body: &'a ForwardBody,
     pub stream: bool,
+    /// For protocols that want to be told a limit.
+    pub max_answer_tokens: u32,
 }
 
 /// What a provider began to answer.

@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     BadProvider, BreakerRules, BreakerState, ChatRequest, ChunkStream, Demo, GatewayError, LastFailure, Provider,
-    ProviderKind, ProviderSpec,
+    ProviderKind, ProviderSpec, anthropic,
     breaker::{Breaker, Events, Pass},
     openai,
 };
@@ -53,6 +53,7 @@ pub(crate) struct Key {
 enum Connection {
     Given(Arc<dyn Provider>),
     OpenAi(openai::Connection),
+    Anthropic(anthropic::Connection),
     Demo,
     /// It cannot be set up: whoever asks it learns why.
     Broken(String),
@@ -63,7 +64,7 @@ impl Connection {
         match spec.kind {
             ProviderKind::Demo => Self::Demo,
             ProviderKind::OpenAi => openai::Connection::open(spec).map_or_else(Self::broken, Self::OpenAi),
-            ProviderKind::Anthropic => Self::Broken("this kind of provider is not known yet".to_owned()),
+            ProviderKind::Anthropic => anthropic::Connection::open(spec).map_or_else(Self::broken, Self::Anthropic),
         }
     }
 
@@ -77,6 +78,7 @@ impl Connection {
             Self::Demo => return Arc::new(Demo::new()),
             Self::Broken(why) => return Arc::new(Broken(why.clone())),
             Self::OpenAi(connection) => connection.with_key(key).map(|one| Arc::new(one) as _),
+            Self::Anthropic(connection) => connection.with_key(key).map(|one| Arc::new(one) as _),
         };
         made.unwrap_or_else(|error| Arc::new(Broken(error.to_string())))
     }

@@ -276,6 +276,7 @@ async fn open(hop: &Hop, call: &Forward) -> Result<Opened, GatewayError> {
         model: &hop.target.model.name,
         body: &call.body,
         stream: call.stream,
+        max_answer_tokens: hop.target.model.max_answer_tokens,
     };
     let incoming = hop.key.adapter.forward(&outgoing).await?;
     let mut opened = Opened {

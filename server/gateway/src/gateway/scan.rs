@@ -103,6 +103,9 @@ impl Scanner {
 
     /// Reads `bytes` and puts what may go on into `out`.
     pub(super) fn feed(&mut self, bytes: Bytes, out: &mut VecDeque<Bytes>) {
+        if bytes.is_empty() {
+            return;
+        }
         if self.kind.is_none() {
             self.kind = self.kind_of(&bytes);
         }

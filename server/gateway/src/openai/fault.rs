@@ -15,15 +15,15 @@ const DETAIL_CHARS: usize = 400;
 
 /// Takes the key and other secrets out of whatever a server says, and bounds it.
 #[derive(Clone)]
-pub(super) struct Cleaner(Arc<[SecretString]>);
+pub(crate) struct Cleaner(Arc<[SecretString]>);
 
 impl Cleaner {
-    pub(super) fn new(key: SecretString) -> Self {
+    pub(crate) fn new(key: SecretString) -> Self {
         Self([key].into())
     }
 
     /// These are taken out as well.
-    pub(super) fn besides(self, others: Vec<SecretString>) -> Self {
+    pub(crate) fn besides(self, others: Vec<SecretString>) -> Self {
         Self(self.0.iter().cloned().chain(others).collect())
     }
 
@@ -57,13 +57,13 @@ pub(super) fn from_chunk(chunk: &Value, cleaner: &Cleaner) -> Option<GatewayErro
 }
 
 /// An error that was found in a body.
-pub(super) fn from_value(error: &Value, cleaner: &Cleaner) -> GatewayError {
+pub(crate) fn from_value(error: &Value, cleaner: &Cleaner) -> GatewayError {
     let chunk = serde_json::json!({ "error": error });
     from_chunk(&chunk, cleaner).unwrap_or_else(|| GatewayError::down(cleaner.clean(&error.to_string())))
 }
 
 /// A request that got no answer, or broke.
-pub(super) fn from_transport(error: reqwest::Error, cleaner: &Cleaner) -> GatewayError {
+pub(crate) fn from_transport(error: reqwest::Error, cleaner: &Cleaner) -> GatewayError {
     // The address may hold a password.
     let error = error.without_url();
     let what = if error.is_connect() {

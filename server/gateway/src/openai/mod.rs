@@ -22,9 +22,12 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-pub(crate) use self::chunk::usage_of;
+pub(crate) use self::{
+    chunk::usage_of,
+    fault::{Cleaner, from_transport, from_value},
+    wire::refusal,
+};
 use self::{
-    fault::Cleaner,
     quirks::{Quirks, Shape},
     wire::Wire,
 };
@@ -227,7 +230,7 @@ impl Provider for OpenAi {
     }
 
     fn fault(&self, error: &Value) -> GatewayError {
-        fault::from_value(error, &self.cleaner)
+        from_value(error, &self.cleaner)
     }
 
     async fn probe(&self, model: &str) -> Result<(), GatewayError> {

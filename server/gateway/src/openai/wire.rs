@@ -80,7 +80,7 @@ fn boxed(error: GatewayError) -> OpenAIError {
     OpenAIError::Boxed(Box::new(error))
 }
 
-pub(super) async fn refusal(mut response: reqwest::Response, cleaner: &Cleaner) -> GatewayError {
+pub(crate) async fn refusal(mut response: reqwest::Response, cleaner: &Cleaner) -> GatewayError {
     let (status, headers) = (response.status(), response.headers().clone());
     let mut body = Vec::new();
     while let Ok(Some(bytes)) = response.chunk().await {

@@ -25,6 +25,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 pub use reply::{ProviderFault, Reply, count_tokens};
+pub(crate) use reply::{pieces, to_question};
 pub use state::{Request, Totals, Usage};
 
 use crate::net::{Server, lock};

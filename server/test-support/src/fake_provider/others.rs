@@ -269,13 +269,11 @@ fn form_of(headers: &HeaderMap, body: &[u8]) -> Value {
     };
     let text = String::from_utf8_lossy(body);
     let between = format!("--{}", boundary.trim_matches('"'));
-    let parts = text
-        .split(&between)
-        .filter_map(|part| {
-            let (head, data) = part.split_once("\r\n\r\n")?;
-            let name = head.split_once("; name=\"")?.1.split_once('"')?.0;
-            Some((name.to_owned(), Value::from(data.trim_end_matches("\r\n"))))
-        });
+    let parts = text.split(&between).filter_map(|part| {
+        let (head, data) = part.split_once("\r\n\r\n")?;
+        let name = head.split_once("; name=\"")?.1.split_once('"')?.0;
+        Some((name.to_owned(), Value::from(data.trim_end_matches("\r\n"))))
+    });
     Value::Object(parts.collect())
 }
 

@@ -1,0 +1,132 @@
+//! What Anthropic answers: events of a stream, put together and understood.
+
+use bytes::{Buf, BytesMut};
+use serde_json::Value;
+
+use crate::{
+    GatewayError, Usage,
+    openai::{Cleaner, from_value},
+};
+
+const MOST_EVENT: usize = 1024 * 1024;
+
+/// Cuts a body into its events; what is no JSON is passed over.
+#[derive(Default)]
+pub(super) struct Events {
+    rest: BytesMut,
+}
+
+impl Events {
+    /// The events that are complete now; `None` when one has no end.
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Option<Vec<Value>> {
+        self.rest.extend_from_slice(bytes);
+        let mut events = Vec::new();
+        while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+            let line = self.rest[..end].trim_ascii();
+            if let Some(data) = line.strip_prefix(b"data:")
+                && let Ok(event) = serde_json::from_slice(data)
+            {
+                events.push(event);
+            }
+            self.rest.advance(end + 1);
+        }
+        (self.rest.len() <= MOST_EVENT).then_some(events)
+    }
+}
+
+/// A part of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Piece {
+    Text(String),
+    Thought,
+    Tool {
+        id: String,
+        name: String,
+    },
+    /// A part of the last tool's arguments.
+    Arguments(String),
+    /// In OpenAI's word.
+    Finish(String),
+    Usage(Usage),
+}
+
+/// Understands event after event.
+#[derive(Default)]
+pub(super) struct Reader {
+    /// What was told last, in parts.
+    usage: Value,
+}
+
+impl Reader {
+    pub(super) fn read(&mut self, event: &Value, cleaner: &Cleaner) -> Vec<Result<Piece, GatewayError>> {
+        let delta = &event["delta"];
+        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        match event["type"].as_str().unwrap_or_default() {
+            "message_start" => vec![Ok(self.usage(&event["message"]["usage"]))],
+            "content_block_start" => {
+                let block = &event["content_block"];
+                match block["type"].as_str().unwrap_or_default() {
+                    "tool_use" => vec![Ok(Piece::Tool {
+                        id: word(&block["id"]),
+                        name: word(&block["name"]),
+                    })],
+                    "text" if block["text"].as_str().is_some_and(|text| !text.is_empty()) => {
+                        vec![Ok(Piece::Text(word(&block["text"])))]
+                    }
+                    _ => Vec::new(),
+                }
+            }
+            "content_block_delta" => match delta["type"].as_str().unwrap_or_default() {
+                "text_delta" => vec![Ok(Piece::Text(word(&delta["text"])))],
+                "input_json_delta" => vec![Ok(Piece::Arguments(word(&delta["partial_json"])))],
+                _ => vec![Ok(Piece::Thought)],
+            },
+            "message_delta" => {
+                let mut pieces = Vec::new();
+                if event["usage"].is_object() {
+                    pieces.push(Ok(self.usage(&event["usage"])));
+                }
+                if let Some(reason) = delta["stop_reason"].as_str() {
+                    pieces.push(Ok(Piece::Finish(finish(reason))));
+                }
+                pieces
+            }
+            "error" => vec![Err(from_value(&event["error"], cleaner))],
+            // `ping`, `message_stop`, and whatever comes to be.
+            _ => Vec::new(),
+        }
+    }
+
+    fn usage(&mut self, told: &Value) -> Piece {
+        for (name, value) in told.as_object().into_iter().flatten() {
+            if value.is_number() {
+                self.usage[name] = value.clone();
+            }
+        }
+        Piece::Usage(usage_of(&self.usage))
+    }
+}
+
+/// Tokens read from the cache and written to it are told apart from the others here; in our words they are part of the prompt.
+pub(super) fn usage_of(told: &Value) -> Usage {
+    let number = |name: &str| told[name].as_i64().unwrap_or(0).max(0);
+    let cached_tokens = number("cache_read_input_tokens");
+    Usage {
+        prompt_tokens: number("input_tokens") + number("cache_creation_input_tokens") + cached_tokens,
+        completion_tokens: number("output_tokens"),
+        cached_tokens,
+        ..Usage::default()
+    }
+}
+
+/// OpenAI's word for why an answer ends.
+pub(super) fn finish(reason: &str) -> String {
+    let word = match reason {
+        "end_turn" | "stop_sequence" | "pause_turn" => "stop",
+        "max_tokens" | "model_context_window_exceeded" => "length",
+        "tool_use" => "tool_calls",
+        "refusal" => "content_filter",
+        other => other,
+    };
+    word.to_owned()
+}
