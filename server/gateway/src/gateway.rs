@@ -1,5 +1,6 @@
 //! One answer from whichever provider: routing, deadlines, retry, cancellation, and a bill for what was made.
 
+mod cached;
 mod forward;
 mod scan;
 
@@ -19,6 +20,7 @@ use crate::{
     BreakerEvents, BreakerRules, Catalogue, ChatRequest, Chunk, GatewayError, Model, ModelKind, ProviderKind,
     ProviderState, Role, Usage,
     breaker::Events,
+    cache::Cache,
     count_tokens,
     error::bounded,
     estimate_prompt,
@@ -69,6 +71,7 @@ struct Inner {
     live: RwLock<Arc<Live>>,
     deadlines: Deadlines,
     around: Surroundings,
+    cache: Cache,
 }
 
 /// A catalogue at work.
@@ -161,6 +164,8 @@ pub struct Answer {
     pub provider: String,
     /// The model that answered; `None` for those of the settings, and when nobody was asked.
     pub model_id: Option<ModelId>,
+    /// Given before, to somebody who asked the same: it costs nothing.
+    pub cached: bool,
 }
 
 /// One attempt.
@@ -267,6 +272,7 @@ impl Gateway {
             live,
             deadlines,
             around,
+            cache: Cache::default(),
         });
         Self { inner }
     }
@@ -559,6 +565,7 @@ impl Gateway {
             provider: run.provider(),
             model_id: run.model_id(),
             tries: run.tries,
+            cached: false,
         };
         let outcome = match (&answer.failure, &answer.finish) {
             (Some(failure), _) => failure.code().as_str(),
@@ -789,6 +796,8 @@ fn bill(request: &ChatRequest, made: &Made, failed: bool, stopped: bool) -> (Usa
 
 pub use forward::{Forward, Forwarded, NotForwarded, Outcome};
 
+#[cfg(test)]
+mod cached_tests;
 #[cfg(test)]
 mod routing_tests;
 #[cfg(test)]

@@ -11,6 +11,7 @@
 
 mod anthropic;
 mod breaker;
+mod cache;
 mod catalogue;
 mod chat;
 mod demo;
@@ -24,6 +25,7 @@ mod tokens;
 mod upstream;
 
 pub use breaker::{BreakerEvents, BreakerRules, BreakerState, LastFailure, Transition};
+pub use cache::{CacheKey, CacheScope, SharedCache};
 pub use catalogue::{Alias, Catalogue, KeySpec, ModelKind, ModelSpec, Price, ProviderKind, ProviderSpec, Target};
 pub use chat::{ChatRequest, Chunk, ChunkStream, Provider, Role, Turn, Usage};
 pub use demo::Demo;

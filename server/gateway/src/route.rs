@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use domain::ModelId;
+
 use crate::{
     Catalogue, ChatRequest, GatewayError, Model, ModelKind, ModelSpec,
     upstream::{Key, Leave, Upstream},
@@ -38,6 +40,11 @@ impl Route {
 
     pub(crate) fn first(&self) -> Option<&Target> {
         self.tiers.iter().flatten().map(|(target, _)| target).next()
+    }
+
+    /// All that may answer.
+    pub(crate) fn targets(&self) -> Vec<ModelId> {
+        self.tiers.iter().flatten().map(|(target, _)| target.model.id).collect()
     }
 
     /// Sets out; within a tier the weights decide who is first, and who comes after.

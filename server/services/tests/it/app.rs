@@ -358,6 +358,7 @@ pub fn answer(text: &str, finish: Finish, (prompt, completion): (i64, i64), fail
         tries: Vec::new(),
         provider: "demo".to_owned(),
         model_id: None,
+        cached: false,
     }
 }
 
