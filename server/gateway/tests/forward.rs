@@ -100,7 +100,7 @@ fn chat(text: &str, more: Value) -> Forward {
     call(Endpoint::Chat, body)
 }
 
-async fn send(gateway: &Gateway, call: Forward) -> Result<Forwarded, NotForwarded> {
+async fn send(gateway: &Gateway, call: Forward) -> Result<Forwarded, Box<NotForwarded>> {
     gateway.forward(call, &CancellationToken::new()).await
 }
 

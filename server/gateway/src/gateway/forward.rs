@@ -67,7 +67,7 @@ impl Gateway {
     /// Passes a request on to whoever answers under its alias. Before the first byte others may be asked; after it the answer is
     /// ended honestly.
     #[instrument(name = "ai.forward", skip_all, fields(ai.model = %call.alias, ai.endpoint = call.endpoint.path()))]
-    pub async fn forward(&self, call: Forward, cancel: &CancellationToken) -> Result<Forwarded, NotForwarded> {
+    pub async fn forward(&self, call: Forward, cancel: &CancellationToken) -> Result<Forwarded, Box<NotForwarded>> {
         let live = self.live();
         let mut run = Run::new();
         let route = live.routes.get(&call.alias);
@@ -155,7 +155,7 @@ impl Gateway {
         }
     }
 
-    fn not_forwarded(&self, route: Option<&Arc<Route>>, run: Run, end: Interrupted) -> NotForwarded {
+    fn not_forwarded(&self, route: Option<&Arc<Route>>, run: Run, end: Interrupted) -> Box<NotForwarded> {
         let mut outcome = Outcome {
             usage: Usage::default(),
             reported: false,
@@ -189,7 +189,7 @@ impl Gateway {
             outcome.total,
             Usage::default(),
         );
-        NotForwarded { error, outcome }
+        Box::new(NotForwarded { error, outcome })
     }
 
     fn pass(
