@@ -144,7 +144,7 @@ impl SharedCache for Hangs {
     }
 
     async fn put(&self, _key: &CacheKey, _value: Vec<u8>, _lifetime: Duration) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -269,7 +269,7 @@ fn stated_context(detail: &str) -> Option<u32> {
         .iter()
         .find_map(|words| detail.split_once(words))?
         .1;
-    let digits = after.trim_start_matches(|c: char| matches!(c, ' ' | '(' | ':' | '=' | '`'));
+    let digits = after.trim_start_matches([' ', '(', ':', '=', '`']);
     let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
     digits[..end].parse().ok().filter(|context| *context > 0)
 }
