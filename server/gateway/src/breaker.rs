@@ -118,6 +118,8 @@ impl Phase {
 pub(crate) struct Pass {
     breaker: Arc<Breaker>,
     probe: bool,
+    /// Let in although it is open: a success closes it all the same.
+    hope: bool,
 }
 
 impl Breaker {
@@ -172,6 +174,27 @@ impl Breaker {
         Ok(Pass {
             breaker: Arc::clone(self),
             probe,
+            hope: false,
+        })
+    }
+
+    /// For somebody who has nobody else to ask: leave also while it is open, since trying costs less than giving up. Not where
+    /// requests hang: there each would take a person's patience and a worker's hand for nothing.
+    pub(crate) fn admit_anyway(self: &Arc<Self>) -> Result<Pass, GatewayError> {
+        self.admit().or_else(|why| {
+            let hangs = matches!(
+                why,
+                GatewayError::Resting {
+                    code: ErrorCode::AiTimeout,
+                    ..
+                }
+            );
+            let pass = Pass {
+                breaker: Arc::clone(self),
+                probe: false,
+                hope: true,
+            };
+            if hangs { Err(why) } else { Ok(pass) }
         })
     }
 
@@ -275,7 +298,8 @@ impl Breaker {
 
 impl Pass {
     pub(crate) fn good(&mut self) {
-        self.breaker.good(std::mem::take(&mut self.probe));
+        let hope = std::mem::take(&mut self.hope);
+        self.breaker.good(std::mem::take(&mut self.probe) || hope);
     }
 
     pub(crate) fn bad(&mut self, error: &GatewayError) {

@@ -89,9 +89,19 @@ pub(crate) struct Hop {
 }
 
 impl Journey {
-    /// The first target in order that may be asked and was not yet; else why the last one may not.
+    /// The first target in order that may be asked and was not yet; else why the last one may not. Where nobody may and nobody was,
+    /// the first one is asked all the same, if it can be.
     pub(crate) fn next(&mut self) -> Result<Hop, GatewayError> {
-        self.next_where(|_| true)
+        self.next_where(|_| true).or_else(|why| {
+            if self.visited.contains(&true) {
+                return Err(why);
+            }
+            let places = 0..self.targets.len();
+            places
+                .map(|at| self.visit(at, &[], true))
+                .find(Result::is_ok)
+                .unwrap_or(Err(why))
+        })
     }
 
     /// One that reads more at once than `hop`.
@@ -106,7 +116,7 @@ impl Journey {
             if self.visited[at] || !suits(&self.targets[at]) {
                 continue;
             }
-            match self.visit(at, &[]) {
+            match self.visit(at, &[], false) {
                 Ok(hop) => return Ok(hop),
                 Err(error) => why = error,
             }
@@ -120,17 +130,17 @@ impl Journey {
             return None;
         }
         let keys = self.keys.clone();
-        self.visit(hop.at, &keys).ok()
+        self.visit(hop.at, &keys, false).ok()
     }
 
     /// The same target once more, with whichever key.
     pub(crate) fn again(&mut self, hop: &Hop) -> Result<Hop, GatewayError> {
-        self.visit(hop.at, &[])
+        self.visit(hop.at, &[], false)
     }
 
-    fn visit(&mut self, at: usize, but: &[Arc<Key>]) -> Result<Hop, GatewayError> {
+    fn visit(&mut self, at: usize, but: &[Arc<Key>], anyway: bool) -> Result<Hop, GatewayError> {
         let target = self.targets[at].clone();
-        let (key, leave) = target.upstream.admit(but)?;
+        let (key, leave) = target.upstream.admit(but, anyway)?;
         self.visited[at] = true;
         self.keys.push(Arc::clone(&key));
         Ok(Hop { at, target, key, leave })

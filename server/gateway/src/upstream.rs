@@ -164,9 +164,10 @@ impl Upstream {
         }
     }
 
-    /// Leave to ask with one of the keys: those that rest are taken last, those of `but` not at all.
-    pub(crate) fn admit(&self, but: &[Arc<Key>]) -> Result<(Arc<Key>, Leave), GatewayError> {
-        let provider = self.breaker.admit()?;
+    /// Leave to ask with one of the keys: those that rest are taken last, those of `but` not at all. `anyway`: there is nobody else.
+    pub(crate) fn admit(&self, but: &[Arc<Key>], anyway: bool) -> Result<(Arc<Key>, Leave), GatewayError> {
+        let admit = if anyway { Breaker::admit_anyway } else { Breaker::admit };
+        let provider = admit(&self.breaker)?;
         let from = self.next_key.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         let mut keys: Vec<&Arc<Key>> = (0..self.keys.len())
@@ -176,7 +177,7 @@ impl Upstream {
         keys.sort_by_key(|key| key.rest(now));
         let mut why = GatewayError::down("the provider has no other key");
         for key in keys {
-            match key.breaker.admit() {
+            match admit(&key.breaker) {
                 Ok(pass) => return Ok((Arc::clone(key), Leave { provider, key: pass })),
                 Err(error) => why = error,
             }

@@ -286,15 +286,33 @@ async fn a_sick_provider_is_left_alone_until_a_probe_finds_it_well() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_nobody_else_a_sick_provider_is_not_hammered() {
-    let a = Scripted::new((0..9).map(|_| Err(down())));
+async fn with_nobody_else_each_question_asks_a_sick_provider_once_and_its_recovery_is_seen_at_once() {
+    let a = Scripted::new((0..11).map(|_| Err(down())));
     let gateway = gateway(&[&a]);
     for _ in 0..10 {
         let answer = ask(&gateway).await;
         assert_eq!(answer.failure.as_ref().unwrap().code(), ErrorCode::AiDown);
         assert_eq!(answer.cost, Money::ZERO);
     }
-    assert_eq!(a.asked(), 3);
+    assert_eq!(a.asked(), 11, "a second attempt only until the breaker opened");
+    assert_eq!(gateway.states()[0].state, BreakerState::Open);
+    assert_eq!(ask(&gateway).await.text, "ok");
+    assert_eq!(gateway.states()[0].state, BreakerState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_provider_that_is_known_to_hang() {
+    let hangs = Arc::new(Scripted {
+        hangs: true,
+        ..Scripted::default()
+    });
+    let gateway = gateway(&[&hangs]);
+    for _ in 0..3 {
+        assert_eq!(ask(&gateway).await.total.as_secs(), 20);
+    }
+    let answer = ask(&gateway).await;
+    assert_eq!(answer.failure.unwrap().code(), ErrorCode::AiTimeout);
+    assert!(answer.total.is_zero());
 }
 
 #[tokio::test(start_paused = true)]
@@ -325,7 +343,7 @@ async fn another_catalogue_holds_from_the_next_question_and_keeps_what_is_known(
     let mut disabled = catalogue(&[&a, &b]);
     disabled.providers[1].enabled = false;
     gateway.replace(disabled);
-    assert_eq!(ask(&gateway).await.failure.unwrap().code(), ErrorCode::AiDown);
+    assert_eq!(ask(&gateway).await.provider, "a", "there is nobody else");
     gateway.replace(Catalogue::default());
     assert!(gateway.models().is_empty() && gateway.states().is_empty());
     assert_eq!(ask(&gateway).await.failure.unwrap().code(), ErrorCode::AiRefused);
