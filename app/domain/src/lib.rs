@@ -14,11 +14,11 @@ pub mod views;
 
 pub use codes::{AppError, ErrorCode};
 pub use ids::{
-    BotId, ChatId, ConversationId, JobId, MessageId, PlanId, ReservationId, StaffId, TelegramChatId, TelegramMessageId,
-    TelegramUserId, ThreadId, UpdateId, UpdateRowId, UserId,
+    ApiKeyId, BotId, ChatId, ConversationId, JobId, MessageId, PlanId, ReservationId, StaffId, TelegramChatId,
+    TelegramMessageId, TelegramUserId, ThreadId, UpdateId, UpdateRowId, UserId,
 };
 pub use lang::Lang;
-pub use limits::{Limit, LimitKind, Measure, Period};
+pub use limits::{Limit, LimitKind, Measure, Period, Scope};
 pub use money::Money;
 pub use permissions::{Permission, Role};
 pub use values::{BlockReason, BotName, Email, Invalid, Password, Persona, PlanName, SearchText, Theme};

@@ -31,6 +31,7 @@ const ACTIONS: &[&str] = &[
     "conversation.read",
     "job.discard",
     "job.retry",
+    "limits.set",
     "plan.create",
     "plan.limits",
     "staff.create",
@@ -38,7 +39,9 @@ const ACTIONS: &[&str] = &[
     "staff.sign_in",
     "staff.sign_out",
     "user.block",
+    "user.boost",
     "user.plan",
+    "user.reset_limit",
     "user.unblock",
 ];
 

@@ -17,6 +17,7 @@ mod inner;
 mod intake;
 mod jobs_board;
 mod keys;
+mod limits;
 mod overview;
 mod pace;
 mod plans;
@@ -32,7 +33,7 @@ pub use audit::{Audit, Verified};
 pub use auth::{Auth, SESSION_STAFF, password_hash_for_bench};
 pub use bot_board::BotHealth;
 pub use bots::{BotIdentity, BotRecord, Bots, TelegramDirectory, Unidentified};
-pub use chats::{Begin, Change, Chats, Incoming, Question, Refusal, Reply};
+pub use chats::{Begin, Change, Chats, Incoming, Question, Reply};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use conversations::Conversations;
 pub use error::Error;
@@ -41,12 +42,13 @@ use inner::Inner;
 pub use intake::{Intake, Peek, is_command, lane, peek};
 pub use jobs_board::JobsService;
 pub use keys::{EXPECTED_KEY, KeyRing};
+pub use limits::{LimitOwner, LimitSetting, Limits, Reached, Refusal, Subject, Use, Wanted};
 pub use overview::OverviewService;
 pub use pace::{Ask, Held, RECOVERY, SharedPace, Urgency};
 pub use plans::Plans;
 pub use playground::PlaygroundService;
 pub use queue::{Claimed, Ended, LEASE, Queue, draft_id};
-pub use rate::{Minute, RateLimiter, Verdict};
+pub use rate::{Minute, Rate, RateLimiter, Verdict};
 pub use repositories::{
     Database,
     deliveries::{KnownIds, Part, Taken},
@@ -124,6 +126,10 @@ impl Services {
 
     pub fn plans(&self) -> Plans {
         Plans(self.clone())
+    }
+
+    pub fn limits(&self) -> Limits {
+        Limits(self.clone())
     }
 
     pub fn bots(&self) -> Bots {

@@ -20,5 +20,6 @@ mod jobs_board;
 mod limits;
 mod queue;
 mod rate;
+mod scopes;
 mod settle;
 mod users;
