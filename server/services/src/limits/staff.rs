@@ -133,6 +133,10 @@ impl Limits {
                 after.insert(kind.name().to_owned(), shown(*kind, *amount));
             }
         }
+        let left = rows::lock(&mut tx, scope, &subject).await?;
+        if left.is_empty() && after.is_empty() && (was.0 != is.0 || was.1 != i64::from(is.1)) {
+            return Err(Error::Conflict("there is no limit that could be counted so"));
+        }
         note_manner(&mut before, &mut after, &was, &is);
         if after.is_empty() {
             return Ok(());

@@ -390,6 +390,9 @@ async fn days_and_months_are_those_of_the_limits_time_zone() {
     ];
     let refused = app.limits().set(&Actor::system("test"), &owner, &wrong).await;
     assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+    let alone = [LimitSetting::Zone("Asia/Tokyo".to_owned())];
+    let refused = app.limits().set(&Actor::system("test"), &owner, &alone).await;
+    assert!(matches!(refused, Err(Error::Conflict(_))), "{refused:?}");
     assert_eq!(app.test.count("scope_limits").await, 0);
 }
 
