@@ -209,6 +209,37 @@ test('the audit trail has each action with who did it and to what', async ({ pag
   await expect(rows).toHaveCount(0);
 });
 
+test('limits beyond the usual ones, by the days of a time zone', async ({ page }) => {
+  await signIn(page, '/plans');
+  const plan = page.getByRole('form', { name: 'plus' });
+  await plan.getByText('More limits').click();
+  await plan.getByLabel('Tokens in all').fill('5000000');
+  await plan.getByLabel('Time zone').fill('Europe/Berlin');
+  await plan.getByRole('button', { name: /Save/ }).click();
+  await expect(page.getByText('Saved:')).toBeVisible();
+  await open(page, '/plans');
+  await expect(plan.getByLabel('Tokens in all')).toHaveValue('5000000');
+  await expect(plan.getByLabel('Time zone')).toHaveValue('Europe/Berlin');
+  await accessible(page);
+});
+
+test('a limit is raised for a while, and falls back', async ({ page }) => {
+  await signIn(page, '/users');
+  await page.getByRole('link', { name: owner.name }).first().click();
+  const actions = page.getByRole('region', { name: 'Actions' });
+  const set = async (amount: string) => {
+    await actions.getByLabel('More of a limit for a while').selectOption({ label: 'Messages per day' });
+    await actions.getByLabel('Limit until then').fill(amount);
+    await actions.getByLabel('To the end of (UTC)').fill('2999-12-31');
+    await actions.getByRole('button', { name: 'Set' }).click();
+  };
+  await set('50');
+  await expect(page.getByText('raised until')).toBeVisible();
+  await accessible(page);
+  await set('');
+  await expect(page.getByText('raised until')).toHaveCount(0);
+});
+
 const pages = ['/', '/users', '/plans', '/bots', '/audit', '/bots/01930000-0000-7000-8000-0000000000b0/playground'];
 const doors = ['/sign-in', '/setup', '/setup?token=unknown'];
 

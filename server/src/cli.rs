@@ -9,8 +9,8 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
-use domain::{Email, LimitKind, Password, Role as StaffRole, views::IntakeMode};
-use services::{Actor, Verified};
+use domain::{BotId, Email, LimitKind, Password, Role as StaffRole, Scope, UserId, views::IntakeMode};
+use services::{Actor, LimitOwner, LimitSetting, Verified};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -66,7 +66,7 @@ enum Command {
     /// Bots
     #[command(subcommand)]
     Bot(BotCommand),
-    /// Plans and their limits
+    /// Limits of plans, users, bots, models and the whole deployment
     #[command(subcommand)]
     Limits(LimitsCommand),
     /// The audit trail
@@ -117,15 +117,46 @@ enum Mode {
 
 #[derive(Subcommand)]
 enum LimitsCommand {
-    /// Shows all plans
+    /// Shows all plans, and whatever else has limits
     Show,
-    /// Sets limits of a plan; those not named stay
+    /// Sets limits of a plan, or of what an option names; those not named stay
     Set {
-        plan: String,
-        /// messages_per_minute=20, tokens_per_day=none, money_per_month=2.50 (dollars)…
-        #[arg(required = true, value_name = "NAME=VALUE|none")]
-        limits: Vec<String>,
+        #[command(flatten)]
+        owner: OwnerArgs,
+        /// The plan, unless an option says whose limits these are; then messages_per_minute=20, tokens_per_day=none,
+        /// money_per_month=2.50 (dollars), images_total=100…, zone=Europe/Berlin (whose days and months count), soft=80 (percent
+        /// from which staff is told)
+        #[arg(required = true, value_name = "PLAN NAME=VALUE|none")]
+        words: Vec<String>,
     },
+}
+
+#[derive(clap::Args)]
+#[group(multiple = false)]
+struct OwnerArgs {
+    /// A user, by the id in the address of their page
+    #[arg(long, value_name = "ID")]
+    user: Option<UserId>,
+    /// A bot, by the id that `bot list` shows: all who write to it together
+    #[arg(long, value_name = "ID")]
+    bot: Option<BotId>,
+    /// A model: all who ask it together
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// Everything that runs here together
+    #[arg(long)]
+    deployment: bool,
+}
+
+impl OwnerArgs {
+    fn owner(self) -> Option<LimitOwner> {
+        let user = self.user.map(LimitOwner::User);
+        let bot = self.bot.map(LimitOwner::Bot);
+        let model = self.model.map(LimitOwner::Model);
+        user.or(bot)
+            .or(model)
+            .or(self.deployment.then_some(LimitOwner::Deployment))
+    }
 }
 
 #[derive(Subcommand)]
@@ -394,45 +425,91 @@ async fn limits(command: LimitsCommand, deck: &Deck) -> Result<ExitCode, Stop> {
                 let default = if plan.is_default { " (default)" } else { "" };
                 println!("{}{default}, {} users", plan.name, plan.users);
                 for (kind, amount) in plan.limits {
-                    let shown = if amount.is_some() {
-                        kind.show_amount(amount)
-                    } else {
-                        "none".to_owned()
-                    };
-                    println!("  {kind}={shown}");
+                    // The usual ones in any case, others where they are set.
+                    if amount.is_some() || LimitKind::USUAL.contains(&kind) {
+                        println!("  {}", shown(kind, amount));
+                    }
                 }
+                print_manner(&plan.zone, plan.soft_percent);
+            }
+            for one in deck.services.limits().list(&operator()).await? {
+                let subject = match one.scope {
+                    Scope::Deployment => String::new(),
+                    Scope::Model => format!(" {}", one.subject),
+                    _ => format!(" {} {}", one.subject, one.name),
+                };
+                println!("{}{subject}", one.scope.name());
+                for (kind, amount) in one.limits {
+                    println!("  {}", shown(kind, Some(amount)));
+                }
+                print_manner(&one.zone, one.soft_percent);
             }
         }
-        LimitsCommand::Set { plan, limits } => {
-            let Some(id) = deck.services.plans().by_name(&plan).await? else {
-                return Err(anyhow::anyhow!("there is no plan {plan}; botdeck limits show lists them").into());
-            };
-            let limits = limits
-                .iter()
-                .map(|text| parse_limit(text))
-                .collect::<anyhow::Result<Vec<_>>>()?;
-            deck.services.plans().set_limits(&operator(), id, limits).await?;
-            println!("The limits of {plan} are set; they hold from the next message on.");
-        }
+        LimitsCommand::Set { owner, words } => match owner.owner() {
+            Some(owner) => {
+                deck.services
+                    .limits()
+                    .set(&operator(), &owner, &parse_settings(&words)?)
+                    .await?;
+                println!("The limits are set; they hold from the next call on.");
+            }
+            None => {
+                let Some((plan, settings)) = words.split_first().filter(|(_, settings)| !settings.is_empty()) else {
+                    eprintln!("botdeck: expected a plan and NAME=VALUE or NAME=none");
+                    return Ok(ExitCode::from(EXIT_SETTINGS));
+                };
+                let Some(id) = deck.services.plans().by_name(plan).await? else {
+                    return Err(anyhow::anyhow!("there is no plan {plan}; botdeck limits show lists them").into());
+                };
+                let settings = parse_settings(settings)?;
+                deck.services.plans().set_limits(&operator(), id, settings).await?;
+                println!("The limits of {plan} are set; they hold from the next message on.");
+            }
+        },
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn parse_limit(text: &str) -> anyhow::Result<(LimitKind, Option<i64>)> {
+fn shown(kind: LimitKind, amount: Option<i64>) -> String {
+    let amount = amount.map_or_else(|| "none".to_owned(), |amount| kind.show_amount(Some(amount)));
+    format!("{kind}={amount}")
+}
+
+/// Only what is not as always.
+fn print_manner(zone: &str, soft_percent: i64) {
+    if zone != "UTC" {
+        println!("  zone={zone}");
+    }
+    if soft_percent != 80 {
+        println!("  soft={soft_percent}");
+    }
+}
+
+fn parse_settings(texts: &[String]) -> anyhow::Result<Vec<LimitSetting>> {
+    texts.iter().map(|text| parse_setting(text)).collect()
+}
+
+fn parse_setting(text: &str) -> anyhow::Result<LimitSetting> {
     let Some((name, value)) = text.split_once('=') else {
         bail!("{text}: expected NAME=VALUE or NAME=none")
     };
-    let kind: LimitKind = name
-        .trim()
-        .parse()
-        .map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
-    if value.trim().is_empty() {
+    let (name, value) = (name.trim(), value.trim());
+    if value.is_empty() {
         bail!("{name}: expected a value, or none for no limit");
     }
+    match name {
+        "zone" => return Ok(LimitSetting::Zone(value.to_owned())),
+        "soft" => {
+            let percent = value.parse().map_err(|_| anyhow::anyhow!("soft: expected 1 to 100"))?;
+            return Ok(LimitSetting::Soft(percent));
+        }
+        _ => {}
+    }
+    let kind: LimitKind = name.parse().map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
     let amount = kind
         .parse_amount(value)
         .map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
-    Ok((kind, amount))
+    Ok(LimitSetting::Limit(kind, amount))
 }
 
 async fn verify(deck: &Deck) -> Result<ExitCode, Stop> {

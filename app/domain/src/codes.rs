@@ -32,10 +32,24 @@ codes! {
     LimitMinute = "BD-LIMIT-MINUTE", 429,
     /// Messages of the day are used up.
     LimitDay = "BD-LIMIT-DAY", 429,
-    /// Tokens of the day are used up.
+    /// Messages of the month are used up.
+    LimitMonth = "BD-LIMIT-MONTH", 429,
+    /// Tokens of a minute, day or month are used up.
     LimitTokens = "BD-LIMIT-TOKENS", 429,
-    /// Money of the month is used up.
+    /// Money of a minute, day or month is used up.
     LimitMoney = "BD-LIMIT-MONEY", 429,
+    /// Images of a minute, day or month are used up.
+    LimitImages = "BD-LIMIT-IMAGES", 429,
+    /// What somebody may use in all is used up; it does not start again by itself.
+    LimitTotal = "BD-LIMIT-TOTAL", 429,
+    /// A limit of the API key is used up.
+    LimitKey = "BD-LIMIT-KEY", 429,
+    /// A limit of the bot, whoever writes to it, is used up.
+    LimitBot = "BD-LIMIT-BOT", 429,
+    /// A limit of the model, whoever asks it, is used up.
+    LimitModel = "BD-LIMIT-MODEL", 429,
+    /// A limit of the whole deployment is used up.
+    LimitDeck = "BD-LIMIT-DECK", 429,
     /// The provider gave no first token, or no end, in time.
     AiTimeout = "BD-AI-TIMEOUT", 504,
     /// The provider itself is over its limit (429).

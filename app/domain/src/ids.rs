@@ -50,7 +50,9 @@ uuid_id! {
     StaffId,
     /// One unit of durable work.
     JobId,
-    /// An amount set aside on every budget that applies, until the real usage is known.
+    /// A key by which another program asks.
+    ApiKeyId,
+    /// An amount set aside on every budget that applies, until the real usage is known. That of a job has the job's id.
     ReservationId,
     /// An update as stored, before it is understood.
     UpdateRowId,
@@ -60,6 +62,12 @@ uuid_id! {
     ProviderKeyId,
     /// A model of a provider.
     ModelId,
+}
+
+impl From<JobId> for ReservationId {
+    fn from(job: JobId) -> Self {
+        Self(job.0)
+    }
 }
 
 macro_rules! number_id {

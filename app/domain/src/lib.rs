@@ -15,11 +15,11 @@ pub mod views;
 
 pub use codes::{AppError, ErrorCode};
 pub use ids::{
-    BotId, ChatId, ConversationId, JobId, MessageId, ModelId, PlanId, ProviderId, ProviderKeyId, ReservationId,
-    StaffId, TelegramChatId, TelegramMessageId, TelegramUserId, ThreadId, UpdateId, UpdateRowId, UserId,
+    ApiKeyId, BotId, ChatId, ConversationId, JobId, MessageId, ModelId, PlanId, ProviderId, ProviderKeyId,
+    ReservationId, StaffId, TelegramChatId, TelegramMessageId, TelegramUserId, ThreadId, UpdateId, UpdateRowId, UserId,
 };
 pub use lang::Lang;
-pub use limits::{Limit, LimitKind, Measure, Period};
+pub use limits::{Limit, LimitKind, Measure, Period, Scope};
 pub use models::{ModelKind, Price, ProviderKind};
 pub use money::Money;
 pub use permissions::{Permission, Role};

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    BotId, ConversationId, ErrorCode, Lang, LimitKind, MessageId, Money, Permission, PlanId, Role, SearchText, StaffId,
-    UserId,
+    BotId, ConversationId, ErrorCode, Lang, LimitKind, MessageId, Money, Permission, PlanId, Role, Scope, SearchText,
+    StaffId, UserId,
 };
 
 /// Who is signed in, and what they may do.
@@ -118,6 +118,8 @@ pub struct UserRow {
     pub blocked: bool,
     /// The fullest of the user's limits, in percent of it; `None` where nothing is limited.
     pub fullest_percent: Option<i64>,
+    /// It is past the threshold of the plan.
+    pub near_limit: bool,
     pub spent_month: Money,
     pub last_seen: DateTime<Utc>,
 }
@@ -160,14 +162,46 @@ pub struct UserError {
 /// One limit with what is used of it. All amounts in the unit of the kind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LimitBar {
+    /// Whose use it counts, and the name of it where it is not the user's own.
+    pub scope: Scope,
+    pub name: String,
     pub kind: LimitKind,
     pub limit: Option<i64>,
+    /// When the limit falls back to what it is without the boost.
+    pub boosted_until: Option<DateTime<Utc>>,
+    /// More is used than the threshold from which staff is told.
+    pub near: bool,
     /// `None`: not known, as that of a minute without Redis.
     pub used: Option<i64>,
     /// Set aside for answers that are being made right now.
     pub reserved: i64,
-    /// When there is more again; `None` when nothing is used of a window that slides.
+    /// When there is more again; `None` for a total, and when nothing is used of a window that slides.
     pub resets_at: Option<DateTime<Utc>>,
+}
+
+/// The limits of something that is not a plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScopeLimits {
+    pub scope: Scope,
+    /// An id, the name of a model, or nothing for the deployment.
+    pub subject: String,
+    pub name: String,
+    pub zone: String,
+    pub soft_percent: i64,
+    /// Only those that are set.
+    pub limits: Vec<(LimitKind, i64)>,
+}
+
+/// A threshold was passed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LimitEvent {
+    pub at: DateTime<Utc>,
+    pub scope: Scope,
+    pub subject: String,
+    pub name: String,
+    pub kind: LimitKind,
+    pub used: i64,
+    pub limit: i64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -249,6 +283,10 @@ pub struct PlanView {
     /// New users get this one.
     pub is_default: bool,
     pub users: i64,
+    /// By whose days and months it counts: an IANA name such as `Europe/Berlin`.
+    pub zone: String,
+    /// From which use on staff is told, in percent.
+    pub soft_percent: i64,
     /// Every kind, in order; `None` is no limit.
     pub limits: Vec<(LimitKind, Option<i64>)>,
 }

@@ -8,7 +8,7 @@ mod phrases;
 mod table;
 
 use domain::{
-    ErrorCode, Lang, LimitKind, Measure, Money, Permission, Role,
+    ErrorCode, Lang, LimitKind, Measure, Money, Permission, Role, Scope,
     views::{UserStatus, jobs::JobList},
 };
 use leptos::prelude::*;
@@ -74,7 +74,7 @@ pub fn money(money: Money) -> String {
 pub fn amount(kind: LimitKind, value: i64) -> String {
     match kind.measure() {
         Measure::Money => money(Money::from_nanos(value)),
-        Measure::Messages | Measure::Tokens => group(value),
+        Measure::Messages | Measure::Tokens | Measure::Images => group(value),
     }
 }
 
@@ -249,8 +249,31 @@ impl Texts {
         match kind {
             LimitKind::MessagesPerMinute => self.pick("Messages per minute", "Сообщений в минуту"),
             LimitKind::MessagesPerDay => self.pick("Messages per day", "Сообщений в день"),
+            LimitKind::MessagesPerMonth => self.pick("Messages per month", "Сообщений в месяц"),
+            LimitKind::MessagesTotal => self.pick("Messages in all", "Сообщений всего"),
+            LimitKind::TokensPerMinute => self.pick("Tokens per minute", "Токенов в минуту"),
             LimitKind::TokensPerDay => self.pick("Tokens per day", "Токенов в день"),
+            LimitKind::TokensPerMonth => self.pick("Tokens per month", "Токенов в месяц"),
+            LimitKind::TokensTotal => self.pick("Tokens in all", "Токенов всего"),
+            LimitKind::MoneyPerMinute => self.pick("Dollars per minute", "Долларов в минуту"),
+            LimitKind::MoneyPerDay => self.pick("Dollars per day", "Долларов в день"),
             LimitKind::MoneyPerMonth => self.pick("Dollars per month", "Долларов в месяц"),
+            LimitKind::MoneyTotal => self.pick("Dollars in all", "Долларов всего"),
+            LimitKind::ImagesPerMinute => self.pick("Images per minute", "Картинок в минуту"),
+            LimitKind::ImagesPerDay => self.pick("Images per day", "Картинок в день"),
+            LimitKind::ImagesPerMonth => self.pick("Images per month", "Картинок в месяц"),
+            LimitKind::ImagesTotal => self.pick("Images in all", "Картинок всего"),
+        }
+    }
+
+    /// Whose use a limit counts.
+    pub fn scope(&self, scope: Scope) -> &'static str {
+        match scope {
+            Scope::User => self.pick("User", "Пользователь"),
+            Scope::ApiKey => self.pick("API key", "Ключ API"),
+            Scope::Bot => self.pick("Bot", "Бот"),
+            Scope::Model => self.pick("Model", "Модель"),
+            Scope::Deployment => self.pick("The whole deck", "Вся панель"),
         }
     }
 
@@ -263,8 +286,15 @@ impl Texts {
                 "Сообщения этой минуты исчерпаны.",
             ),
             E::LimitDay => self.pick("Messages of the day are used up.", "Сообщения на день исчерпаны."),
-            E::LimitTokens => self.pick("Tokens of the day are used up.", "Токены на день исчерпаны."),
-            E::LimitMoney => self.pick("Money of the month is used up.", "Деньги на месяц исчерпаны."),
+            E::LimitMonth => self.pick("Messages of the month are used up.", "Сообщения на месяц исчерпаны."),
+            E::LimitTokens => self.pick("Tokens are used up for now.", "Токены пока исчерпаны."),
+            E::LimitMoney => self.pick("Money is used up for now.", "Деньги пока исчерпаны."),
+            E::LimitImages => self.pick("Images are used up for now.", "Картинки пока исчерпаны."),
+            E::LimitTotal => self.pick("What may be used in all is used up.", "Общий лимит исчерпан."),
+            E::LimitKey => self.pick("A limit of the API key is used up.", "Лимит ключа API исчерпан."),
+            E::LimitBot => self.pick("A limit of the bot is used up.", "Лимит бота исчерпан."),
+            E::LimitModel => self.pick("A limit of the model is used up.", "Лимит модели исчерпан."),
+            E::LimitDeck => self.pick("A limit of the whole deck is used up.", "Лимит всей панели исчерпан."),
             E::AiTimeout => self.pick("The model did not answer in time.", "Модель не ответила вовремя."),
             E::AiBusy => self.pick(
                 "The provider is over its own limit.",
@@ -386,6 +416,9 @@ impl Texts {
         Some(match action {
             "user.block" => self.pick("Blocked a user", "Заблокировал пользователя"),
             "user.unblock" => self.pick("Unblocked a user", "Разблокировал пользователя"),
+            "user.boost" => self.pick("Changed a user's boost", "Изменил прибавку пользователя"),
+            "user.reset_limit" => self.pick("Began a user's limit anew", "Начал лимит пользователя заново"),
+            "limits.set" => self.pick("Set limits", "Задал лимиты"),
             "user.plan" => self.pick("Changed a user's plan", "Сменил тариф пользователя"),
             "conversation.read" => self.pick("Read a conversation", "Прочитал переписку"),
             "plan.create" => self.pick("Created a plan", "Создал тариф"),
@@ -427,6 +460,8 @@ impl Texts {
             "conversation" => self.pick("conversation", "переписка"),
             "plan" => self.pick("plan", "тариф"),
             "bot" => self.pick("bot", "бот"),
+            "api_key" => self.pick("API key", "ключ API"),
+            "deployment" => self.pick("the whole deck", "вся панель"),
             "job" => self.pick("job", "задача"),
             "provider" => self.pick("provider", "провайдер"),
             "model" => self.pick("model", "модель"),

@@ -3,6 +3,15 @@
 
 /// With which services and values refuse.
 pub(super) const EXPECTATIONS: &[(&str, &str)] = &[
+    (
+        "a time zone such as UTC or Europe/Berlin",
+        "часовой пояс вида UTC или Europe/Moscow",
+    ),
+    ("a threshold of 1 to 100 percent", "порог от 1 до 100 процентов"),
+    ("a date that is still to come", "дата, которая ещё не наступила"),
+    ("more than the limit without it", "больше, чем лимит без прибавки"),
+    ("the user has no such limit", "у пользователя нет такого лимита"),
+    ("nothing would change", "ничего не изменилось бы"),
     ("the provider", "провайдер"),
     ("the model", "модель"),
     ("the key", "ключ"),

@@ -177,6 +177,14 @@ texts! {
     user_errors_title: "Errors they met", "Ошибки, которые встретились";
     user_errors_none: "No errors", "Ошибок не было";
     actions_title: "Actions", "Действия";
+    boost: "More of a limit for a while", "Больше лимита на время";
+    boost_amount: "Limit until then", "Лимит до этого дня";
+    boost_until: "To the end of (UTC)", "До конца дня (UTC)";
+    boost_hint: "No amount ends it.", "Без числа прибавка закончится.";
+    boost_set: "Set", "Задать";
+    boosted_until: "raised until", "повышен до";
+    reset_limit: "Begin anew", "Начать заново";
+    reset_limit_label: "{}: begin anew", "{}: начать заново";
     plan_change: "Change plan", "Сменить тариф";
     block: "Block…", "Заблокировать…";
     block_hint: "The bots stop answering this person at once. The reason is seen by staff only.", "Боты сразу перестанут отвечать этому человеку. Причину видят только сотрудники.";
@@ -217,11 +225,22 @@ texts! {
     tries: "{} attempts", "попыток: {}";
 
     // Plans
-    plans_lead: "What the users of each plan may use up. Days and months are those of UTC.", "Сколько могут потратить люди на каждом тарифе. Дни и месяцы считаются по UTC.";
+    plans_lead: "What the users of each plan may use up.", "Сколько могут потратить люди на каждом тарифе.";
     plans_none: "No plans", "Тарифов нет";
     plan_default: "New users get this", "Для новых людей";
     plan_users: "{} {}", "{} {}";
     plan_hint: "Empty means no limit; 0 lets nothing through.", "Пусто значит без лимита; 0 не пропускает ничего.";
+    plan_more: "More limits, time zone, threshold", "Другие лимиты, часовой пояс, порог";
+    plan_zone: "Time zone", "Часовой пояс";
+    plan_zone_hint: "Whose days and months count, such as Europe/Berlin. A new one begins new days.", "По чьим дням и месяцам считать, например Europe/Moscow. С новым поясом счёт начнётся заново.";
+    plan_soft: "Threshold, %", "Порог, %";
+    plan_soft_hint: "From here on staff is told.", "С этого места узнают сотрудники.";
+    other_limits: "Other limits", "Другие лимиты";
+    other_limits_note: "They hold for all who use the same together. Set with botdeck limits set.", "Действуют сразу для всех, кто этим пользуется. Задаются командой botdeck limits set.";
+    thresholds: "Nearly used up", "Почти исчерпано";
+    thresholds_note: "Limits that passed their threshold, each told once in its day, month or in all.", "Лимиты, прошедшие свой порог: один раз за день, за месяц или за всё время.";
+    used_of: "{} of {}", "{} из {}";
+    near_limit: "Near the limit", "Близко к лимиту";
     plan_save_label: "Save limits of plan {}", "Сохранить лимиты тарифа {}";
     plan_new: "New plan", "Новый тариф";
     plan_new_hint: "It starts without limits; set them after it is created.", "Сначала без лимитов; задайте их после создания.";

@@ -7,10 +7,11 @@ use std::{borrow::Cow, collections::HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
-    ErrorCode, Lang, LimitKind, Measure, Money, Period,
+    ErrorCode, Lang, LimitKind, Measure, Money, Period, Scope,
     views::{Entity, EntityKind, LimitBar, RichText},
 };
 use fluent_templates::{LanguageIdentifier, Loader, fluent_bundle::FluentValue, langid, static_loader};
+use services::Reached;
 
 static_loader! {
     static LOCALES = {
@@ -169,6 +170,17 @@ pub fn model_unknown(lang: Lang, model: &str) -> String {
     format!("{text}\n{}", ErrorCode::NoModel)
 }
 
+fn resets(lang: Lang, kind: LimitKind, resets_at: DateTime<Utc>, now: DateTime<Utc>) -> String {
+    say_with(
+        lang,
+        "limit-resets",
+        [
+            ("in", word(time_until(lang, resets_at, now))),
+            ("at", word(moment(kind, resets_at))),
+        ],
+    )
+}
+
 /// Which limit is used up, when it starts again, and the code. `limit` is in the unit of its kind.
 pub fn limit_reached(lang: Lang, kind: LimitKind, limit: i64, resets_at: DateTime<Utc>, now: DateTime<Utc>) -> String {
     let text = say_with(
@@ -183,15 +195,36 @@ pub fn limit_reached(lang: Lang, kind: LimitKind, limit: i64, resets_at: DateTim
         // Nothing starts again.
         return format!("{text}\n{}", kind.code());
     }
-    let resets = say_with(
-        lang,
-        "limit-resets",
-        [
-            ("in", word(time_until(lang, resets_at, now))),
-            ("at", word(moment(kind, resets_at))),
-        ],
-    );
+    let resets = resets(lang, kind, resets_at, now);
     format!("{text} {resets}\n{}", kind.code())
+}
+
+/// Which limit is used up, whosever it is, when there is more, and the code. How much a limit of others is, is none of their business.
+pub fn refused(lang: Lang, reached: Reached, now: DateTime<Utc>) -> String {
+    let (kind, limit) = (reached.kind, reached.amount);
+    let key_of_scope = match reached.scope {
+        Scope::User => match reached.resets_at {
+            Some(resets_at) if LimitKind::USUAL.contains(&kind) => {
+                return limit_reached(lang, kind, limit, resets_at, now);
+            }
+            _ => "limit-own",
+        },
+        Scope::ApiKey => "limit-key",
+        Scope::Bot => "limit-bot",
+        Scope::Model => "limit-model",
+        Scope::Deployment => "limit-deck",
+    };
+    let what = say(lang, &key("measure", kind));
+    let text = say_with(
+        lang,
+        key_of_scope,
+        [("what", word(what)), ("shown", word(amount(lang, kind, limit)))],
+    );
+    let code = kind.code_of(reached.scope);
+    match reached.resets_at.filter(|_| limit > 0) {
+        Some(at) => format!("{text} {}\n{code}", resets(lang, kind, at, now)),
+        None => format!("{text}\n{code}"),
+    }
 }
 
 /// What went wrong in plain words, what to do, and on the last line the code.
@@ -201,6 +234,13 @@ pub fn failed(lang: Lang, code: ErrorCode) -> String {
         ErrorCode::LimitDay => "failed-limit-day",
         ErrorCode::LimitTokens => "failed-limit-tokens",
         ErrorCode::LimitMoney => "failed-limit-money",
+        ErrorCode::LimitMonth => "failed-limit-month",
+        ErrorCode::LimitImages => "failed-limit-images",
+        ErrorCode::LimitTotal => "failed-limit-total",
+        ErrorCode::LimitKey => "failed-limit-key",
+        ErrorCode::LimitBot => "failed-limit-bot",
+        ErrorCode::LimitModel => "failed-limit-model",
+        ErrorCode::LimitDeck => "failed-limit-deck",
         ErrorCode::AiTimeout => "failed-ai-timeout",
         ErrorCode::AiBusy => "failed-ai-busy",
         ErrorCode::AiAuth => "failed-ai-auth",
@@ -417,12 +457,17 @@ mod tests {
 
     fn all_texts(lang: Lang) -> Vec<String> {
         let bar = |kind, limit| LimitBar {
+            scope: Scope::User,
+            name: String::new(),
             kind,
             limit,
+            boosted_until: None,
+            near: false,
             used: Some(3),
             reserved: 1,
             resets_at: Some(noon()),
         };
+        let all_bars = |limit| -> Vec<LimitBar> { LimitKind::ALL.iter().map(|kind| bar(*kind, limit)).collect() };
         let vague = |limit, used| LimitBar {
             used,
             resets_at: None,
@@ -437,8 +482,8 @@ mod tests {
             nothing_to_stop(lang),
             stopped_suffix(lang),
             cut_suffix(lang, ErrorCode::AiCut),
-            usage(lang, &LimitKind::ALL.map(|kind| bar(kind, Some(1_000_000))), "free"),
-            usage(lang, &LimitKind::ALL.map(|kind| bar(kind, None)), "free"),
+            usage(lang, &all_bars(Some(1_000_000)), "free"),
+            usage(lang, &all_bars(None), "free"),
             usage(
                 lang,
                 &[(Some(5), Some(0)), (Some(5), None), (None, None)].map(|(limit, used)| vague(limit, used)),
@@ -457,9 +502,17 @@ mod tests {
         ];
         texts.extend(commands(lang).into_iter().map(|(_, description)| description));
         texts.extend(ErrorCode::ALL.iter().map(|code| failed(lang, *code)));
-        for kind in LimitKind::ALL {
+        for kind in LimitKind::ALL.iter().copied() {
             for limit in [0, 1, 2, 5, 1000] {
-                texts.push(limit_reached(lang, kind, limit, noon() + Duration::hours(3), noon()));
+                for scope in Scope::ALL {
+                    let reached = Reached {
+                        scope,
+                        kind,
+                        amount: limit,
+                        resets_at: (limit != 5).then(|| noon() + Duration::hours(3)),
+                    };
+                    texts.push(refused(lang, reached, noon()));
+                }
             }
         }
         texts
@@ -526,8 +579,12 @@ mod tests {
     fn usage_says_of_a_minute_when_it_slides_on_and_what_is_not_known() {
         let line = |limit, used, resets_at| {
             let bar = LimitBar {
+                scope: Scope::User,
+                name: String::new(),
                 kind: LimitKind::MessagesPerMinute,
                 limit,
+                boosted_until: None,
+                near: false,
                 used,
                 reserved: 0,
                 resets_at,
@@ -545,6 +602,37 @@ mod tests {
             "Messages this minute: 20 at most; how many are used is not known now"
         );
         assert_eq!(line(None, None, None), "Messages this minute: no limit");
+    }
+
+    #[test]
+    fn a_limit_of_others_is_told_without_its_amount() {
+        let text = |lang, scope, kind, resets_at| {
+            let reached = Reached {
+                scope,
+                kind,
+                amount: 7_000_000_000,
+                resets_at,
+            };
+            refused(lang, reached, noon())
+        };
+        assert_eq!(
+            text(
+                Lang::En,
+                Scope::Deployment,
+                LimitKind::MoneyPerDay,
+                Some(noon() + Duration::hours(12))
+            ),
+            "All bots here have used up what they may use together (Money today). \
+             You can go on in 12 hours (2026-05-04 00:00 UTC).\nBD-LIMIT-DECK"
+        );
+        assert_eq!(
+            text(Lang::En, Scope::Bot, LimitKind::TokensTotal, None),
+            "This bot has used up what it may use (Tokens in all).\nBD-LIMIT-BOT"
+        );
+        assert_eq!(
+            text(Lang::Ru, Scope::User, LimitKind::MoneyTotal, None),
+            "Остатка вашего лимита не хватает на ответ (Деньги всего: $7.00).\nBD-LIMIT-TOTAL"
+        );
     }
 
     #[test]

@@ -7,12 +7,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 const TIDY_EVERY: Duration = Duration::from_secs(600);
+const GIVE_BACK_EVERY: Duration = Duration::from_secs(60);
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
 /// Runs until `stop`.
 pub async fn schedule(services: Services, stop: CancellationToken) {
     info!("Scheduler starts");
     let mut tidy = tokio::time::interval(TIDY_EVERY);
+    let mut give_back = tokio::time::interval(GIVE_BACK_EVERY);
     let mut measure = tokio::time::interval(MEASURE_EVERY);
     loop {
         tokio::select! {
@@ -20,6 +22,11 @@ pub async fn schedule(services: Services, stop: CancellationToken) {
             _ = tidy.tick() => {
                 if let Err(error) = services.queue().tidy().await {
                     error!(error = %error, "Housekeeping failed; it is tried again in {} s", TIDY_EVERY.as_secs());
+                }
+            }
+            _ = give_back.tick() => {
+                if let Err(error) = services.limits().give_back().await {
+                    error!(error = %error, "Reservations could not be given back; it is tried again in a minute");
                 }
             }
             _ = measure.tick() => measure_once(&services).await,

@@ -1,84 +1,245 @@
 //! Budgets in use: reserve before the call, settle after it, exactly once.
+//!
+//! The three windows that every user has are in `counters` and, while a job runs, in `reservations`; all others in
+//! `scope_counters` and `holds`. Both pairs are taken and settled by the same statements, always in the same order of locks.
 
 use chrono::{DateTime, Utc};
-use domain::{JobId, Measure, Period, UserId};
+use domain::{JobId, LimitKind, Measure, Period, ReservationId, Scope, UserId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::Result;
 
-/// An amount to be set aside from one window.
-#[derive(Clone, Copy, Debug)]
-pub struct Claim {
-    pub measure: Measure,
-    pub period: Period,
-    pub starts_at: DateTime<Utc>,
-    pub amount: i64,
-    /// `None` is no limit; the use is counted all the same.
-    pub cap: Option<i64>,
-}
-
-/// A window with what is used and set aside of it.
+/// A limit that applies to a call, or a window that is counted without one, and what is used of it now.
 #[derive(Clone, Debug)]
-pub struct Counter {
-    pub measure: String,
-    pub period: String,
+pub struct Bound {
+    pub scope: Scope,
+    /// An id, the name of a model, or nothing for the deployment.
+    pub subject: String,
+    pub kind: LimitKind,
+    /// `None` is no limit; the use is counted all the same. A boost is in it.
+    pub cap: Option<i64>,
+    /// When a boost ends that makes it so.
+    pub boosted_until: Option<DateTime<Utc>>,
+    /// From which use on staff is told, in percent of the cap.
+    pub soft_percent: i64,
+    pub starts_at: DateTime<Utc>,
+    /// `None` for a total.
+    pub resets_at: Option<DateTime<Utc>>,
     pub used: i64,
     pub reserved: i64,
 }
 
-/// Sets all amounts aside and returns the windows in which that was possible, as (measure, period). When one is missing
-/// from the answer the caller must roll back. The row locks make it safe however many run at once: the condition is looked
-/// at again after each wait. Rows are taken in one order, so two reservations cannot wait for each other.
-pub async fn reserve(db: &mut PgConnection, user: UserId, claims: &[Claim]) -> Result<Vec<(String, String)>> {
-    let mut claims = claims.to_vec();
-    claims.sort_by_key(|claim| (claim.measure.name(), claim.period.name()));
+impl Bound {
+    /// Counted in `counters`, not in `scope_counters`.
+    fn is_usual(&self) -> bool {
+        self.scope == Scope::User
+            && matches!(
+                self.kind,
+                LimitKind::MessagesPerDay | LimitKind::TokensPerDay | LimitKind::MoneyPerMonth
+            )
+    }
+
+    /// What is left; `None` without a limit.
+    pub fn left(&self) -> Option<i64> {
+        Some(self.cap? - self.used - self.reserved)
+    }
+
+    /// The use from which staff is told; not of minutes, which come and go too fast to be news.
+    pub fn soft(&self) -> Option<i64> {
+        if self.kind.period() == Period::Minute {
+            return None;
+        }
+        let soft = (i128::from(self.cap?) * i128::from(self.soft_percent) + 99) / 100;
+        i64::try_from(soft).ok()
+    }
+}
+
+/// Everything that bounds a call of `user` on `subjects` (pairs of scope and subject) at `now`. Days and months begin by the zone of
+/// each limit; the database knows the zones.
+pub async fn bounds(
+    db: &mut PgConnection,
+    user: Option<UserId>,
+    subjects: &[(Scope, String)],
+    now: DateTime<Utc>,
+) -> Result<Vec<Bound>> {
     let rows = sqlx::query!(
-        "INSERT INTO counters AS c (user_id, measure, period, starts_at, reserved, cap)
-         SELECT $1, measure, period, starts_at, amount, cap
-         FROM unnest($2::text[], $3::text[], $4::timestamptz[], $5::bigint[], $6::bigint[]) WITH ORDINALITY
-              AS t (measure, period, starts_at, amount, cap, place)
-         WHERE cap IS NULL OR amount <= cap ORDER BY place
-         ON CONFLICT (user_id, measure, period, starts_at) DO UPDATE SET reserved = c.reserved + excluded.reserved, cap = excluded.cap
-         WHERE excluded.cap IS NULL OR c.used + c.reserved + excluded.reserved <= excluded.cap
-         RETURNING measure, period",
-        user.0,
-        &claims.iter().map(|claim| claim.measure.name().to_owned()).collect::<Vec<_>>(),
-        &claims.iter().map(|claim| claim.period.name().to_owned()).collect::<Vec<_>>(),
-        &claims.iter().map(|claim| claim.starts_at).collect::<Vec<_>>(),
-        &claims.iter().map(|claim| claim.amount).collect::<Vec<_>>(),
-        &claims.iter().map(|claim| claim.cap).collect::<Vec<_>>() as &[Option<i64>]
+        r#"WITH person AS (
+               SELECT u.id, u.id::text AS subject, u.plan_id, p.zone, p.soft_percent FROM users u JOIN plans p ON p.id = u.plan_id
+               WHERE u.id = $1
+           ), kinds AS (
+               SELECT 'messages' AS measure, 'day' AS period UNION SELECT 'tokens', 'day' UNION SELECT 'money', 'month'
+               UNION SELECT l.measure, l.period FROM limits l JOIN person p USING (plan_id)
+               UNION SELECT s.measure, s.period FROM scope_limits s JOIN person p ON s.scope = 'user' AND s.subject = p.subject
+           ), rules AS (
+               SELECT 'user' AS scope, p.subject, k.measure, k.period, p.zone, p.soft_percent, b.until AS boosted_until,
+                      CASE WHEN coalesce(l.amount, s.amount) IS NOT NULL THEN greatest(least(l.amount, s.amount), b.amount) END AS cap
+               FROM person p CROSS JOIN kinds k
+               LEFT JOIN limits l ON l.plan_id = p.plan_id AND l.measure = k.measure AND l.period = k.period
+               LEFT JOIN scope_limits s
+                    ON s.scope = 'user' AND s.subject = p.subject AND s.measure = k.measure AND s.period = k.period
+               LEFT JOIN limit_boosts b
+                    ON b.user_id = p.id AND b.measure = k.measure AND b.period = k.period AND b.until > $4
+                       AND b.amount > least(l.amount, s.amount)
+               UNION ALL
+               SELECT s.scope, s.subject, s.measure, s.period, s.zone, s.soft_percent, NULL, s.amount
+               FROM unnest($2::text[], $3::text[]) AS t (scope, subject) JOIN scope_limits s USING (scope, subject)
+           ), windows AS (
+               SELECT r.*,
+                      CASE r.period WHEN 'total' THEN 'epoch' ELSE date_trunc(r.period, $4::timestamptz, r.zone) END AS starts_at,
+                      CASE WHEN r.period <> 'total' THEN
+                          (date_trunc(r.period, $4 AT TIME ZONE r.zone) + ('1 ' || r.period)::interval) AT TIME ZONE r.zone
+                      END AS resets_at
+               FROM rules r
+           )
+           SELECT w.scope AS "scope!", w.subject AS "subject!", w.measure AS "measure!", w.period AS "period!",
+                  w.soft_percent AS "soft_percent!", w.boosted_until, w.cap, w.starts_at AS "starts_at!", w.resets_at,
+                  coalesce(c.used, s.used, 0) AS "used!", coalesce(c.reserved, s.reserved, 0) AS "reserved!"
+           FROM windows w
+           LEFT JOIN counters c ON w.scope = 'user' AND c.user_id = $1
+                AND (c.measure, c.period, c.starts_at) = (w.measure, w.period, w.starts_at)
+           LEFT JOIN scope_counters s
+                ON (s.scope, s.subject, s.measure, s.period, s.starts_at) = (w.scope, w.subject, w.measure, w.period, w.starts_at)"#,
+        user.map(|user| user.0),
+        &subjects.iter().map(|(scope, _)| scope.name().to_owned()).collect::<Vec<_>>(),
+        &subjects.iter().map(|(_, subject)| subject.clone()).collect::<Vec<_>>(),
+        now
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.measure, row.period)).collect())
+    let mut bounds: Vec<Bound> = rows
+        .into_iter()
+        .filter_map(|row| {
+            Some(Bound {
+                scope: Scope::from_name(&row.scope)?,
+                subject: row.subject,
+                kind: LimitKind::from_parts(&row.measure, &row.period)?,
+                cap: row.cap,
+                boosted_until: row.boosted_until,
+                soft_percent: row.soft_percent.into(),
+                starts_at: row.starts_at,
+                resets_at: row.resets_at,
+                used: row.used,
+                reserved: row.reserved,
+            })
+        })
+        .collect();
+    // The order of locks.
+    bounds.sort_by_key(|bound| (bound.scope, bound.kind.measure().name(), bound.kind.period().name()));
+    Ok(bounds)
 }
 
-/// What a job has set aside.
-#[derive(Clone, Debug)]
-pub struct Reservation {
-    pub job: JobId,
-    pub user: UserId,
-    pub day: DateTime<Utc>,
-    pub month: DateTime<Utc>,
-    pub messages: i64,
-    pub tokens: i64,
-    /// Nano-dollars.
-    pub money: i64,
+/// An amount to be set aside from the window of a bound.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    pub bound: &'a Bound,
+    pub amount: i64,
 }
 
-pub async fn insert_reservation(db: &mut PgConnection, reservation: &Reservation, now: DateTime<Utc>) -> Result<()> {
+/// Sets all amounts aside and returns the places in `claims` where that was not possible. When there is one, the caller must roll
+/// back. The row locks make it safe however many run at once: the condition is looked at again after each wait. Rows are taken in
+/// the order of `bounds`, those of the user first, so two reservations cannot wait for each other.
+pub async fn reserve(db: &mut PgConnection, user: Option<UserId>, claims: &[Claim<'_>]) -> Result<Vec<usize>> {
+    let texts =
+        |text: fn(&Bound) -> &str| -> Vec<String> { claims.iter().map(|claim| text(claim.bound).to_owned()).collect() };
+    let taken = sqlx::query_scalar!(
+        r#"WITH claims AS MATERIALIZED (
+               SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::bigint[], $8::bigint[],
+                                    $9::bigint[], $10::boolean[]) WITH ORDINALITY
+                      AS t (scope, subject, measure, period, starts_at, amount, cap, soft, usual, place)
+               WHERE cap IS NULL OR amount <= cap
+           ), of_user AS (
+               INSERT INTO counters AS c (user_id, measure, period, starts_at, reserved, cap, soft)
+               SELECT $1, measure, period, starts_at, amount, cap, soft FROM claims WHERE usual ORDER BY place
+               ON CONFLICT (user_id, measure, period, starts_at) DO UPDATE
+               SET reserved = c.reserved + excluded.reserved, cap = excluded.cap, soft = excluded.soft
+               WHERE excluded.cap IS NULL OR c.used + c.reserved + excluded.reserved <= excluded.cap
+               RETURNING measure, period
+           ), of_others AS (
+               INSERT INTO scope_counters AS c (scope, subject, measure, period, starts_at, reserved, cap, soft)
+               SELECT scope, subject, measure, period, starts_at, amount, cap, soft FROM claims
+               -- The count makes it wait for the user's rows.
+               WHERE NOT usual AND (SELECT count(*) FROM of_user) >= 0 ORDER BY place
+               ON CONFLICT (scope, subject, measure, period, starts_at) DO UPDATE
+               SET reserved = c.reserved + excluded.reserved, cap = excluded.cap, soft = excluded.soft
+               WHERE excluded.cap IS NULL OR c.used + c.reserved + excluded.reserved <= excluded.cap
+               RETURNING scope, measure, period
+           )
+           SELECT c.place AS "place!" FROM claims c JOIN of_user u ON c.usual AND (c.measure, c.period) = (u.measure, u.period)
+           UNION ALL
+           SELECT c.place FROM claims c JOIN of_others o
+                  ON NOT c.usual AND (c.scope, c.measure, c.period) = (o.scope, o.measure, o.period)"#,
+        user.map(|user| user.0),
+        &texts(|bound| bound.scope.name()),
+        &texts(|bound| &bound.subject),
+        &texts(|bound| bound.kind.measure().name()),
+        &texts(|bound| bound.kind.period().name()),
+        &claims.iter().map(|claim| claim.bound.starts_at).collect::<Vec<_>>(),
+        &claims.iter().map(|claim| claim.amount).collect::<Vec<_>>(),
+        &claims.iter().map(|claim| claim.bound.cap).collect::<Vec<_>>() as &[Option<i64>],
+        &claims.iter().map(|claim| claim.bound.soft()).collect::<Vec<_>>() as &[Option<i64>],
+        &claims.iter().map(|claim| claim.bound.is_usual()).collect::<Vec<_>>()
+    )
+    .fetch_all(db)
+    .await?;
+    let is_taken = |place: &usize| taken.iter().any(|taken| usize::try_from(*taken) == Ok(place + 1));
+    Ok((0..claims.len()).filter(|place| !is_taken(place)).collect())
+}
+
+/// Notes what `reserve` has set aside for a call, so that it can be settled, and given back if nobody does. `expires_at`: when, for
+/// a call that no job stands behind.
+pub async fn keep(
+    db: &mut PgConnection,
+    call: ReservationId,
+    user: Option<UserId>,
+    claims: &[Claim<'_>],
+    expires_at: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let usual = |kind: LimitKind| {
+        let mut usual = claims.iter().filter(|claim| claim.bound.is_usual());
+        usual.find(|claim| claim.bound.kind == kind)
+    };
+    if let (Some(user), Some(messages), Some(tokens), Some(money)) = (
+        user,
+        usual(LimitKind::MessagesPerDay),
+        usual(LimitKind::TokensPerDay),
+        usual(LimitKind::MoneyPerMonth),
+    ) {
+        sqlx::query!(
+            "INSERT INTO reservations (job_id, user_id, day, month, messages, tokens, money, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            call.0,
+            user.0,
+            messages.bound.starts_at,
+            money.bound.starts_at,
+            messages.amount,
+            tokens.amount,
+            money.amount,
+            now
+        )
+        .execute(&mut *db)
+        .await?;
+    }
+    let others: Vec<_> = claims.iter().filter(|claim| !claim.bound.is_usual()).collect();
+    // A call without a job must leave something by which it is settled once.
+    if others.is_empty() && expires_at.is_none() {
+        return Ok(());
+    }
+    let texts =
+        |text: fn(&Bound) -> &str| -> Vec<String> { others.iter().map(|claim| text(claim.bound).to_owned()).collect() };
     sqlx::query!(
-        "INSERT INTO reservations (job_id, user_id, day, month, messages, tokens, money, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-        reservation.job.0,
-        reservation.user.0,
-        reservation.day,
-        reservation.month,
-        reservation.messages,
-        reservation.tokens,
-        reservation.money,
-        now
+        "INSERT INTO holds (call_id, scopes, subjects, measures, periods, starts, amounts, created_at, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        call.0,
+        &texts(|bound| bound.scope.name()),
+        &texts(|bound| &bound.subject),
+        &texts(|bound| bound.kind.measure().name()),
+        &texts(|bound| bound.kind.period().name()),
+        &others.iter().map(|claim| claim.bound.starts_at).collect::<Vec<_>>(),
+        &others.iter().map(|claim| claim.amount).collect::<Vec<_>>(),
+        now,
+        expires_at
     )
     .execute(db)
     .await?;
@@ -111,12 +272,44 @@ pub async fn reservation(db: &mut PgConnection, job: JobId, token: Uuid) -> Resu
     })
 }
 
-/// Turns the reservation of a job into its real use. The reservation is deleted by the same statement, so a second call
-/// changes nothing and returns false. Zeroes give everything back.
-pub async fn settle(db: &mut PgConnection, job: JobId, messages: i64, tokens: i64, money: i64) -> Result<bool> {
-    let settled = sqlx::query_scalar!(
+/// What a call has really used; the default is nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Use {
+    pub messages: i64,
+    pub tokens: i64,
+    /// Nano-dollars.
+    pub money: i64,
+    pub images: i64,
+}
+
+impl Use {
+    pub const fn of(&self, measure: Measure) -> i64 {
+        match measure {
+            Measure::Messages => self.messages,
+            Measure::Tokens => self.tokens,
+            Measure::Money => self.money,
+            Measure::Images => self.images,
+        }
+    }
+}
+
+/// How a settlement went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// False: there was nothing set aside any more, and nothing was changed.
+    pub done: bool,
+    /// The soft thresholds that it has passed, each told of once in its window.
+    pub passed: Vec<(Scope, LimitKind)>,
+}
+
+/// Turns what a call has set aside into its real use. It is deleted by the same statement, so a second call changes nothing.
+/// No use at all gives everything back.
+pub async fn settle(db: &mut PgConnection, call: ReservationId, used: Use, now: DateTime<Utc>) -> Result<Settled> {
+    let rows = sqlx::query!(
         r#"WITH gone AS (
                DELETE FROM reservations WHERE job_id = $1 RETURNING *
+           ), held AS (
+               DELETE FROM holds WHERE call_id = $1 RETURNING *
            ), shares AS (
                SELECT g.user_id, s.measure, s.period, s.starts_at, s.reserved, s.used FROM gone g CROSS JOIN LATERAL (VALUES
                    ('messages', 'day', g.day, g.messages, $2::bigint),
@@ -130,46 +323,136 @@ pub async fn settle(db: &mut PgConnection, job: JobId, messages: i64, tokens: i6
            ), counted AS (
                UPDATE counters c SET reserved = c.reserved - l.reserved, used = c.used + l.used FROM locked l
                WHERE (c.user_id, c.measure, c.period, c.starts_at) = (l.user_id, l.measure, l.period, l.starts_at)
+               RETURNING 'user' AS scope, c.user_id::text AS subject, c.measure, c.period, c.starts_at, c.used, c.cap, c.soft,
+                         l.used AS more
+           ), other_shares AS (
+               SELECT s.*, u.used FROM held h
+               CROSS JOIN LATERAL unnest(h.scopes, h.subjects, h.measures, h.periods, h.starts, h.amounts)
+                          AS s (scope, subject, measure, period, starts_at, reserved)
+               JOIN (VALUES ('messages', $2), ('tokens', $3), ('money', $4), ('images', $5::bigint)) AS u (measure, used)
+                    USING (measure)
+           ), others_locked AS MATERIALIZED (
+               SELECT c.scope, c.subject, c.measure, c.period, c.starts_at, s.reserved, s.used FROM scope_counters c
+               JOIN other_shares s USING (scope, subject, measure, period, starts_at)
+               WHERE (SELECT count(*) FROM counted) >= 0
+               ORDER BY array_position($7::text[], c.scope), c.measure, c.period FOR UPDATE OF c
+           ), others_counted AS (
+               UPDATE scope_counters c SET reserved = c.reserved - l.reserved, used = c.used + l.used FROM others_locked l
+               WHERE (c.scope, c.subject, c.measure, c.period, c.starts_at) = (l.scope, l.subject, l.measure, l.period, l.starts_at)
+               RETURNING c.scope, c.subject, c.measure, c.period, c.starts_at, c.used, c.cap, c.soft, l.used AS more
+           ), passed AS (
+               INSERT INTO limit_events (scope, subject, measure, period, starts_at, at, used, cap)
+               SELECT scope, subject, measure, period, starts_at, $6, used, cap
+               FROM (SELECT * FROM counted UNION ALL SELECT * FROM others_counted) all_counted
+               WHERE more > 0 AND cap IS NOT NULL AND used >= soft
+               ON CONFLICT DO NOTHING RETURNING scope, measure, period
            )
-           SELECT count(*) AS "gone!" FROM gone"#,
-        job.0,
-        messages,
-        tokens,
-        money
+           SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM held) AS "done!", p.scope AS "scope?", p.measure AS "measure?",
+                  p.period AS "period?"
+           FROM (SELECT) one LEFT JOIN passed p ON true"#,
+        call.0,
+        used.messages,
+        used.tokens,
+        used.money,
+        used.images,
+        now,
+        &Scope::ALL.iter().map(|scope| scope.name().to_owned()).collect::<Vec<_>>()
     )
-    .fetch_one(db)
+    .fetch_all(db)
     .await?;
-    Ok(settled > 0)
+    Ok(Settled {
+        done: rows.iter().any(|row| row.done > 0),
+        passed: rows
+            .iter()
+            .filter_map(|row| {
+                let kind = LimitKind::from_parts(row.measure.as_deref()?, row.period.as_deref()?)?;
+                Some((Scope::from_name(row.scope.as_deref()?)?, kind))
+            })
+            .collect(),
+    })
 }
 
-/// The windows of a user that `day` and `month` start.
-pub async fn of_user(
-    db: &mut PgConnection,
-    user: UserId,
-    day: DateTime<Utc>,
-    month: DateTime<Utc>,
-) -> Result<Vec<Counter>> {
-    Ok(sqlx::query_as!(
-        Counter,
-        "SELECT measure, period, used, reserved FROM counters
-         WHERE user_id = $1 AND ((period = 'day' AND starts_at = $2) OR (period = 'month' AND starts_at = $3))",
-        user.0,
-        day,
-        month
-    )
-    .fetch_all(db)
-    .await?)
+/// Begins a user's window anew: what was used of it no longer counts, what is set aside still does. The number is what was used.
+pub async fn reset(db: &mut PgConnection, bound: &Bound, user: UserId) -> Result<i64> {
+    let (measure, period) = (bound.kind.measure().name(), bound.kind.period().name());
+    let used = if bound.is_usual() {
+        sqlx::query_scalar!(
+            "UPDATE counters c SET used = 0
+             FROM (SELECT used FROM counters WHERE user_id = $1 AND measure = $2 AND period = $3 AND starts_at = $4 FOR UPDATE) AS before
+             WHERE c.user_id = $1 AND c.measure = $2 AND c.period = $3 AND c.starts_at = $4 RETURNING before.used",
+            user.0,
+            measure,
+            period,
+            bound.starts_at
+        )
+        .fetch_optional(db)
+        .await?
+    } else {
+        sqlx::query_scalar!(
+            "UPDATE scope_counters c SET used = 0
+             FROM (SELECT used FROM scope_counters WHERE scope = $1 AND subject = $2 AND measure = $3 AND period = $4
+                   AND starts_at = $5 FOR UPDATE) AS before
+             WHERE c.scope = $1 AND c.subject = $2 AND c.measure = $3 AND c.period = $4 AND c.starts_at = $5 RETURNING before.used",
+            bound.scope.name(),
+            bound.subject,
+            measure,
+            period,
+            bound.starts_at
+        )
+        .fetch_optional(db)
+        .await?
+    };
+    Ok(used.unwrap_or(0))
 }
 
-/// Reservations whose job has ended without settling, or is gone: left by a failure nobody foresaw.
-pub async fn orphans(db: &mut PgConnection) -> Result<Vec<JobId>> {
-    Ok(sqlx::query_scalar!(
-        "SELECT r.job_id FROM reservations r LEFT JOIN jobs j ON j.id = r.job_id
-         WHERE r.created_at < now() - interval '1 minute' AND (j.id IS NULL OR j.state IN ('done', 'dead')) LIMIT 1000"
+/// What was set aside and is settled by nobody any more, with what the ledger says of the call: the job has ended or is gone (a
+/// failure nobody foresaw, or the release before has settled only what it knew), or the call has expired.
+pub async fn orphans(db: &mut PgConnection, now: DateTime<Utc>) -> Result<Vec<(ReservationId, Use)>> {
+    let rows = sqlx::query!(
+        r#"WITH left_behind AS (
+               SELECT r.job_id AS id FROM reservations r LEFT JOIN jobs j ON j.id = r.job_id
+               WHERE r.created_at < now() - interval '1 minute' AND (j.id IS NULL OR j.state IN ('done', 'dead'))
+                     AND NOT EXISTS (SELECT FROM holds h WHERE h.call_id = r.job_id AND h.expires_at IS NOT NULL)
+               UNION
+               SELECT h.call_id FROM holds h LEFT JOIN jobs j ON j.id = h.call_id
+               WHERE CASE WHEN h.expires_at IS NOT NULL THEN h.expires_at <= $1
+                     ELSE h.created_at < now() - interval '1 minute' AND (j.id IS NULL OR j.state IN ('done', 'dead')) END
+               LIMIT 1000
+           )
+           SELECT l.id AS "id!", (u.job_id IS NOT NULL)::int::bigint AS "messages!",
+                  coalesce(u.prompt_tokens + u.completion_tokens, 0) AS "tokens!", coalesce(u.cost, 0) AS "money!"
+           FROM left_behind l LEFT JOIN usage u ON u.job_id = l.id"#,
+        now
     )
     .fetch_all(db)
-    .await?
-    .into_iter()
-    .map(JobId)
-    .collect())
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let used = Use {
+                messages: row.messages,
+                tokens: row.tokens,
+                money: row.money,
+                images: 0,
+            };
+            (ReservationId(row.id), used)
+        })
+        .collect())
+}
+
+/// Forgets windows that have long ended, in blocks: minutes after a day, days and months after 13 months; and what was told of them.
+/// True when there may be more.
+pub async fn prune(db: &mut PgConnection) -> Result<bool> {
+    let gone = sqlx::query!(
+        "DELETE FROM scope_counters WHERE (scope, subject, measure, period, starts_at) IN (
+             SELECT scope, subject, measure, period, starts_at FROM scope_counters
+             WHERE period <> 'total' AND reserved = 0
+                   AND starts_at < now() - CASE period WHEN 'minute' THEN interval '1 day' ELSE interval '13 months' END LIMIT 1000)"
+    )
+    .execute(&mut *db)
+    .await?;
+    sqlx::query!("DELETE FROM limit_events WHERE at < now() - interval '13 months'")
+        .execute(db)
+        .await?;
+    Ok(gone.rows_affected() == 1000)
 }

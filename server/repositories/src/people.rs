@@ -1,7 +1,7 @@
 //! Who speaks, where, in which conversation: everything that the hot way needs to know, in one statement.
 
 use chrono::{DateTime, Utc};
-use domain::{BotId, ChatId, ConversationId, Limit, LimitKind, PlanId, UserId, views::BotTransport};
+use domain::{BotId, ChatId, ConversationId, PlanId, UserId, views::BotTransport};
 use sqlx::PgConnection;
 
 use crate::Result;
@@ -41,7 +41,6 @@ pub struct Known {
     pub conversation: ConversationId,
     /// The model this conversation was switched to.
     pub model: Option<String>,
-    pub limits: Vec<Limit>,
     /// Name, language or time of last visit in the table are old.
     stale: bool,
 }
@@ -83,10 +82,7 @@ async fn find(
         r#"SELECT u.id AS user_id, u.plan_id, p.name AS plan_name, u.blocked_at IS NOT NULL AS "blocked!",
                   c.id AS chat_id, c.closed_at IS NOT NULL AS "chat_closed!", v.id AS conversation_id, v.model,
                   (u.name <> $6 OR u.username IS DISTINCT FROM $7 OR u.language IS DISTINCT FROM $8
-                   OR u.last_seen_at < $9::timestamptz - interval '1 minute') AS "stale!",
-                  coalesce((SELECT array_agg(l.measure ORDER BY l.measure, l.period) FROM limits l WHERE l.plan_id = p.id), '{}') AS "measures!",
-                  coalesce((SELECT array_agg(l.period ORDER BY l.measure, l.period) FROM limits l WHERE l.plan_id = p.id), '{}') AS "periods!",
-                  coalesce((SELECT array_agg(l.amount ORDER BY l.measure, l.period) FROM limits l WHERE l.plan_id = p.id), '{}') AS "amounts!"
+                   OR u.last_seen_at < $9::timestamptz - interval '1 minute') AS "stale!"
            FROM users u
            JOIN plans p ON p.id = u.plan_id
            JOIN chats c ON c.bot_id = $3 AND c.external_id = $4
@@ -115,18 +111,6 @@ async fn find(
         conversation: row.conversation_id.into(),
         model: row.model,
         stale: row.stale,
-        limits: row
-            .measures
-            .iter()
-            .zip(&row.periods)
-            .zip(&row.amounts)
-            .filter_map(|((measure, period), amount)| {
-                Some(Limit {
-                    kind: LimitKind::from_parts(measure, period)?,
-                    amount: *amount,
-                })
-            })
-            .collect(),
     }))
 }
 

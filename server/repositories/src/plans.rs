@@ -9,7 +9,7 @@ use crate::Result;
 /// By name, with their limits and the number of users of each.
 pub async fn list(db: &mut PgConnection) -> Result<Vec<PlanView>> {
     let plans = sqlx::query!(
-        r#"SELECT p.id, p.name, p.is_default, (SELECT count(*) FROM users u WHERE u.plan_id = p.id) AS "users!"
+        r#"SELECT p.id, p.name, p.is_default, p.zone, p.soft_percent, (SELECT count(*) FROM users u WHERE u.plan_id = p.id) AS "users!"
            FROM plans p ORDER BY p.is_default DESC, lower(p.name)"#
     )
     .fetch_all(&mut *db)
@@ -24,14 +24,17 @@ pub async fn list(db: &mut PgConnection) -> Result<Vec<PlanView>> {
             name: plan.name,
             is_default: plan.is_default,
             users: plan.users,
+            zone: plan.zone,
+            soft_percent: plan.soft_percent.into(),
             limits: LimitKind::ALL
-                .map(|kind| {
+                .iter()
+                .map(|&kind| {
                     let set = limits.iter().find(|limit| {
                         limit.plan_id == plan.id && LimitKind::from_parts(&limit.measure, &limit.period) == Some(kind)
                     });
                     (kind, set.map(|limit| limit.amount))
                 })
-                .to_vec(),
+                .collect(),
         })
         .collect())
 }
@@ -79,6 +82,26 @@ pub async fn lock_limits(db: &mut PgConnection, id: PlanId) -> Result<Vec<Limit>
             })
         })
         .collect())
+}
+
+/// By whose days and months the plan counts, and the threshold in percent.
+pub async fn manner(db: &mut PgConnection, id: PlanId) -> Result<Option<(String, i64)>> {
+    let row = sqlx::query!("SELECT zone, soft_percent FROM plans WHERE id = $1", id.0)
+        .fetch_optional(db)
+        .await?;
+    Ok(row.map(|row| (row.zone, row.soft_percent.into())))
+}
+
+pub async fn set_manner(db: &mut PgConnection, id: PlanId, zone: &str, soft_percent: i16) -> Result<()> {
+    sqlx::query!(
+        "UPDATE plans SET zone = $2, soft_percent = $3 WHERE id = $1",
+        id.0,
+        zone,
+        soft_percent
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// `None` takes the limit away.

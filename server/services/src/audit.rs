@@ -36,6 +36,7 @@ const ACTIONS: &[&str] = &[
     "conversation.read",
     "job.discard",
     "job.retry",
+    "limits.set",
     "model.add",
     "model.edit",
     "model.remove",
@@ -51,7 +52,9 @@ const ACTIONS: &[&str] = &[
     "staff.sign_in",
     "staff.sign_out",
     "user.block",
+    "user.boost",
     "user.plan",
+    "user.reset_limit",
     "user.unblock",
 ];
 

@@ -7,15 +7,13 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
-    BotId, ErrorCode, JobId, LimitKind, Measure, MessageId, Money, Period, UserId,
+    BotId, ErrorCode, JobId, MessageId, UserId,
     views::{Author, BotTransport, LimitBar, RichText},
 };
-use gateway::{
-    Answer, ChatRequest, Finish, Model, Role, TOKENS_PER_MESSAGE, Turn, Usage, count_tokens, estimate_prompt, price,
-};
+use gateway::{Answer, ChatRequest, Finish, Model, Role, TOKENS_PER_MESSAGE, Turn, count_tokens, estimate_prompt};
 use repositories::{
     PgConnection,
-    counters::{self, Claim, Reservation, SetAside},
+    counters::{self, SetAside, Use},
     deliveries::{self, KnownIds, Part},
     jobs, ledger,
     messages::{self, Remembered},
@@ -25,7 +23,11 @@ use repositories::{
 };
 use serde_json::Value;
 
-use crate::{Claimed, Error, Services, Verdict, plans::amount, queue::DONE_KEPT_HOURS};
+use crate::{
+    Claimed, Error, Services,
+    limits::{self, Refusal, Subject, Wanted},
+    queue::DONE_KEPT_HOURS,
+};
 
 /// The longest answer asked for; what is reserved on every budget while it is made.
 const LONGEST_ANSWER: u32 = 4096;
@@ -95,14 +97,6 @@ pub struct Question {
     pub request: ChatRequest,
     asked_at: DateTime<Utc>,
     question_tokens: u32,
-}
-
-/// Why a message is not answered by a model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    pub code: ErrorCode,
-    /// The limit that is used up, its amount and when there is more.
-    pub limit: Option<(LimitKind, i64, DateTime<Utc>)>,
 }
 
 /// What else a command changes, in the same transaction as its reply.
@@ -219,10 +213,10 @@ impl Chats {
                 .unwrap_or(0)
                 .max(SHORTEST_ANSWER)
                 .min(most)),
-            SetAside::Nothing => match reserve(&mut tx, job.id, known, &model, prompt, most, now).await? {
-                Ok(max_tokens) => self.admit(job, incoming, known, now).await.map(|()| max_tokens),
-                refused => refused,
-            },
+            SetAside::Nothing => {
+                self.reserve(&mut tx, job, incoming, known, &model, prompt, most)
+                    .await?
+            }
         };
         let max_tokens = match reserved {
             Ok(max_tokens) => max_tokens,
@@ -242,23 +236,42 @@ impl Chats {
         })))
     }
 
-    /// The limit per minute comes last: of limits that are used up, the one is told that lasts longest, and a message that another
-    /// limit refuses takes nothing of the minute. What was set aside for one that is refused here is rolled back.
-    async fn admit(
+    /// Sets the budget of one answer aside: the whole of it, or what is left when that still makes a useful answer. The number is
+    /// the tokens the answer may have.
+    #[allow(clippy::too_many_arguments)] // all that an answer depends on
+    async fn reserve(
         &self,
+        tx: &mut PgConnection,
         job: &Claimed,
         incoming: &Incoming,
         known: &Known,
-        now: DateTime<Utc>,
-    ) -> Result<(), Refusal> {
-        let kind = LimitKind::MessagesPerMinute;
-        let Some(limit) = amount(&known.limits, kind) else {
-            return Ok(());
+        model: &Model,
+        prompt: u32,
+        most: u32,
+    ) -> Result<Result<u32, Refusal>, Error> {
+        let now = self.0.now();
+        let subject = Subject {
+            user: Some(known.user),
+            bot: Some(incoming.bot),
+            model: Some(&model.name),
+            ..Subject::default()
         };
-        match self.0.rate.admit(known.user, job.id, incoming.received_at, limit).await {
-            Verdict::Admitted => Ok(()),
-            // There may be room again by now, if the message has waited long.
-            Verdict::Refused(until) => Err(refusal(kind, limit, until.max(now))),
+        let bounds = limits::bounds(tx, &subject, now).await?;
+        let wanted = Wanted {
+            tokens: prompt.into(),
+            cost: model.input_per_million.per_million(prompt.into()),
+            answer: most,
+            least_answer: SHORTEST_ANSWER,
+            answer_per_million: model.output_per_million,
+            images: 0,
+        };
+        let call = job.id.into();
+        match limits::set_aside(tx, call, subject.user, &bounds, &wanted, None, now).await? {
+            // Rates come last: a message that a budget refuses takes nothing of the minute.
+            Ok(answer) => Ok(limits::admit(&self.0, call, &bounds, incoming.received_at, now)
+                .await
+                .map(|()| answer)),
+            refused => Ok(refused),
         }
     }
 
@@ -313,8 +326,14 @@ impl Chats {
             return Ok(false);
         }
         // A message that got no answer is given back; one that was stopped or cut has been answered as far as it went.
-        let settled = counters::settle(&mut tx, job.id, i64::from(came), tokens, answer.cost.nanos()).await?;
-        if !settled {
+        let used = Use {
+            messages: i64::from(came),
+            tokens,
+            money: answer.cost.nanos(),
+            images: 0,
+        };
+        let settled = counters::settle(&mut tx, job.id.into(), used, now).await?;
+        if !settled.done {
             if again && ledger::has(&mut tx, job.id).await? {
                 return Ok(true);
             }
@@ -373,6 +392,7 @@ impl Chats {
         }
         deliveries::store(&mut tx, job.id, &incoming.chat_key(), parts).await?;
         tx.commit().await.map_err(repositories::Error::from)?;
+        limits::note(&settled);
         metrics::counter!("botdeck_answers_total", "outcome" => finish).increment(1);
         metrics::histogram!("botdeck_answer_seconds").record((now - incoming.received_at).as_seconds_f64());
         Ok(true)
@@ -558,121 +578,7 @@ impl Chats {
 
     /// The user's limits with what is used of them.
     pub async fn usage(&self, known: &Known) -> Result<Vec<LimitBar>, Error> {
-        crate::users::limit_bars(&self.0, &mut *self.0.db.acquire().await?, known.user).await
-    }
-}
-
-/// Sets the budget of one answer aside: the whole of it, or what is left when that still makes a useful answer. The number is
-/// the tokens the answer may have.
-async fn reserve(
-    tx: &mut PgConnection,
-    job: JobId,
-    known: &Known,
-    model: &Model,
-    prompt: u32,
-    most: u32,
-    now: DateTime<Utc>,
-) -> Result<Result<u32, Refusal>, Error> {
-    let max_tokens = match affordable(tx, known, model, prompt, most, now).await? {
-        Ok(max_tokens) => max_tokens,
-        Err(refusal) => return Ok(Err(refusal)),
-    };
-    let usage = Usage {
-        prompt_tokens: i64::from(prompt),
-        completion_tokens: i64::from(max_tokens),
-        ..Usage::default()
-    };
-    let (tokens, money) = (usage.prompt_tokens + usage.completion_tokens, price(model, usage));
-    let (day, month) = (Period::Day.start(now), Period::Month.start(now));
-    // The one that lasts longest first: that is the one to be told of.
-    let claims = [
-        LimitKind::MoneyPerMonth,
-        LimitKind::MessagesPerDay,
-        LimitKind::TokensPerDay,
-    ]
-    .map(|kind| Claim {
-        measure: kind.measure(),
-        period: kind.period(),
-        starts_at: kind.period().start(now),
-        amount: match kind.measure() {
-            Measure::Messages => 1,
-            Measure::Tokens => tokens,
-            Measure::Money => money.nanos(),
-        },
-        cap: amount(&known.limits, kind),
-    });
-    let taken = counters::reserve(tx, known.user, &claims).await?;
-    let missing = claims.iter().find(|claim| {
-        !taken
-            .iter()
-            .any(|(measure, period)| measure == claim.measure.name() && period == claim.period.name())
-    });
-    if let Some(missing) = missing {
-        let kind =
-            LimitKind::from_parts(missing.measure.name(), missing.period.name()).unwrap_or(LimitKind::MessagesPerDay);
-        return Ok(Err(refusal(kind, missing.cap.unwrap_or(0), kind.period().reset(now))));
-    }
-    let reservation = Reservation {
-        job,
-        user: known.user,
-        day,
-        month,
-        messages: 1,
-        tokens,
-        money: money.nanos(),
-    };
-    counters::insert_reservation(tx, &reservation, now).await?;
-    Ok(Ok(max_tokens))
-}
-
-/// How long an answer the rest of the budgets pays for. Only a forecast: the reservation itself decides.
-async fn affordable(
-    tx: &mut PgConnection,
-    known: &Known,
-    model: &Model,
-    prompt: u32,
-    most: u32,
-    now: DateTime<Utc>,
-) -> Result<Result<u32, Refusal>, Error> {
-    let (tokens_cap, money_cap) = (
-        amount(&known.limits, LimitKind::TokensPerDay),
-        amount(&known.limits, LimitKind::MoneyPerMonth),
-    );
-    if tokens_cap.is_none() && money_cap.is_none() {
-        return Ok(Ok(most));
-    }
-    let used = counters::of_user(tx, known.user, Period::Day.start(now), Period::Month.start(now)).await?;
-    let left = |kind: LimitKind, cap: i64| {
-        let counter = used
-            .iter()
-            .find(|counter| LimitKind::from_parts(&counter.measure, &counter.period) == Some(kind));
-        cap - counter.map_or(0, |counter| counter.used + counter.reserved)
-    };
-    let mut answer = i64::from(most);
-    if let Some(cap) = money_cap
-        && model.output_per_million > Money::ZERO
-    {
-        let rest = left(LimitKind::MoneyPerMonth, cap) - model.input_per_million.per_million(i64::from(prompt)).nanos();
-        // In i128, since a million times a large budget does not fit.
-        let paid_for = i128::from(rest) * 1_000_000 / i128::from(model.output_per_million.nanos()) - 1;
-        answer = answer.min(i64::try_from(paid_for).unwrap_or(i64::MAX));
-        if answer < i64::from(SHORTEST_ANSWER) {
-            return Ok(Err(refusal(LimitKind::MoneyPerMonth, cap, Period::Month.reset(now))));
-        }
-    }
-    if let Some(cap) = tokens_cap {
-        answer = answer.min(left(LimitKind::TokensPerDay, cap) - i64::from(prompt));
-        if answer < i64::from(SHORTEST_ANSWER) {
-            return Ok(Err(refusal(LimitKind::TokensPerDay, cap, Period::Day.reset(now))));
-        }
-    }
-    Ok(Ok(u32::try_from(answer).unwrap_or(most)))
-}
-
-fn refusal(kind: LimitKind, limit: i64, resets_at: DateTime<Utc>) -> Refusal {
-    Refusal {
-        code: kind.code(),
-        limit: Some((kind, limit, resets_at)),
+        limits::bars(&self.0, &mut *self.0.db.acquire().await?, known.user, &[], false).await
     }
 }
 

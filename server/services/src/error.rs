@@ -1,6 +1,6 @@
 //! Failures of use cases, and their one translation for people.
 
-use domain::{AppError, ErrorCode, LimitKind};
+use domain::{AppError, ErrorCode};
 
 /// What can go wrong in a use case. The cause stays inside; edges show the code.
 #[derive(Debug, thiserror::Error)]
@@ -19,8 +19,6 @@ pub enum Error {
     Conflict(&'static str),
     #[error("expected {0}")]
     Invalid(&'static str),
-    #[error("limit {0} of the user is used up")]
-    Limit(LimitKind),
     #[error("Telegram: {0}")]
     Telegram(String),
     #[error("database")]
@@ -50,7 +48,6 @@ impl Error {
             Self::NotFound(_) => ErrorCode::NotFound,
             Self::Conflict(_) => ErrorCode::Conflict,
             Self::Invalid(_) => ErrorCode::Invalid,
-            Self::Limit(kind) => kind.code(),
             Self::Telegram(_) => ErrorCode::Telegram,
             Self::Database(_) | Self::Secret(_) | Self::Internal(_) => ErrorCode::Internal,
         }

@@ -93,7 +93,7 @@ impl JobsService {
         let mut tx = self.0.db.begin().await?;
         let mut changed = 0;
         for job in job_pages::lock_failed(&mut tx, &ids).await? {
-            let Some((what, after)) = change(&mut tx, &job, action).await? else {
+            let Some((what, after)) = change(&mut tx, &job, action, self.0.now()).await? else {
                 continue;
             };
             let name = format!("{} · {}", job.kind, job.bot_name);
@@ -132,6 +132,7 @@ async fn change(
     tx: &mut PgConnection,
     job: &Failed,
     action: JobAction,
+    now: chrono::DateTime<chrono::Utc>,
 ) -> Result<Option<(&'static str, Value)>, Error> {
     Ok(match (action, job.state.as_str()) {
         // It gave its budget back when it died, and sets it aside anew when it runs.
@@ -150,7 +151,7 @@ async fn change(
         (JobAction::Discard, "dead" | "ready") => {
             job_pages::discard(tx, job.id).await?;
             // A dead one gave its budget back when it died.
-            counters::settle(tx, job.id, 0, 0, 0).await?;
+            counters::settle(tx, job.id.into(), counters::Use::default(), now).await?;
             let after = json!({ "state": "discarded", "attempts": job.attempts, "error": job.error });
             Some(("job.discard", after))
         }

@@ -17,6 +17,7 @@ mod inner;
 mod intake;
 mod jobs_board;
 mod keys;
+mod limits;
 pub mod models;
 mod overview;
 mod pace;
@@ -33,7 +34,7 @@ pub use audit::{Audit, Verified};
 pub use auth::{Auth, SESSION_STAFF, password_hash_for_bench};
 pub use bot_board::BotHealth;
 pub use bots::{BotIdentity, BotRecord, Bots, TelegramDirectory, Unidentified, well_formed};
-pub use chats::{Absorbed, Begin, Change, Chats, Incoming, Question, Refusal, Reply};
+pub use chats::{Absorbed, Begin, Change, Chats, Incoming, Question, Reply};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use conversations::Conversations;
 pub use error::Error;
@@ -42,12 +43,13 @@ use inner::Inner;
 pub use intake::{Intake, Peek, is_command, lane, peek};
 pub use jobs_board::JobsService;
 pub use keys::{EXPECTED_KEY, KeyRing};
+pub use limits::{LimitOwner, LimitSetting, Limits, Reached, Refusal, Subject, Use, Wanted};
 pub use overview::OverviewService;
 pub use pace::{Ask, Held, RECOVERY, SharedPace, Urgency, window};
 pub use plans::Plans;
 pub use playground::PlaygroundService;
 pub use queue::{Claimed, Ended, LEASE, MOST_CRASHES, PANIC, Queue, Room, Which, draft_id};
-pub use rate::{Minute, RateLimiter, Verdict};
+pub use rate::{Minute, Rate, RateLimiter, Verdict};
 pub use repositories::{
     Database,
     bots::Fault,
@@ -135,6 +137,10 @@ impl Services {
 
     pub fn models(&self) -> models::Models {
         models::Models(self.clone())
+    }
+
+    pub fn limits(&self) -> Limits {
+        Limits(self.clone())
     }
 
     pub fn bots(&self) -> Bots {

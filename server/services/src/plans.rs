@@ -1,12 +1,13 @@
 //! Plans and their limits.
 
-use domain::{Limit, LimitKind, PlanId, PlanName, views::PlanView};
+use domain::{LimitKind, PlanId, PlanName, views::PlanView};
 use repositories::plans;
 use serde_json::{Map, Value, json};
 
 use crate::{
     Actor, Error, Services,
     audit::{Target, record},
+    limits::{LimitSetting, manner, note_manner},
 };
 
 /// What people may use.
@@ -51,19 +52,24 @@ impl Plans {
         Ok(id)
     }
 
-    /// Sets the limits that are named and leaves the others; `None` takes a limit away. Holds from the next message on.
-    /// A call that changes nothing leaves no trace.
+    /// Sets what is named and leaves the rest. Holds from the next message on. A call that changes nothing leaves no trace.
     pub async fn set_limits(
         &self,
         actor: &Actor,
         id: PlanId,
-        limits: Vec<(LimitKind, Option<i64>)>,
+        settings: Vec<impl Into<LimitSetting>>,
     ) -> Result<(), Error> {
+        let settings: Vec<LimitSetting> = settings.into_iter().map(Into::into).collect();
         let mut tx = self.0.db.begin().await?;
         let name = plans::name(&mut tx, id).await?.ok_or(Error::NotFound("the plan"))?;
         let current = plans::lock_limits(&mut tx, id).await?;
+        let was = plans::manner(&mut tx, id).await?.ok_or(Error::NotFound("the plan"))?;
+        let is = manner(&mut tx, &settings, was.clone()).await?;
         let (mut before, mut after) = (Map::new(), Map::new());
-        for (kind, amount) in limits {
+        for setting in settings {
+            let LimitSetting::Limit(kind, amount) = setting else {
+                continue;
+            };
             let old = current
                 .iter()
                 .find(|limit| limit.kind == kind)
@@ -75,9 +81,11 @@ impl Plans {
             before.insert(kind.name().to_owned(), shown(kind, old));
             after.insert(kind.name().to_owned(), shown(kind, amount));
         }
+        note_manner(&mut before, &mut after, &was, &is);
         if after.is_empty() {
             return Ok(());
         }
+        plans::set_manner(&mut tx, id, &is.0, is.1).await?;
         let target = Target {
             kind: "plan",
             id: id.to_string(),
@@ -99,14 +107,9 @@ impl Plans {
 }
 
 /// As people write it, so that the trail reads well: dollars, not nano-dollars.
-fn shown(kind: LimitKind, amount: Option<i64>) -> Value {
+pub(crate) fn shown(kind: LimitKind, amount: Option<i64>) -> Value {
     match amount {
         None => Value::Null,
         Some(_) => kind.show_amount(amount).into(),
     }
-}
-
-/// The amount of one kind, if it is limited.
-pub(crate) fn amount(limits: &[Limit], kind: LimitKind) -> Option<i64> {
-    limits.iter().find(|limit| limit.kind == kind).map(|limit| limit.amount)
 }

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use domain::{BotId, ErrorCode, JobId};
 pub use repositories::jobs::{Claimed, Room, Which};
-use repositories::{PgConnection, counters, jobs, ledger};
+use repositories::{
+    PgConnection,
+    counters::{self, Use},
+    jobs, ledger,
+};
 use uuid::Uuid;
 
 use crate::{Error, Services};
@@ -122,7 +126,7 @@ impl Queue {
             self.bury(&mut tx, job.id, Some(job.bot), error).await?;
         } else if job.attempt > 1 && matches!(ended, Ended::Done | Ended::Delivered(_)) {
             // An earlier attempt may have set a budget aside that this one had no use for.
-            counters::settle(&mut tx, job.id, 0, 0, 0).await?;
+            counters::settle(&mut tx, job.id.into(), Use::default(), self.0.now()).await?;
         }
         tx.commit().await.map_err(repositories::Error::from)?;
         // The next of the lane may be ready now.
@@ -133,7 +137,7 @@ impl Queue {
     /// What a dead letter leaves behind: its budget goes back, and staff can find the failure.
     async fn bury(&self, tx: &mut PgConnection, job: JobId, bot: Option<BotId>, error: &str) -> Result<(), Error> {
         metrics::counter!("botdeck_dead_letters_total").increment(1);
-        counters::settle(tx, job, 0, 0, 0).await?;
+        counters::settle(tx, job.into(), Use::default(), self.0.now()).await?;
         let failure = ledger::Failure {
             at: self.0.now(),
             code: ErrorCode::Internal.as_str(),
@@ -237,11 +241,8 @@ impl Queue {
         repositories::bot_pages::prune_flood_waits(&mut db).await?;
         repositories::sessions::delete_expired(&mut db).await?;
         repositories::staff::tidy_failures(&mut db).await?;
-        for job in counters::orphans(&mut db).await? {
-            let mut tx = self.0.db.begin().await?;
-            counters::settle(&mut tx, job, 0, 0, 0).await?;
-            tx.commit().await.map_err(repositories::Error::from)?;
-        }
+        self.0.limits().give_back().await?;
+        while counters::prune(&mut db).await? {}
         Ok(())
     }
 

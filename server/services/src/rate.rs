@@ -1,16 +1,20 @@
-//! Messages per minute: a sliding window in Redis, so that all replicas count as one; without Redis a stricter local count.
+//! Requests per minute, counted in Redis, so that all replicas count as one; without Redis a stricter local count.
+//!
+//! A user's messages are counted in a window that slides by the time at which each was written, since what waited through an outage is
+//! not to be held against its sender. What many share (an API key, a bot, a model, the deployment) is paced by GCRA on Redis' own clock:
+//! one number for each, however many requests there are.
 
 use std::{
     collections::HashMap,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{JobId, UserId};
+use domain::{ReservationId, UserId};
 use redis::{
     Client, RedisError, Script,
     aio::{ConnectionManager, ConnectionManagerConfig},
@@ -24,41 +28,100 @@ const KEPT: i64 = 10 * WINDOW;
 /// No message waits longer than this for Redis; it is speed, not truth.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Each member is a job, scored by when its message arrived, in milliseconds. A member that is there already (a job run again)
-/// passes without being counted twice. The message at `at` is admitted unless it would be one too many in some minute: jobs of
-/// different conversations do not run in the order in which their messages came. Answers -1 when admitted, otherwise when there
-/// is room again.
+/// One script over all keys, all or nothing: nothing is written before everything has been found to pass.
+///
+/// KEYS: the user's window, the mark of this call, then one for each paced rate. ARGV: call, time of arrival, limit of the window
+/// (-1: none), window, how long is kept, then the limits of the paced rates; times in milliseconds.
+///
+/// In the window each member is a call, scored by when its message arrived. The message at `at` is admitted unless it would be one too
+/// many in some minute: jobs of different conversations do not run in the order in which their messages came. A paced rate keeps the
+/// time, in microseconds, at which all that was admitted would be through at an even pace; it may lie a minute ahead, and half a step. A call that was
+/// admitted before (a job run again) passes without being counted twice.
+///
+/// Answers which rate refuses, from 1 on (0: none), and when there is room again: of several the one that lasts longest.
 const ADMIT: &str = r"
-local job, at, limit, window, kept = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', at - kept))
-if redis.call('ZSCORE', KEYS[1], job) then return -1 end
-local from, to = string.format('(%.0f', at - window), string.format('(%.0f', at + window)
-local found = redis.call('ZRANGEBYSCORE', KEYS[1], from, to, 'WITHSCORES')
-local near, place = {}, 0
-for i = 2, #found, 2 do
-  local seen = tonumber(found[i])
-  if place == 0 and seen > at then
+local call, at, limit, window, kept = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+-- Seconds; numbers of this size keep 64ths of a microsecond exactly, so that steps add up to a minute.
+local base = 1790000000
+local which, again = 0, 0
+local function refuse(index, moment)
+  if which == 0 or moment > again then which, again = index, moment end
+end
+
+local seen_before = limit < 0
+if limit >= 0 then
+  redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', at - kept))
+  seen_before = redis.call('ZSCORE', KEYS[1], call)
+end
+if not seen_before then
+  local from, to = string.format('(%.0f', at - window), string.format('(%.0f', at + window)
+  local found = redis.call('ZRANGEBYSCORE', KEYS[1], from, to, 'WITHSCORES')
+  local near, place = {}, 0
+  for i = 2, #found, 2 do
+    local seen = tonumber(found[i])
+    if place == 0 and seen > at then
+      place = #near + 1
+      near[place] = at
+    end
+    near[#near + 1] = seen
+  end
+  if place == 0 then
     place = #near + 1
     near[place] = at
   end
-  near[#near + 1] = seen
-end
-if place == 0 then
-  place = #near + 1
-  near[place] = at
-end
-for first = math.max(1, place - limit), place do
-  local last = near[first + limit]
-  if last and last - near[first] < window then
-    local newest = redis.call('ZREVRANGE', KEYS[1], limit - 1, limit - 1, 'WITHSCORES')[2]
-    if limit == 0 or not newest then return at + window end
-    return tonumber(newest) + window
+  for first = math.max(1, place - limit), place do
+    local last = near[first + limit]
+    if last and last - near[first] < window then
+      local newest = redis.call('ZREVRANGE', KEYS[1], limit - 1, limit - 1, 'WITHSCORES')[2]
+      if limit == 0 or not newest then refuse(1, at + window) else refuse(1, tonumber(newest) + window) end
+      break
+    end
   end
 end
-redis.call('ZADD', KEYS[1], ARGV[2], job)
-redis.call('PEXPIRE', KEYS[1], ARGV[5])
-return -1
+
+local time = redis.call('TIME')
+local now = (time[1] - base) * 1000000 + time[2]
+local minute, through = window * 1000, {}
+if #KEYS > 2 and redis.call('EXISTS', KEYS[2]) == 0 then
+  for i = 3, #KEYS do
+    local pace = tonumber(ARGV[i + 3])
+    if pace == 0 then
+      refuse(i - 1, base * 1000 + math.ceil((now + minute) / 1000))
+    else
+      local step = math.ceil(minute / pace * 64) / 64
+      through[i] = math.max(tonumber(redis.call('GET', KEYS[i]) or now), now) + step
+      local early = through[i] - now - minute
+      if early > step / 2 then refuse(i - 1, base * 1000 + math.ceil((now + early) / 1000)) end
+    end
+  end
+end
+
+if which == 0 then
+  if not seen_before then
+    redis.call('ZADD', KEYS[1], ARGV[2], call)
+    redis.call('PEXPIRE', KEYS[1], ARGV[5])
+  end
+  if next(through) then
+    redis.call('SET', KEYS[2], '', 'PX', ARGV[4])
+    for i, until_then in pairs(through) do
+      redis.call('SET', KEYS[i], string.format('%.6f', until_then), 'PX', math.ceil((until_then - now) / 1000) + 1000)
+    end
+  end
+end
+return {which, again}
 ";
+
+/// How often Redis is asked whether it is back while it is away.
+const PROBE: Duration = Duration::from_millis(250);
+
+/// A limit on requests per minute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rate {
+    /// Of a user, by the time at which each message was written. At most one in a call.
+    Window { user: UserId, limit: i64 },
+    /// Of what many share.
+    Paced { key: String, limit: i64 },
+}
 
 /// Whether a message may pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,12 +139,35 @@ pub struct Minute {
     pub resets_at: Option<DateTime<Utc>>,
 }
 
-/// Counts messages per minute, by the time at which each arrived: what waited through an outage is not held against its sender.
+/// Counts requests per minute.
 pub struct RateLimiter {
-    shared: Option<ConnectionManager>,
-    up: AtomicBool,
+    shared: Option<Shared>,
     admit: Script,
-    local: Mutex<HashMap<UserId, Vec<(i64, JobId)>>>,
+    local: Mutex<Local>,
+}
+
+/// The count of all replicas.
+#[derive(Clone)]
+struct Shared {
+    connection: ConnectionManager,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// As of the last call.
+    up: AtomicBool,
+    /// Somebody has waited for it in vain: nobody else does, until one probe finds it back.
+    away: AtomicBool,
+}
+
+/// The count of this process alone.
+#[derive(Default)]
+struct Local {
+    /// Sorted by time.
+    windows: HashMap<UserId, Vec<(i64, ReservationId)>>,
+    /// Until when all that was admitted would be through at an even pace.
+    paces: HashMap<String, Instant>,
 }
 
 impl RateLimiter {
@@ -99,80 +185,125 @@ impl RateLimiter {
                     .set_response_timeout(Some(PATIENCE))
                     .set_number_of_retries(1)
                     .set_max_delay(Duration::from_millis(500));
-                ConnectionManager::new_lazy_with_config(Client::open(url)?, config)
+                let connection = ConnectionManager::new_lazy_with_config(Client::open(url)?, config)?;
+                Ok::<_, RedisError>(Shared {
+                    connection,
+                    state: Arc::default(),
+                })
             })
             .transpose()?;
         Ok(Self {
-            up: AtomicBool::new(false),
             shared,
             admit: Script::new(ADMIT),
             local: Mutex::default(),
         })
     }
 
-    /// Counts the message that `job` answers and that arrived at `at`, unless `limit` a minute are used up. The same job again
-    /// passes free.
-    pub async fn admit(&self, user: UserId, job: JobId, at: DateTime<Utc>, limit: i64) -> Verdict {
-        let at = at.timestamp_millis();
-        if let Some(shared) = &self.shared {
-            let mut connection = shared.clone();
-            let mut call = self.admit.key(key(user));
-            let call = call.arg(job.to_string()).arg(at).arg(limit).arg(WINDOW).arg(KEPT);
-            match tokio::time::timeout(PATIENCE, call.invoke_async::<i64>(&mut connection)).await {
-                Ok(Ok(again)) => {
-                    self.note(true);
-                    return if again < 0 {
-                        Verdict::Admitted
-                    } else {
-                        Verdict::Refused(moment(again))
-                    };
-                }
-                Ok(Err(_)) | Err(_) => self.note(false),
-            }
+    /// Counts one message of a user that arrived at `at`, unless `limit` a minute are used up. The same call again passes free.
+    pub async fn admit(&self, user: UserId, call: impl Into<ReservationId>, at: DateTime<Utc>, limit: i64) -> Verdict {
+        let rates = [Rate::Window { user, limit }];
+        match self.admit_all(call.into(), at, &rates).await {
+            Ok(()) => Verdict::Admitted,
+            Err((_, again)) => Verdict::Refused(again),
         }
-        self.admit_locally(user, job, at, limit)
     }
 
-    /// Half of the limit, at least one: several replicas count apart from each other, and none must be generous.
-    fn admit_locally(&self, user: UserId, job: JobId, at: i64, limit: i64) -> Verdict {
-        let limit = if limit <= 0 {
-            0
-        } else {
-            usize::try_from((limit / 2).max(1)).unwrap_or(usize::MAX)
-        };
-        let mut windows = self.local.lock().unwrap_or_else(PoisonError::into_inner);
-        if windows.len() > 10_000 {
-            windows.retain(|_, seen| seen.last().is_some_and(|(last, _)| at - last < KEPT));
+    /// Counts a call on all rates or on none. The same call again passes free. Refused: by which of them, and when there is room
+    /// again.
+    pub async fn admit_all(
+        &self,
+        call: ReservationId,
+        at: DateTime<Utc>,
+        rates: &[Rate],
+    ) -> Result<(), (usize, DateTime<Utc>)> {
+        if rates.is_empty() {
+            return Ok(());
         }
-        // Sorted by time.
-        let seen = windows.entry(user).or_default();
-        seen.retain(|(then, _)| at - then < KEPT);
-        if seen.iter().any(|(_, known)| *known == job) {
-            return Verdict::Admitted;
+        let at = at.timestamp_millis();
+        if let Some(shared) = self.shared.as_ref().filter(|shared| !shared.is_away()) {
+            match shared
+                .patiently(self.ask(shared.connection.clone(), call, at, rates))
+                .await
+            {
+                Some((0, _)) => return Ok(()),
+                Some((which, again)) => return Err((place(rates, which), moment(again))),
+                None => {}
+            }
         }
-        let place = seen.partition_point(|(then, _)| *then <= at);
-        seen.insert(place, (at, job));
-        let one_too_many = (place.saturating_sub(limit)..=place).any(|first| {
-            let ends = first.checked_add(limit).and_then(|last| seen.get(last));
-            ends.zip(seen.get(first))
-                .is_some_and(|((last, _), (first, _))| last - first < WINDOW)
+        self.admit_locally(call, at, rates)
+    }
+
+    async fn ask(
+        &self,
+        mut connection: ConnectionManager,
+        call: ReservationId,
+        at: i64,
+        rates: &[Rate],
+    ) -> Result<(usize, i64), RedisError> {
+        let window = rates.iter().find_map(|rate| match rate {
+            Rate::Window { user, limit } => Some((key(*user), (*limit).max(0))),
+            Rate::Paced { .. } => None,
         });
-        if !one_too_many {
-            return Verdict::Admitted;
+        let (window, limit) = window.unwrap_or_else(|| ("botdeck:rate:none".to_owned(), -1));
+        let mut script = self.admit.key(window);
+        script.key(format!("botdeck:rate:call:{call}"));
+        script.arg(call.to_string()).arg(at).arg(limit).arg(WINDOW).arg(KEPT);
+        for rate in rates {
+            if let Rate::Paced { key, limit } = rate {
+                script.key(format!("botdeck:rate:{key}")).arg((*limit).max(0));
+            }
         }
-        seen.remove(place);
-        let newest = seen
-            .iter()
-            .rev()
-            .nth(limit.wrapping_sub(1))
-            .map_or(at, |(then, _)| *then);
-        Verdict::Refused(moment(newest + WINDOW))
+        script.invoke_async(&mut connection).await
+    }
+
+    /// Half of each limit, at least one: several replicas count apart from each other, and none must be generous.
+    fn admit_locally(&self, call: ReservationId, at: i64, rates: &[Rate]) -> Result<(), (usize, DateTime<Utc>)> {
+        let now = Instant::now();
+        let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = rates.iter().enumerate().filter_map(|(place, rate)| {
+            let again = match rate {
+                Rate::Window { user, limit } => local.window(*user, call, at, half(*limit)),
+                Rate::Paced { key, limit } => local.pace(key, at, half(*limit), now),
+            };
+            again.map(|again| (place, moment(again)))
+        });
+        let refused: Option<(usize, DateTime<Utc>)> = refused.max_by_key(|(_, again)| *again);
+        if let Some(refused) = refused {
+            return Err(refused);
+        }
+        for rate in rates {
+            match rate {
+                Rate::Window { user, .. } => local.count(*user, call, at),
+                Rate::Paced { key, limit } => local.count_paced(key, half(*limit), now),
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets what a user has used of the minute.
+    pub async fn forget(&self, user: UserId) {
+        {
+            let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
+            local.windows.remove(&user);
+        }
+        let Some(shared) = self.shared.as_ref().filter(|shared| !shared.is_away()) else {
+            return;
+        };
+        let mut connection = shared.connection.clone();
+        let call = async move {
+            redis::cmd("DEL")
+                .arg(key(user))
+                .query_async::<i64>(&mut connection)
+                .await
+        };
+        shared.patiently(call).await;
     }
 
     /// Messages of the user in the minute before `now`, for people to see; `None` when Redis is not there: nobody knows then what
     /// other replicas have counted.
     pub async fn minute(&self, user: UserId, now: DateTime<Utc>) -> Option<Minute> {
-        let mut connection = self.shared.clone()?;
+        let shared = self.shared.as_ref().filter(|shared| !shared.is_away())?;
+        let mut connection = shared.connection.clone();
         let since = now.timestamp_millis() - WINDOW;
         let call = async {
             // Replicas' clocks differ a little: what seems to come from the future counts.
@@ -184,7 +315,7 @@ impl RateLimiter {
                 .query_async::<Vec<(String, i64)>>(&mut connection)
                 .await
         };
-        let seen = tokio::time::timeout(PATIENCE, call).await.ok()?.ok()?;
+        let seen = shared.patiently(call).await?;
         Some(Minute {
             used: i64::try_from(seen.len()).unwrap_or(i64::MAX),
             resets_at: seen.first().map(|(_, oldest)| moment(oldest + WINDOW)),
@@ -196,13 +327,13 @@ impl RateLimiter {
         let Some(shared) = &self.shared else {
             return Err("REDIS_URL is not set".to_owned());
         };
-        let mut connection = shared.clone();
+        let mut connection = shared.connection.clone();
         let call = async {
             let info: String = redis::cmd("INFO").arg("server").query_async(&mut connection).await?;
             Ok::<_, RedisError>(info)
         };
         let answer = tokio::time::timeout(Duration::from_secs(1), call).await;
-        self.note(matches!(answer, Ok(Ok(_))));
+        shared.note(matches!(answer, Ok(Ok(_))));
         match answer {
             Ok(Ok(info)) => {
                 let version = info
@@ -218,16 +349,31 @@ impl RateLimiter {
 
     /// For others who count in the same Redis.
     pub(crate) fn connection(&self) -> Option<ConnectionManager> {
-        self.shared.clone()
+        self.shared.as_ref().map(|shared| shared.connection.clone())
     }
 
     /// As of the last call.
     pub fn shared_is_up(&self) -> bool {
-        self.up.load(Ordering::Relaxed)
+        self.shared
+            .as_ref()
+            .is_some_and(|shared| shared.state.up.load(Ordering::Relaxed))
+    }
+}
+
+impl Shared {
+    fn is_away(&self) -> bool {
+        self.state.away.load(Ordering::Relaxed)
+    }
+
+    /// Waits for an answer as long as anybody may; `None` when there is none.
+    async fn patiently<T>(&self, call: impl Future<Output = Result<T, RedisError>>) -> Option<T> {
+        let answer = tokio::time::timeout(PATIENCE, call).await.ok().and_then(Result::ok);
+        self.note(answer.is_some());
+        answer
     }
 
     fn note(&self, up: bool) {
-        if self.up.swap(up, Ordering::Relaxed) != up {
+        if self.state.up.swap(up, Ordering::Relaxed) != up {
             if up {
                 tracing::info!("Redis is reached; limits per minute are counted for all replicas together");
             } else {
@@ -235,7 +381,108 @@ impl RateLimiter {
             }
         }
         metrics::gauge!("botdeck_redis_up").set(if up { 1.0 } else { 0.0 });
+        if up {
+            self.state.away.store(false, Ordering::Relaxed);
+        } else if !self.state.away.swap(true, Ordering::Relaxed) {
+            tokio::spawn(probe(self.connection.clone(), Arc::downgrade(&self.state)));
+        }
     }
+}
+
+/// Asks until Redis answers, so that nobody who wants something has to find out.
+async fn probe(mut connection: ConnectionManager, state: Weak<State>) {
+    loop {
+        tokio::time::sleep(PROBE).await;
+        let Some(state) = state.upgrade().filter(|state| state.away.load(Ordering::Relaxed)) else {
+            return;
+        };
+        let ping = redis::cmd("PING");
+        let answer = tokio::time::timeout(Duration::from_secs(1), ping.query_async::<String>(&mut connection));
+        if matches!(answer.await, Ok(Ok(_))) {
+            // `up` is told by the next call.
+            state.away.store(false, Ordering::Relaxed);
+            return;
+        }
+    }
+}
+
+impl Local {
+    /// When there is room again in the user's window; `None`: now.
+    fn window(&mut self, user: UserId, call: ReservationId, at: i64, limit: i64) -> Option<i64> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        if self.windows.len() > 10_000 {
+            self.windows
+                .retain(|_, seen| seen.last().is_some_and(|(last, _)| at - last < KEPT));
+        }
+        let seen = self.windows.entry(user).or_default();
+        seen.retain(|(then, _)| at - then < KEPT);
+        if seen.iter().any(|(_, known)| *known == call) {
+            return None;
+        }
+        let mut with = seen.clone();
+        let place = with.partition_point(|(then, _)| *then <= at);
+        with.insert(place, (at, call));
+        let one_too_many = (place.saturating_sub(limit)..=place).any(|first| {
+            let ends = first.checked_add(limit).and_then(|last| with.get(last));
+            ends.zip(with.get(first))
+                .is_some_and(|((last, _), (first, _))| last - first < WINDOW)
+        });
+        let newest = seen.iter().rev().nth(limit.wrapping_sub(1));
+        one_too_many.then(|| newest.map_or(at, |(then, _)| *then) + WINDOW)
+    }
+
+    fn count(&mut self, user: UserId, call: ReservationId, at: i64) {
+        let seen = self.windows.entry(user).or_default();
+        if !seen.iter().any(|(_, known)| *known == call) {
+            let place = seen.partition_point(|(then, _)| *then <= at);
+            seen.insert(place, (at, call));
+        }
+    }
+
+    fn pace(&mut self, key: &str, at: i64, limit: i64, now: Instant) -> Option<i64> {
+        if self.paces.len() > 10_000 {
+            self.paces.retain(|_, through| *through > now);
+        }
+        if limit == 0 {
+            return Some(at + WINDOW);
+        }
+        let ahead = self.ahead(key, now) + step(limit);
+        let early = ahead.saturating_sub(MINUTE + Duration::from_micros(1));
+        (!early.is_zero()).then(|| at + i64::try_from(early.as_millis()).unwrap_or(WINDOW) + 1)
+    }
+
+    fn count_paced(&mut self, key: &str, limit: i64, now: Instant) {
+        let through = now + self.ahead(key, now) + step(limit);
+        self.paces.insert(key.to_owned(), through);
+    }
+
+    fn ahead(&self, key: &str, now: Instant) -> Duration {
+        let through = self.paces.get(key);
+        through.map_or(Duration::ZERO, |through| through.saturating_duration_since(now))
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// The time that one request takes at an even pace.
+fn step(limit: i64) -> Duration {
+    MINUTE / u32::try_from(limit.max(1)).unwrap_or(u32::MAX)
+}
+
+fn half(limit: i64) -> i64 {
+    if limit <= 0 { 0 } else { (limit / 2).max(1) }
+}
+
+/// The place among `rates` of the one that the script names: the window is its first.
+fn place(rates: &[Rate], which: usize) -> usize {
+    let is_window = |rate: &Rate| matches!(rate, Rate::Window { .. });
+    let place = if which == 1 {
+        rates.iter().position(is_window)
+    } else {
+        let paced = rates.iter().enumerate().filter(|(_, rate)| !is_window(rate));
+        paced.map(|(place, _)| place).nth(which.saturating_sub(2))
+    };
+    place.unwrap_or(0)
 }
 
 fn key(user: UserId) -> String {
@@ -248,6 +495,8 @@ fn moment(millis: i64) -> DateTime<Utc> {
 
 #[cfg(test)]
 mod tests {
+    use domain::JobId;
+
     use super::*;
 
     fn noon() -> DateTime<Utc> {
@@ -280,6 +529,44 @@ mod tests {
             None,
             "not known, which is not the same as none"
         );
+    }
+
+    #[tokio::test]
+    async fn without_redis_half_of_what_many_share_passes_all_or_nothing() {
+        let limiter = RateLimiter::new(None).unwrap();
+        let user = UserId(uuid::Uuid::now_v7());
+        let rates = |key: &str, bot: i64, deck: i64| {
+            [
+                Rate::Window { user, limit: 100 },
+                Rate::Paced {
+                    key: key.to_owned(),
+                    limit: bot,
+                },
+                Rate::Paced {
+                    key: "deck".to_owned(),
+                    limit: deck,
+                },
+            ]
+        };
+        let ask = async |rates: [Rate; 3]| {
+            limiter
+                .admit_all(JobId(uuid::Uuid::now_v7()).into(), noon(), &rates)
+                .await
+        };
+        for _ in 0..3 {
+            assert_eq!(ask(rates("bot", 6, 100)).await, Ok(()));
+        }
+        for _ in 0..60 {
+            let (which, again) = ask(rates("bot", 6, 100)).await.unwrap_err();
+            assert_eq!(which, 1);
+            assert!(again > noon() && again <= noon() + TimeDelta::seconds(21), "{again}");
+        }
+        // What was refused by one has taken nothing of the others: 47 of 50 are left.
+        for n in 0..47 {
+            assert_eq!(ask(rates("other", 1000, 100)).await, Ok(()), "{n}");
+        }
+        assert!(ask(rates("other", 1000, 100)).await.is_err());
+        assert!(ask(rates("third", 0, 1_000_000)).await.is_err());
     }
 
     #[tokio::test]

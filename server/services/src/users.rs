@@ -1,15 +1,16 @@
 //! Finding users, and what staff does with them.
 
 use domain::{
-    BlockReason, ConversationId, LimitKind, Measure, Period, Permission, PlanId, UserId,
-    views::{AuditRow, Blocked, LimitBar, Page, UserDetail, UserQuery, UserRow},
+    BlockReason, ConversationId, Permission, PlanId, UserId,
+    views::{AuditRow, Blocked, Page, UserDetail, UserQuery, UserRow},
 };
-use repositories::{PgConnection, audit as audit_rows, counters, ledger, messages, plans, users};
+use repositories::{PgConnection, audit as audit_rows, ledger, messages, plans, users};
 use serde_json::json;
 
 use crate::{
     Actor, Error, Services,
     audit::{Target, record},
+    limits::bars,
 };
 
 const PAGE: i64 = 50;
@@ -28,14 +29,7 @@ impl Users {
             after: crate::parse_cursor(query.after.as_deref())?.map(|(at, id)| (at, UserId(id))),
         };
         let mut db = self.0.db.acquire().await?;
-        let mut rows = users::list(
-            &mut db,
-            &filter,
-            Period::Day.start(now),
-            Period::Month.start(now),
-            PAGE + 1,
-        )
-        .await?;
+        let mut rows = users::list(&mut db, &filter, now, PAGE + 1).await?;
         let more = cut(&mut rows, PAGE);
         let next = rows
             .last()
@@ -58,8 +52,9 @@ impl Users {
             .filter(|_| more)
             .map(|row| crate::cursor(row.last, row.id.0));
         let staff_actions = self.staff_actions(&mut db, actor, id).await?;
+        let shared = users::bots_of(&mut db, id).await?;
         Ok(Some(UserDetail {
-            limits: limit_bars(&self.0, &mut db, id).await?,
+            limits: bars(&self.0, &mut db, id, &shared, true).await?,
             conversations: Page {
                 rows: conversations,
                 next,
@@ -153,44 +148,6 @@ impl Users {
         tx.commit().await.map_err(repositories::Error::from)?;
         Ok(())
     }
-}
-
-/// Every limit of a user with its use, those that are not set included.
-pub(crate) async fn limit_bars(services: &Services, db: &mut PgConnection, id: UserId) -> Result<Vec<LimitBar>, Error> {
-    let now = services.now();
-    let limits = users::limits(db, id).await?;
-    let counters = counters::of_user(db, id, Period::Day.start(now), Period::Month.start(now)).await?;
-    let minute = services.rate.minute(id, now).await;
-    Ok(LimitKind::ALL
-        .into_iter()
-        .map(|kind| {
-            let counter = counters
-                .iter()
-                .find(|counter| LimitKind::from_parts(&counter.measure, &counter.period) == Some(kind))
-                .map(|counter| (counter.used, counter.reserved));
-            let is_minute = (kind.measure(), kind.period()) == (Measure::Messages, Period::Minute);
-            let limit = limits.iter().find(|limit| limit.kind == kind).map(|limit| limit.amount);
-            let (used, reserved) = counter.unwrap_or_default();
-            if is_minute {
-                // Counted only where there is a limit.
-                let minute = minute.filter(|_| limit.is_some());
-                return LimitBar {
-                    kind,
-                    limit,
-                    used: minute.map(|minute| minute.used),
-                    reserved: 0,
-                    resets_at: minute.and_then(|minute| minute.resets_at),
-                };
-            }
-            LimitBar {
-                kind,
-                limit,
-                used: Some(used),
-                reserved,
-                resets_at: Some(kind.period().reset(now)),
-            }
-        })
-        .collect())
 }
 
 /// Takes the extra row by which a list knows that there is a next page.

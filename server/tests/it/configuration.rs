@@ -480,6 +480,34 @@ async fn staff_bots_and_limits_are_governed_by_commands() {
         .map(|row| row["action"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(actions.len(), 4, "{actions:?}");
+    // Of others than plans, and where a day begins.
+    app.cli(&["limits", "set", "free", "tokens_total=9", "soft=50"])
+        .await
+        .ok();
+    app.cli(&["limits", "set", "--model", "gpt-4o", "images_per_day=0"])
+        .await
+        .ok();
+    let deployment = ["limits", "set", "--deployment", "money_per_day=5", "zone=Europe/Berlin"];
+    app.cli(&deployment).await.ok();
+    let show = app.cli(&["limits", "show"]).await.ok().stdout;
+    for shown in [
+        "\n  tokens_total=9\n  soft=50\n",
+        "\ndeployment\n  money_per_day=5.00\n  zone=Europe/Berlin\n",
+        "\nmodel gpt-4o\n  images_per_day=0\n",
+    ] {
+        assert!(show.contains(shown), "{shown:?} is missing in {show}");
+    }
+    for wrong in [
+        ["--deployment", "zone=Europe/Atlantis"],
+        ["--deployment", "soft=0"],
+        ["--deployment", "money_per_day"],
+        ["--user=01930000-0000-7000-8000-00000000dead", "money_per_day=1"],
+        ["--bot=nonsense", "money_per_day=1"],
+    ] {
+        let ended = app.cli(&["limits", "set", wrong[0], wrong[1]]).await;
+        assert_ne!(ended.code, Some(0), "{wrong:?} was taken");
+        assert!(!ended.stderr.trim().is_empty());
+    }
     app.assert_no_secrets().await;
     app.finish().await;
 }

@@ -415,6 +415,8 @@ const FIELDS: &[(&str, &str)] = &[
     ("messages_per_day", ""),
     ("tokens_per_day", ""),
     ("money_per_month", ""),
+    ("kind", "messages_per_day"),
+    ("amount", ""),
     ("email", "eve@example.org"),
     ("password", "not the password"),
     ("next", "/"),

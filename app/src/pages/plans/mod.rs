@@ -1,15 +1,21 @@
-//! Plans: what their users may use up. An empty field is no limit, zero lets nothing through.
+//! Plans: what their users may use up. An empty field is no limit, zero lets nothing through. Below them the limits of everything else,
+//! and the thresholds that were passed.
 
 pub mod api;
 
-use domain::{LimitKind, Permission, views::PlanView};
+use domain::{
+    LimitKind, Permission, Scope,
+    views::{LimitEvent, PlanView, ScopeLimits},
+};
 use leptos::prelude::*;
 
-use self::api::{CreatePlan, PlanChange, SavePlan, list_plans};
+use self::api::{CreatePlan, PlanChange, SavePlan, list_other_limits, list_plans, list_thresholds};
 use super::user::amount_or_none;
 use crate::{
-    components::{Badge, Button, Card, Empty, Field, FormFailure, Glyph, Look, PageHead, Saved, Skeleton, Tone, page},
-    i18n::{fill, group, use_texts},
+    components::{
+        Badge, Button, Card, Empty, Field, FormFailure, Glyph, Look, PageHead, Saved, Skeleton, Time, Tone, page,
+    },
+    i18n::{amount, fill, group, use_texts},
     state::{failure, successes, use_session},
 };
 
@@ -21,10 +27,13 @@ pub fn PlansPage() -> impl IntoView {
     let create = ServerAction::<CreatePlan>::new();
     let saves = (successes(save), successes(create));
     let plans = Resource::new(move || (saves.0.get(), saves.1.get()), |_| list_plans());
+    let others = Resource::new(|| (), |()| list_other_limits());
+    let thresholds = Resource::new(|| (), |()| list_thresholds());
     view! {
         <Transition fallback=|| view! { <Skeleton rows=8 /> }>
             {move || Suspend::new(async move {
                 let writes = session.may().await.permits(Permission::WriteLimits);
+                let (others, thresholds) = (others.await.unwrap_or_default(), thresholds.await.unwrap_or_default());
                 page(
                     plans.await,
                     move |plans| {
@@ -38,6 +47,8 @@ pub fn PlansPage() -> impl IntoView {
                                 view! { <div class="grid-cards">{cards}</div> }.into_any()
                             }}
                             {writes.then(|| view! { <NewPlan create /> })}
+                            {(!others.is_empty()).then(|| view! { <Others others /> })}
+                            {(!thresholds.is_empty()).then(|| view! { <Thresholds thresholds /> })}
                         }
                             .into_any()
                     },
@@ -65,35 +76,52 @@ fn Plan(plan: PlanView, writes: bool, save: ServerAction<SavePlan>) -> impl Into
     let shown = plan
         .limits
         .iter()
-        .map(|(kind, amount)| kind.show_amount(*amount))
+        .map(|(kind, amount)| format!("{kind}={}", kind.show_amount(*amount)))
         .collect::<Vec<_>>()
         .join(";");
     let content = if writes {
         let pending = save.pending();
-        let fields = plan
-            .limits
-            .iter()
-            .map(|(kind, amount)| {
-                view! {
-                    <Field
-                        label=t.limit(*kind)
-                        name=kind.name()
-                        id=format!("{id}-{kind}")
-                        value=kind.show_amount(*amount)
-                        inputmode=if kind.measure() == domain::Measure::Money { "decimal" } else { "numeric" }
-                        placeholder=t.no_limit
-                        autocomplete="off"
-                        max_length=20
-                    />
-                }
-            })
-            .collect_view();
+        let fields = |usual: bool| {
+            let chosen = plan
+                .limits
+                .iter()
+                .filter(|(kind, _)| LimitKind::USUAL.contains(kind) == usual);
+            chosen
+                .map(|(kind, amount)| view! { <Amount plan=id kind=*kind amount=*amount usual /> })
+                .collect_view()
+        };
+        let (usual, more) = (fields(true), fields(false));
+        // What is in use is in sight.
+        let open = plan.zone != "UTC"
+            || plan.soft_percent != 80
+            || plan
+                .limits
+                .iter()
+                .any(|(kind, amount)| amount.is_some() && !LimitKind::USUAL.contains(kind));
         view! {
             <ActionForm action=save attr:class="stack" attr:aria-labelledby=heading.clone()>
                 <input type="hidden" name="plan" value=id.to_string() />
                 <input type="hidden" name="shown" value=shown />
-                <div class="field-grid">{fields}</div>
+                <div class="field-grid">{usual}</div>
                 <p class="hint">{t.plan_hint}</p>
+                <details open=open>
+                    <summary>{t.plan_more}</summary>
+                    <div class="stack">
+                        <div class="field-grid">{more}</div>
+                        <div class="field-grid">
+                            <Field label=t.plan_zone name="zone" id=format!("{id}-zone") value=plan.zone.clone() hint=t.plan_zone_hint max_length=64 />
+                            <Field
+                                label=t.plan_soft
+                                name="soft"
+                                id=format!("{id}-soft")
+                                value=plan.soft_percent.to_string()
+                                inputmode="numeric"
+                                hint=t.plan_soft_hint
+                                max_length=3
+                            />
+                        </div>
+                    </div>
+                </details>
                 <Button look=Look::Main pending label=save_label>
                     {t.save}
                 </Button>
@@ -104,6 +132,7 @@ fn Plan(plan: PlanView, writes: bool, save: ServerAction<SavePlan>) -> impl Into
         let rows = plan
             .limits
             .iter()
+            .filter(|(kind, amount)| amount.is_some() || LimitKind::USUAL.contains(kind))
             .map(|(kind, amount)| {
                 view! {
                     <div>
@@ -130,10 +159,118 @@ fn Plan(plan: PlanView, writes: bool, save: ServerAction<SavePlan>) -> impl Into
     }
 }
 
+/// A field for one limit. Those beyond the usual ones travel together, by name.
+#[component]
+fn Amount(plan: domain::PlanId, kind: LimitKind, amount: Option<i64>, usual: bool) -> impl IntoView {
+    let t = use_texts();
+    let id = format!("{plan}-{kind}");
+    let name = if usual {
+        kind.name().to_owned()
+    } else {
+        format!("more[{kind}]")
+    };
+    let inputmode = if kind.measure() == domain::Measure::Money {
+        "decimal"
+    } else {
+        "numeric"
+    };
+    view! {
+        <div class="field">
+            <label for=id.clone()>{t.limit(kind)}</label>
+            <input
+                id=id
+                name=name
+                type="text"
+                value=kind.show_amount(amount)
+                inputmode=inputmode
+                placeholder=t.no_limit
+                autocomplete="off"
+                maxlength="20"
+            />
+        </div>
+    }
+}
+
+/// Limits of bots, models, users, API keys and the deployment, as the command line sets them.
+#[component]
+fn Others(others: Vec<ScopeLimits>) -> impl IntoView {
+    let t = use_texts();
+    let rows = others
+        .into_iter()
+        .map(|one| {
+            let limits = one
+                .limits
+                .iter()
+                .map(|(kind, amount)| view! { <li>{t.limit(*kind)} ": " {amount_or_none(*kind, Some(*amount), t.no_limit)}</li> })
+                .collect_view();
+            view! {
+                <li>
+                    <div>
+                        <p class="row-title">
+                            <Owner scope=one.scope subject=one.subject name=one.name />
+                        </p>
+                        <ul class="muted">{limits}</ul>
+                    </div>
+                </li>
+            }
+        })
+        .collect_view();
+    view! {
+        <Card title=t.other_limits id="other-limits" note=t.other_limits_note flush=true>
+            <ul class="rows">{rows}</ul>
+        </Card>
+    }
+}
+
+#[component]
+fn Thresholds(thresholds: Vec<LimitEvent>) -> impl IntoView {
+    let t = use_texts();
+    let rows = thresholds
+        .into_iter()
+        .map(|event| {
+            let (used, limit) = (amount(event.kind, event.used), amount(event.kind, event.limit));
+            view! {
+                <li>
+                    <div>
+                        <p class="row-title">
+                            <Owner scope=event.scope subject=event.subject name=event.name />
+                        </p>
+                        <p class="muted">{t.limit(event.kind)} ": " {fill(t.used_of, &[&used, &limit])}</p>
+                    </div>
+                    <span class="muted">
+                        <Time at=event.at />
+                    </span>
+                </li>
+            }
+        })
+        .collect_view();
+    view! {
+        <Card title=t.thresholds id="thresholds" note=t.thresholds_note flush=true>
+            <ul class="rows">{rows}</ul>
+        </Card>
+    }
+}
+
+/// Whose limit it is, with a link where there is a page.
+#[component]
+fn Owner(scope: Scope, subject: String, name: String) -> impl IntoView {
+    let t = use_texts();
+    let words = if name.is_empty() {
+        t.scope(scope).to_owned()
+    } else {
+        format!("{}: {name}", t.scope(scope))
+    };
+    match scope {
+        Scope::User => view! { <a href=format!("/users/{subject}")>{words}</a> }.into_any(),
+        Scope::Bot => view! { <a href="/bots">{words}</a> }.into_any(),
+        _ => words.into_any(),
+    }
+}
+
 #[component]
 fn Changes(change: PlanChange) -> impl IntoView {
     let t = use_texts();
-    if change.changes.is_empty() {
+    if change.changes.is_empty() && change.manner.is_none() {
         return view! {
             <Saved>
                 <p>{t.saved_nothing}</p>
@@ -157,10 +294,24 @@ fn Changes(change: PlanChange) -> impl IntoView {
             }
         })
         .collect_view();
+    let manner = change.manner.map(|[was, is]| {
+        let show = |(zone, soft): (String, i64)| format!("{zone}, {soft} %");
+        view! {
+            <li>
+                {t.plan_zone}
+                ", "
+                {t.plan_soft}
+                ": "
+                <del>{show(was)}</del>
+                " → "
+                <ins>{show(is)}</ins>
+            </li>
+        }
+    });
     view! {
         <Saved>
             <p>{t.saved}</p>
-            <ul class="changes">{rows}</ul>
+            <ul class="changes">{rows} {manner}</ul>
         </Saved>
     }
     .into_any()

@@ -1,9 +1,10 @@
 //! One person: who, how much of what is used, what happened, and what staff may do about it.
 
 pub mod api;
+mod boost;
 
 use domain::{
-    LimitKind, Measure, Money, Permission, PlanId, UserId,
+    LimitKind, Measure, Money, Permission, PlanId, Scope, UserId,
     views::{Blocked, ConversationRow, LimitBar, Page, UserDetail, UserError},
 };
 use leptos::prelude::*;
@@ -12,7 +13,10 @@ use leptos_router::{
     location::Url,
 };
 
-use self::api::{BlockUser, SetUserPlan, UnblockUser, get_user};
+use self::{
+    api::{BlockUser, BoostUser, ResetLimit, SetUserPlan, UnblockUser, get_user},
+    boost::{BoostForm, ResetForm},
+};
 use super::{
     audit::AuditRows,
     plans::api::list_plans,
@@ -20,8 +24,8 @@ use super::{
 };
 use crate::{
     components::{
-        Bar, Button, Card, Choice, Confirm, Copy, Empty, FormFailure, Glyph, Look, Notice, PageHead, Pager, Skeleton,
-        Time, TimeStyle, Tone, page,
+        Badge, Bar, Button, Card, Choice, Confirm, Copy, Empty, FormFailure, Glyph, Look, Notice, PageHead, Pager,
+        Skeleton, Time, TimeStyle, Tone, page,
     },
     i18n::{amount, fill, group, use_texts},
     state::{May, failure, not_found, successes, use_session},
@@ -33,6 +37,8 @@ struct Forms {
     block: ServerAction<BlockUser>,
     unblock: ServerAction<UnblockUser>,
     plan: ServerAction<SetUserPlan>,
+    boost: ServerAction<BoostUser>,
+    reset: ServerAction<ResetLimit>,
 }
 
 #[component]
@@ -45,14 +51,18 @@ pub fn UserPage() -> impl IntoView {
         block: ServerAction::new(),
         unblock: ServerAction::new(),
         plan: ServerAction::new(),
+        boost: ServerAction::new(),
+        reset: ServerAction::new(),
     };
     let saves = (successes(forms.block), successes(forms.unblock), successes(forms.plan));
+    let limit_saves = (successes(forms.boost), successes(forms.reset));
     let user = Resource::new(
         move || {
             let id = params
                 .with(|params| params.get("id"))
                 .and_then(|id| id.parse::<UserId>().ok());
-            (id, talks.get(), saves.0.get(), saves.1.get(), saves.2.get())
+            let limits = (limit_saves.0.get(), limit_saves.1.get());
+            (id, talks.get(), saves.0.get(), saves.1.get(), saves.2.get(), limits)
         },
         |(id, talks, ..)| async move { get_user(id.ok_or_else(not_found)?, talks).await },
     );
@@ -99,6 +109,12 @@ fn Person(
     } = user;
     let blocks = may.permits(Permission::BlockUsers);
     let moves = may.permits(Permission::ChangePlans) && !plans.is_empty();
+    let sets_limits = may.permits(Permission::WriteLimits);
+    let own = limits
+        .iter()
+        .filter(|bar| bar.scope == Scope::User && bar.limit.is_some());
+    let own: Vec<LimitKind> = own.map(|bar| bar.kind).collect();
+    let boosts = sets_limits && !own.is_empty();
     let reads = may.permits(Permission::ReadConversations);
     let audits = may.permits(Permission::ReadAudit);
     let is_blocked = blocked.is_some();
@@ -110,7 +126,8 @@ fn Person(
         <div class="columns wide-left">
             <div class="stack-large">
                 <Card title=t.limits_title id="limits" note=fill(t.limits_note, &[&plan])>
-                    <Limits limits />
+                    <FormFailure error=failure(forms.reset) />
+                    <Limits id limits reset=sets_limits.then_some(forms.reset) />
                 </Card>
                 <Card title=t.conversations_title id="conversations" flush=true>
                     <Conversations user=id conversations reads is_older />
@@ -158,12 +175,13 @@ fn Person(
                         </div>
                     </dl>
                 </Card>
-                {(moves || blocks)
+                {(moves || blocks || boosts)
                     .then(|| {
                         view! {
                             <Card title=t.actions_title id="actions">
                                 <div class="stack-large">
                                     {moves.then(|| view! { <PlanForm id plan=plan_id plans action=forms.plan /> })}
+                                    {boosts.then(|| view! { <BoostForm id kinds=own action=forms.boost /> })}
                                     {blocks.then(|| view! { <BlockForm id is_blocked forms /> })}
                                 </div>
                             </Card>
@@ -201,20 +219,24 @@ fn BlockedNotice(blocked: Blocked) -> impl IntoView {
 }
 
 #[component]
-fn Limits(limits: Vec<LimitBar>) -> impl IntoView {
+fn Limits(id: UserId, limits: Vec<LimitBar>, reset: Option<ServerAction<ResetLimit>>) -> impl IntoView {
     let rows = limits
         .into_iter()
-        .map(|limit| view! { <LimitRow limit /> })
+        .map(|limit| view! { <LimitRow id limit reset /> })
         .collect_view();
     view! { <ul class="limits">{rows}</ul> }
 }
 
 #[component]
-fn LimitRow(limit: LimitBar) -> impl IntoView {
+fn LimitRow(id: UserId, limit: LimitBar, reset: Option<ServerAction<ResetLimit>>) -> impl IntoView {
     let t = use_texts();
     let LimitBar {
+        scope,
+        name,
         kind,
         limit,
+        boosted_until,
+        near,
         used,
         reserved,
         resets_at,
@@ -252,15 +274,26 @@ fn LimitRow(limit: LimitBar) -> impl IntoView {
         }
         .into_any(),
     };
+    // Whose it is, where others use it up as well.
+    let owner = (scope != Scope::User).then(|| format!("{} {name}: ", t.scope(scope)).replace(" : ", ": "));
+    let reset = reset.filter(|_| scope == Scope::User && limit.is_some() && (used.is_none_or(|used| used > 0)));
     view! {
         <li>
             <div class="limit-head">
-                <span class="limit-name">{t.limit(kind)}</span>
+                <span class="limit-name">
+                    {owner}
+                    {t.limit(kind)}
+                    {near.then(|| view! { " " <Badge tone=Tone::Warn glyph=Glyph::Limits text=t.near_limit /> })}
+                </span>
                 {resets_at
                     .map(|at| view! { <span class="muted">{t.resets}" "<Time at style=reset_style(kind) /></span> })}
             </div>
             {bar.map(|(used, reserved, _, text)| view! { <Bar used_percent=used reserved_percent=reserved text /> })}
-            <p class="limit-detail">{detail}</p>
+            <div class="limit-detail">
+                {detail}
+                {boosted_until.map(|at| view! { <span>{t.boosted_until} " " <Time at /></span> })}
+                {reset.map(|action| view! { <ResetForm id kind action /> })}
+            </div>
         </li>
     }
 }

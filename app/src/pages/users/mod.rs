@@ -199,6 +199,7 @@ fn Row(user: UserRow) -> impl IntoView {
             </th>
             <td data-label=t.status>
                 <UserState blocked=user.blocked />
+                {user.near_limit.then(|| view! { " " <Badge tone=Tone::Warn glyph=Glyph::Limits text=t.near_limit /> })}
             </td>
             <td data-label=t.plan>{user.plan}</td>
             <td data-label=t.fullest_limit>{limit}</td>

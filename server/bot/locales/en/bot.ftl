@@ -37,6 +37,18 @@ measure-messages-per-minute = Messages this minute
 measure-messages-per-day = Messages today
 measure-tokens-per-day = Tokens today
 measure-money-per-month = Money this month
+measure-messages-per-month = Messages this month
+measure-messages-total = Messages in all
+measure-tokens-per-minute = Tokens this minute
+measure-tokens-per-month = Tokens this month
+measure-tokens-total = Tokens in all
+measure-money-per-minute = Money this minute
+measure-money-per-day = Money today
+measure-money-total = Money in all
+measure-images-per-minute = Images this minute
+measure-images-per-day = Images today
+measure-images-per-month = Images this month
+measure-images-total = Images in all
 
 models = Models you can choose from:
 models-current = { $model } (chosen)
@@ -61,6 +73,11 @@ limit-tokens-per-day = { $count ->
    *[other] What is left of your { $shown } tokens of today does not suffice for an answer.
 }
 limit-money-per-month = What is left of your { $shown } of this month does not suffice for an answer.
+limit-own = What is left of your limit does not suffice ({ $what }: { $shown }).
+limit-bot = This bot has used up what it may use ({ $what }).
+limit-model = This model has used up what it may use ({ $what }). Choose another one with /model.
+limit-key = This API key has used up what it may use ({ $what }).
+limit-deck = All bots here have used up what they may use together ({ $what }).
 limit-resets = You can go on { $in } ({ $at }).
 
 in-seconds = { $count ->
@@ -81,9 +98,16 @@ in-days = { $count ->
 }
 
 failed-limit-minute = You have written more messages than your plan allows in a minute. Wait a minute and ask again.
-failed-limit-day = Your messages of today are used up. They start again at 00:00 UTC.
-failed-limit-tokens = Your tokens of today are used up. They start again at 00:00 UTC.
-failed-limit-money = Your money of this month is used up. It starts again on the first day of the next month.
+failed-limit-day = Your messages of today are used up. They start again at midnight.
+failed-limit-month = Your messages of this month are used up. They start again on the first day of the next month.
+failed-limit-tokens = Your tokens are used up for now. /usage tells when they start again.
+failed-limit-money = Your money is used up for now. /usage tells when it starts again.
+failed-limit-images = Your images are used up for now. /usage tells when they start again.
+failed-limit-total = What you may use in all is used up.
+failed-limit-key = This API key has used up what it may use. Try again later.
+failed-limit-bot = This bot has used up what it may use. Try again later.
+failed-limit-model = This model has used up what it may use. Choose another one with /model.
+failed-limit-deck = All bots here have used up what they may use together. Try again later.
 failed-ai-timeout = The model took too long to answer. Ask again in a minute.
 failed-ai-busy = The model has too much to do just now. Ask again in a minute.
 failed-ai-auth = The model does not let me in. The people who run this bot have to look at it; your question was not charged.

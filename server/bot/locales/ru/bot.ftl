@@ -37,6 +37,18 @@ measure-messages-per-minute = Сообщения за минуту
 measure-messages-per-day = Сообщения за сегодня
 measure-tokens-per-day = Токены за сегодня
 measure-money-per-month = Деньги за месяц
+measure-messages-per-month = Сообщения за месяц
+measure-messages-total = Сообщения всего
+measure-tokens-per-minute = Токены за минуту
+measure-tokens-per-month = Токены за месяц
+measure-tokens-total = Токены всего
+measure-money-per-minute = Деньги за минуту
+measure-money-per-day = Деньги за сегодня
+measure-money-total = Деньги всего
+measure-images-per-minute = Картинки за минуту
+measure-images-per-day = Картинки за сегодня
+measure-images-per-month = Картинки за месяц
+measure-images-total = Картинки всего
 
 models = Можно выбрать модель:
 models-current = { $model } (выбрана)
@@ -64,6 +76,11 @@ limit-tokens-per-day = { $count ->
    *[other] На сегодня у вас { $shown } токенов, и остатка не хватает на ответ.
 }
 limit-money-per-month = На этот месяц у вас { $shown }, и остатка не хватает на ответ.
+limit-own = Остатка вашего лимита не хватает на ответ ({ $what }: { $shown }).
+limit-bot = Бот израсходовал то, что ему отведено ({ $what }).
+limit-model = Модель израсходовала то, что ей отведено ({ $what }). Выберите другую: /model.
+limit-key = Ключ API израсходовал то, что ему отведено ({ $what }).
+limit-deck = Все здешние боты вместе израсходовали то, что им отведено ({ $what }).
 limit-resets = Продолжить можно { $in } ({ $at }).
 
 in-seconds = { $count ->
@@ -88,9 +105,16 @@ in-days = { $count ->
 }
 
 failed-limit-minute = Вы написали больше сообщений, чем тариф позволяет за минуту. Подождите минуту и спросите снова.
-failed-limit-day = Сообщения на сегодня израсходованы. Счёт начнётся заново в 00:00 UTC.
-failed-limit-tokens = Токены на сегодня израсходованы. Счёт начнётся заново в 00:00 UTC.
-failed-limit-money = Деньги на этот месяц израсходованы. Счёт начнётся заново первого числа.
+failed-limit-day = Сообщения на сегодня израсходованы. Счёт начнётся заново в полночь.
+failed-limit-month = Сообщения на этот месяц израсходованы. Счёт начнётся заново первого числа.
+failed-limit-tokens = Токены пока израсходованы. Когда счёт начнётся заново, скажет /usage.
+failed-limit-money = Деньги пока израсходованы. Когда счёт начнётся заново, скажет /usage.
+failed-limit-images = Картинки пока израсходованы. Когда счёт начнётся заново, скажет /usage.
+failed-limit-total = Всё, что вам отведено, израсходовано.
+failed-limit-key = Ключ API израсходовал то, что ему отведено. Попробуйте позже.
+failed-limit-bot = Бот израсходовал то, что ему отведено. Попробуйте позже.
+failed-limit-model = Модель израсходовала то, что ей отведено. Выберите другую: /model.
+failed-limit-deck = Все здешние боты вместе израсходовали то, что им отведено. Попробуйте позже.
 failed-ai-timeout = Модель слишком долго не отвечала. Спросите снова через минуту.
 failed-ai-busy = Модель сейчас перегружена. Спросите снова через минуту.
 failed-ai-auth = Модель меня не пускает. Это должны поправить те, кто ведёт бота; за вопрос ничего не списано.

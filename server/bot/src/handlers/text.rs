@@ -32,9 +32,7 @@ pub(crate) async fn answer(context: Context) -> Handled {
 
 async fn refuse(context: &Context, refusal: Refusal) -> Handled {
     let text = match refusal.limit {
-        Some((kind, limit, resets_at)) => {
-            texts::limit_reached(context.lang, kind, limit, resets_at, context.services.now())
-        }
+        Some(reached) => texts::refused(context.lang, reached, context.services.now()),
         None => texts::failed(context.lang, refusal.code),
     };
     context.reply(text, Some(refusal.code), Change::None).await

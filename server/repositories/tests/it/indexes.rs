@@ -3,12 +3,12 @@
 
 use chrono::TimeDelta;
 use domain::{
-    ConversationId, JobId, Measure, Period, UserId,
+    ConversationId, JobId, Scope, UserId,
     views::{BotTransport, UserStatus},
 };
 use repositories::{
     PgConnection, audit,
-    counters::{self, Claim},
+    counters::{self, Claim, Use},
     jobs, ledger, messages,
     people::{self, Place, Sender},
     users::{self, Filter},
@@ -58,6 +58,26 @@ async fn fill(test: &TestDatabase) {
             "INSERT INTO counters (user_id, measure, period, starts_at, used)
              SELECT {user}, m, p, date_trunc(p, now(), 'UTC'), 1 FROM {series},
                     (VALUES ('messages', 'day'), ('tokens', 'day'), ('money', 'month')) AS kinds (m, p)"
+        ),
+        format!(
+            "INSERT INTO scope_limits (scope, subject, measure, period, amount)
+             SELECT 'user', {user}::text, 'tokens', 'month', 1000000 FROM {series}"
+        ),
+        format!(
+            "INSERT INTO scope_counters (scope, subject, measure, period, starts_at, used, cap)
+             SELECT 'user', {user}::text, 'tokens', 'month', date_trunc('month', now(), 'UTC'), 1, 1000000 FROM {series}"
+        ),
+        format!(
+            "INSERT INTO reservations (job_id, user_id, day, month, messages, tokens, money, created_at)
+             SELECT md5('held' || n)::uuid, {user}, now(), now(), 1, 1, 1, now() FROM {series}"
+        ),
+        format!(
+            "INSERT INTO holds (call_id, scopes, subjects, measures, periods, starts, amounts, created_at)
+             SELECT md5('held' || n)::uuid, '{{user}}', ARRAY[{user}::text], '{{tokens}}', '{{month}}', ARRAY[now()], '{{1}}', now() FROM {series}"
+        ),
+        format!(
+            "INSERT INTO limit_boosts (user_id, measure, period, amount, until)
+             SELECT {user}, 'tokens', 'month', 2000000, now() + interval '1 day' FROM {series}"
         ),
         format!(
             "INSERT INTO usage (job_id, at, user_id, bot_id, conversation_id, provider, model, prompt_tokens, completion_tokens,
@@ -127,7 +147,6 @@ async fn no_query_of_the_hot_way_or_of_a_list_reads_a_large_table_from_end_to_en
     let test = TestDatabase::new().await;
     fill(&test).await;
     let now = test.now().await.unwrap();
-    let (day, month) = (Period::Day.start(now), Period::Month.start(now));
     let user = UserId(id(&test, "user", 4242).await);
     let conversation = ConversationId(id(&test, "conversation", 100).await);
     let job = JobId(id(&test, "job", 4200).await);
@@ -145,19 +164,6 @@ async fn no_query_of_the_hot_way_or_of_a_list_reads_a_large_table_from_end_to_en
         title: "c",
         thread_id: 0,
     };
-    let claims = [
-        (Measure::Messages, Period::Day, day),
-        (Measure::Tokens, Period::Day, day),
-        (Measure::Money, Period::Month, month),
-    ]
-    .map(|(measure, period, starts_at)| Claim {
-        measure,
-        period,
-        starts_at,
-        amount: 1,
-        cap: Some(1000),
-    });
-
     // The measure itself: a query that does read a table from end to end is seen.
     let bad = end_to_end(&test, async |db| {
         sqlx::query("SELECT count(*) FROM users WHERE language = 'xx'")
@@ -201,10 +207,16 @@ async fn no_query_of_the_hot_way_or_of_a_list_reads_a_large_table_from_end_to_en
             messages::transcript(db, conversation, Some((first.at, first.id)), 20).await.unwrap().unwrap();
         },
         "reserve, settle" => async |db| {
-            assert_eq!(counters::reserve(db, user, &claims).await.unwrap().len(), 3);
+            let subjects = [(Scope::Bot, BOT.to_string()), (Scope::Deployment, String::new())];
+            let bounds = counters::bounds(db, Some(user), &subjects, now).await.unwrap();
+            assert_eq!(bounds.len(), 5, "{bounds:?}");
+            assert!(bounds.iter().any(|bound| bound.cap == Some(2_000_000)), "{bounds:?}");
+            let claims: Vec<_> = bounds.iter().map(|bound| Claim { bound, amount: 1 }).collect();
+            assert!(counters::reserve(db, Some(user), &claims).await.unwrap().is_empty());
+            counters::keep(db, job.into(), Some(user), &claims, None, now).await.unwrap();
             counters::reservation(db, job, uuid::Uuid::nil()).await.unwrap();
-            counters::settle(db, job, 1, 1, 1).await.unwrap();
-            counters::of_user(db, user, day, month).await.unwrap();
+            let used = Use { messages: 1, tokens: 1, money: 1, images: 0 };
+            assert!(counters::settle(db, job.into(), used, now).await.unwrap().done);
         },
         "deliveries" => async |db| {
             repositories::deliveries::load(db, job).await.unwrap();
@@ -237,7 +249,6 @@ async fn no_list_of_users_reads_all_of_them() {
         .await;
     test.run("VACUUM ANALYZE users").await;
     let now = test.now().await.unwrap();
-    let (day, month) = (Period::Day.start(now), Period::Month.start(now));
     let all = || Filter {
         search: "",
         status: UserStatus::Any,
@@ -245,7 +256,7 @@ async fn no_list_of_users_reads_all_of_them() {
         after: None,
     };
     let list = async |db: &mut PgConnection, filter: Filter<'_>, rows: usize| {
-        assert_eq!(users::list(db, &filter, day, month, 51).await.unwrap().len(), rows);
+        assert_eq!(users::list(db, &filter, now, 51).await.unwrap().len(), rows);
     };
     let last = (now - TimeDelta::hours(2), UserId(id(&test, "user", 1).await));
     check!(&test,

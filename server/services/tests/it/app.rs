@@ -21,8 +21,8 @@ use repositories::bots::{self, NewTelegramBot};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use services::{
-    Actor, Begin, BotIdentity, Claimed, Error, Incoming, KeyRing, Known, ManualClock, Origin, Parts, Question,
-    RateLimiter, Refusal, Services, TelegramDirectory, Unidentified,
+    Actor, Begin, BotIdentity, Claimed, Database, Error, Incoming, KeyRing, Known, LimitOwner, LimitSetting,
+    ManualClock, Origin, Parts, Question, RateLimiter, Refusal, Services, TelegramDirectory, Unidentified,
 };
 
 use crate::database::TestDatabase;
@@ -104,7 +104,7 @@ impl App {
         let secret = KeyRing::generate();
         let telegram = Arc::new(FakeDirectory::default());
         let mut app = Self {
-            services: services(&test, &clock, &secret, &telegram, models, queue_limit),
+            services: services((*test).clone(), &clock, &secret, &telegram, models, queue_limit),
             test,
             clock,
             telegram,
@@ -132,13 +132,48 @@ impl App {
     /// The same deck as another process sees it, perhaps with other keys.
     pub fn replica(&self, secret: &SecretString) -> Services {
         services(
-            &self.test,
+            (*self.test).clone(),
             &self.clock,
             secret,
             &self.telegram,
             vec![model()],
             self.queue_limit,
         )
+    }
+
+    /// Another process of the same deck, with connections of its own.
+    pub async fn process(&self) -> Services {
+        let db = Database::connect(self.test.url(), 20).await.unwrap();
+        services(
+            db,
+            &self.clock,
+            &self.secret,
+            &self.telegram,
+            vec![model()],
+            self.queue_limit,
+        )
+    }
+
+    /// Sets a limit of something that is not a plan.
+    pub async fn limit_of(&self, owner: LimitOwner, kind: LimitKind, amount: i64) {
+        let settings = [LimitSetting::Limit(kind, Some(amount))];
+        self.limits()
+            .set(&Actor::system("test"), &owner, &settings)
+            .await
+            .unwrap();
+    }
+
+    /// (used, reserved) of all windows of a scope together.
+    pub async fn scope_counter(&self, scope: &str, measure: &str) -> (i64, i64) {
+        sqlx::query_as(
+            "SELECT coalesce(sum(used), 0)::bigint, coalesce(sum(reserved), 0)::bigint FROM scope_counters
+             WHERE scope = $1 AND measure = $2",
+        )
+        .bind(scope)
+        .bind(measure)
+        .fetch_one(self.test.pool())
+        .await
+        .unwrap()
     }
 
     pub async fn limit(&self, kind: LimitKind, amount: i64) {
@@ -293,7 +328,7 @@ impl App {
 }
 
 fn services(
-    test: &TestDatabase,
+    db: Database,
     clock: &ManualClock,
     secret: &SecretString,
     telegram: &Arc<FakeDirectory>,
@@ -301,7 +336,7 @@ fn services(
     queue_limit: u32,
 ) -> Services {
     Services::new(Parts {
-        db: (**test).clone(),
+        db,
         clock: Arc::new(clock.clone()),
         keys: KeyRing::parse(secret).unwrap(),
         rate: RateLimiter::new(Some(&redis_url())).unwrap(),

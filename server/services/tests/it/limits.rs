@@ -1,11 +1,11 @@
 use std::collections::HashSet;
 
 use chrono::TimeDelta;
-use domain::{ErrorCode, LimitKind, Period};
+use domain::{ErrorCode, LimitKind, Period, Scope};
 use futures::future::join_all;
 use gateway::Finish;
 use rand::Rng;
-use services::{Begin, Clock, Ended, Incoming, Refusal};
+use services::{Begin, Clock, Ended, Incoming, Reached, Refusal};
 
 use crate::app::{App, answer, complete, last_second_of_the_month, model, rich};
 
@@ -19,7 +19,12 @@ async fn of_fifty_messages_at_once_from_a_stranger_with_ten_left_exactly_ten_are
     assert_eq!(asked, 10);
     let expected = Refusal {
         code: ErrorCode::LimitDay,
-        limit: Some((LimitKind::MessagesPerDay, 10, Period::Day.reset(app.now()))),
+        limit: Some(Reached {
+            scope: Scope::User,
+            kind: LimitKind::MessagesPerDay,
+            amount: 10,
+            resets_at: Some(Period::Day.reset(app.now())),
+        }),
     };
     for (_, begin) in &begun {
         if let Begin::Refused(refusal) = begin {
@@ -44,8 +49,9 @@ async fn each_limit_refuses_by_its_own_name_amount_and_reset() {
         app.limit(kind, 0).await;
         let (job, incoming) = app.job(7, 7, "hello").await;
         let refusal = app.refused(&job, &incoming).await;
-        let (named, amount, resets_at) = refusal.limit.unwrap();
-        assert_eq!((refusal.code, named, amount), (code, kind, 0));
+        let reached = refusal.limit.unwrap();
+        let resets_at = reached.resets_at.unwrap();
+        assert_eq!((refusal.code, reached.kind, reached.amount), (code, kind, 0));
         if kind == LimitKind::MessagesPerMinute {
             // Redis keeps milliseconds.
             let exact = app.now() + TimeDelta::minutes(1);
@@ -78,10 +84,10 @@ async fn the_limit_that_lasts_longest_is_the_one_that_is_told() {
         refused.count()
     };
     assert_eq!((codes(ErrorCode::LimitDay), codes(ErrorCode::LimitMinute)), (40, 0));
-    // What the day refused has taken nothing of the minute, and the other way round.
     for (job, _) in &jobs {
         assert!(app.queue().end(job, Ended::Done).await.unwrap());
     }
+    // What the day refused has taken nothing of the minute, and the other way round.
     app.limit(LimitKind::MessagesPerDay, 1000).await;
     let jobs = app.jobs(7, 50, "hello").await;
     let begun = join_all(jobs.iter().map(|(job, incoming)| app.begin(job, incoming))).await;
@@ -326,7 +332,10 @@ async fn the_real_use_is_counted_in_the_windows_it_was_reserved_from() {
     let (known, question) = app.ask(&job, &incoming).await;
     let (second, other) = app.job(7, 8, "hello").await;
     let refusal = app.refused(&second, &other).await;
-    assert_eq!(refusal.limit.unwrap().2, app.now() + TimeDelta::seconds(1));
+    assert_eq!(
+        refusal.limit.unwrap().resets_at,
+        Some(app.now() + TimeDelta::seconds(1))
+    );
 
     // Midnight passes while the answer is made: there is a new day's message already, and a new month's money.
     app.clock.advance(TimeDelta::seconds(1));
@@ -377,7 +386,7 @@ async fn another_plan_or_another_limit_holds_from_the_next_message_on() {
     assert!(app.queue().end(&job, Ended::Done).await.unwrap());
     app.limit(LimitKind::MessagesPerDay, 0).await;
     let (job, incoming) = app.job(7, 7, "three").await;
-    assert_eq!(app.refused(&job, &incoming).await.limit.unwrap().1, 0);
+    assert_eq!(app.refused(&job, &incoming).await.limit.unwrap().amount, 0);
 }
 
 #[tokio::test]

@@ -21,5 +21,6 @@ mod limits;
 mod models;
 mod queue;
 mod rate;
+mod scopes;
 mod settle;
 mod users;

@@ -4,9 +4,9 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{ErrorCode, JobId, LimitKind, UserId};
+use domain::{ErrorCode, JobId, LimitKind, ReservationId, UserId};
 use futures::future::join_all;
-use services::{Begin, Minute, RateLimiter, Verdict};
+use services::{Begin, LimitOwner, Minute, Rate, RateLimiter, Verdict};
 use uuid::Uuid;
 
 use crate::app::{App, redis_url};
@@ -193,9 +193,10 @@ async fn messages_of_a_minute_are_bounded_from_the_first_question_on() {
     else {
         panic!("nobody was refused")
     };
-    let (kind, amount, resets_at) = refusal.limit.unwrap();
+    let reached = refusal.limit.unwrap();
+    let resets_at = reached.resets_at.unwrap();
     assert_eq!(
-        (refusal.code, kind, amount),
+        (refusal.code, reached.kind, reached.amount),
         (ErrorCode::LimitMinute, LimitKind::MessagesPerMinute, 10)
     );
     // Redis keeps milliseconds.
@@ -209,4 +210,159 @@ async fn messages_of_a_minute_are_bounded_from_the_first_question_on() {
             .used,
         Some(10)
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_many_share_is_paced_over_two_replicas_and_a_repeated_call_is_free() {
+    let replicas = [limiter(&redis_url()), limiter(&redis_url())];
+    for replica in &replicas {
+        replica.ping().await.unwrap();
+    }
+    let rates = [
+        Rate::Paced {
+            key: format!("bot:{}", Uuid::now_v7()),
+            limit: 7,
+        },
+        Rate::Paced {
+            key: format!("deployment:{}", Uuid::now_v7()),
+            limit: 1000,
+        },
+    ];
+    let calls: Vec<ReservationId> = (0..50).map(|_| job().into()).collect();
+    let ask = async |calls: &[ReservationId]| {
+        let asked = calls.iter().zip(replicas.iter().cycle());
+        join_all(asked.map(|(call, replica)| replica.admit_all(*call, noon(), &rates))).await
+    };
+    let first = ask(&calls).await;
+    let passed: Vec<ReservationId> = calls
+        .iter()
+        .zip(&first)
+        .filter(|(_, one)| one.is_ok())
+        .map(|(call, _)| *call)
+        .collect();
+    assert_eq!(passed.len(), 7);
+    for refused in first.iter().filter_map(|one| one.err()) {
+        assert_eq!(refused.0, 0, "the wider one refused");
+    }
+    assert!(ask(&passed).await.iter().all(Result::is_ok));
+    assert!(ask(&[job().into()]).await[0].is_err());
+    // Room comes back at an even pace, not all at the end of the minute.
+    let (_, again) = ask(&[job().into()]).await[0].unwrap_err();
+    let wait = (again - DateTime::<Utc>::from(std::time::SystemTime::now())).num_milliseconds();
+    assert!((0..=60_000 / 7 + 1).contains(&wait), "{wait} ms");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_minutes_of_user_and_bot_are_taken_together_or_not_at_all() {
+    let app = App::new().await;
+    app.rate().ping().await.unwrap();
+    app.limit(LimitKind::MessagesPerMinute, 5).await;
+    app.limit_of(LimitOwner::Bot(app.bot), LimitKind::MessagesPerMinute, 8)
+        .await;
+    let begin = async |user: i64| {
+        let jobs = app.jobs(user, 20, "hello").await;
+        let begun = join_all(jobs.iter().map(|(job, incoming)| app.begin(job, incoming))).await;
+        for (job, _) in &jobs {
+            app.queue().end(job, services::Ended::Done).await.unwrap();
+        }
+        let asked = begun.iter().filter(|(_, begin)| matches!(begin, Begin::Ask(_))).count();
+        let codes = begun.into_iter().filter_map(|(_, begin)| match begin {
+            Begin::Refused(refusal) => Some(refusal.code),
+            _ => None,
+        });
+        (asked, codes.collect::<std::collections::HashSet<_>>())
+    };
+    assert_eq!(begin(7).await, (5, [ErrorCode::LimitMinute].into()));
+    // The fifteen that were refused have taken nothing of the bot's eight; nor do the next of the user's own five.
+    assert_eq!(begin(8).await, (3, [ErrorCode::LimitBot].into()));
+    assert_eq!(app.counter("messages").await, (0, 8));
+}
+
+/// A Redis that can be frozen.
+struct OwnRedis {
+    process: std::process::Child,
+    dir: std::path::PathBuf,
+}
+
+impl OwnRedis {
+    fn start() -> Self {
+        let dir = std::env::temp_dir().join(format!("botdeck-test-{}", Uuid::now_v7().simple()));
+        std::fs::create_dir(&dir).unwrap();
+        let process = std::process::Command::new("redis-server")
+            .args(["--port", "0", "--save", "", "--appendonly", "no", "--dir"])
+            .arg(&dir)
+            .arg("--unixsocket")
+            .arg(dir.join("redis.sock"))
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { process, dir }
+    }
+
+    fn url(&self) -> String {
+        format!("redis+unix://{}", self.dir.join("redis.sock").display())
+    }
+
+    fn signal(&self, signal: &str) {
+        let kill = ["-s", signal, &self.process.id().to_string()];
+        assert!(
+            std::process::Command::new("kill")
+                .args(kill)
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+}
+
+impl Drop for OwnRedis {
+    fn drop(&mut self) {
+        // A frozen process can be killed, too.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn while_redis_is_frozen_nobody_waits_twice_and_soon_after_it_counts_for_all_again() {
+    let redis = OwnRedis::start();
+    let limiter = limiter(&redis.url());
+    let began = Instant::now();
+    while limiter.ping().await.is_err() {
+        assert!(began.elapsed() < Duration::from_secs(10), "Redis does not start");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let rates = [Rate::Paced {
+        key: "deployment:".to_owned(),
+        limit: 20,
+    }];
+    let timed = async || {
+        let began = Instant::now();
+        let passed = limiter.admit_all(job().into(), noon(), &rates).await.is_ok();
+        (passed, began.elapsed())
+    };
+    assert!(timed().await.0 && limiter.shared_is_up());
+
+    redis.signal("STOP");
+    let first = join_all((0..40).map(|_| timed())).await;
+    let longest = first.iter().map(|(_, took)| *took).max().unwrap();
+    assert!(longest < Duration::from_millis(250), "waited {longest:?}");
+    let later = join_all((0..40).map(|_| timed())).await;
+    let longest = later.iter().map(|(_, took)| *took).max().unwrap();
+    assert!(
+        longest < Duration::from_millis(50),
+        "waited {longest:?} for what is known to be away"
+    );
+    let passed = first.iter().chain(&later).filter(|(passed, _)| *passed).count();
+    assert_eq!(passed, 10, "half of the limit passes");
+    assert!(!limiter.shared_is_up());
+
+    redis.signal("CONT");
+    let back = Instant::now();
+    while !limiter.shared_is_up() {
+        assert!(back.elapsed() < Duration::from_secs(2), "Redis is back, and not asked");
+        timed().await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

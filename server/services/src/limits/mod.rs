@@ -1,0 +1,271 @@
+//! Limits that hold: what bounds a call, what it sets aside before it is made, and what is counted of it afterwards. Bots and the API
+//! go the same way; nothing here knows of jobs or HTTP.
+//!
+//! Several limits apply to one call, and all must hold: those of the user (plan, own limit, boost), API key, bot, model and the whole
+//! deployment. Requests per minute are a rate (`rate.rs`); everything else is a budget, taken by one statement or not at all.
+
+mod staff;
+
+use chrono::{DateTime, Utc};
+use domain::{ApiKeyId, BotId, ErrorCode, LimitKind, Measure, Money, ReservationId, Scope, UserId};
+pub use repositories::counters::{Settled, Use};
+use repositories::{
+    PgConnection,
+    counters::{self, Bound, Claim},
+};
+pub use staff::{LimitOwner, LimitSetting};
+pub(crate) use staff::{bars, manner, note_manner};
+
+use crate::{Error, Services, rate::Rate};
+
+/// Who and what a call is counted for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Subject<'a> {
+    pub user: Option<UserId>,
+    pub key: Option<ApiKeyId>,
+    pub bot: Option<BotId>,
+    /// The name by which it is asked for.
+    pub model: Option<&'a str>,
+}
+
+impl Subject<'_> {
+    fn pairs(&self) -> Vec<(Scope, String)> {
+        let key = self.key.map(|id| (Scope::ApiKey, id.to_string()));
+        let bot = self.bot.map(|id| (Scope::Bot, id.to_string()));
+        let model = self.model.map(|name| (Scope::Model, name.to_owned()));
+        let deployment = Some((Scope::Deployment, String::new()));
+        [key, bot, model, deployment].into_iter().flatten().collect()
+    }
+}
+
+/// The most that a call can use, as far as that can be told before.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// What is there before the answer: prompt, input.
+    pub tokens: i64,
+    /// What these cost, and images and the like with them.
+    pub cost: Money,
+    /// The longest answer, and the shortest that would be of any use, in tokens. Equal: it is not to be shortened.
+    pub answer: u32,
+    pub least_answer: u32,
+    /// Price of the answer.
+    pub answer_per_million: Money,
+    pub images: i64,
+}
+
+/// Why a message is not answered by a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub code: ErrorCode,
+    /// The limit that is used up. Of several it is the one that lasts longest.
+    pub limit: Option<Reached>,
+}
+
+/// A limit that is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reached {
+    pub scope: Scope,
+    pub kind: LimitKind,
+    /// In the unit of the kind.
+    pub amount: i64,
+    /// When there is more; `None` for a total.
+    pub resets_at: Option<DateTime<Utc>>,
+}
+
+impl Refusal {
+    pub(crate) fn reached(bound: &Bound, resets_at: Option<DateTime<Utc>>) -> Self {
+        Self {
+            code: bound.kind.code_of(bound.scope),
+            limit: Some(Reached {
+                scope: bound.scope,
+                kind: bound.kind,
+                amount: bound.cap.unwrap_or(0),
+                resets_at,
+            }),
+        }
+    }
+
+    /// Of limits that are used up the one that lasts longest: whoever waits for it waits for the others as well.
+    fn longest<'a>(bounds: impl Iterator<Item = &'a Bound>) -> Option<Self> {
+        let longest = bounds.max_by_key(|bound| bound.resets_at.unwrap_or(DateTime::<Utc>::MAX_UTC));
+        longest.map(|bound| Self::reached(bound, bound.resets_at))
+    }
+}
+
+/// Limits, for calls that no job stands behind and for staff.
+pub struct Limits(pub(crate) Services);
+
+impl Limits {
+    /// Sets aside what a call can use at most, until it is settled or `expires_at` has come; the number is the tokens that its answer
+    /// may have. Rates come last, so that a call that a budget refuses takes nothing of them.
+    pub async fn reserve(
+        &self,
+        call: ReservationId,
+        subject: &Subject<'_>,
+        wanted: &Wanted,
+        expires_at: DateTime<Utc>,
+    ) -> Result<Result<u32, Refusal>, Error> {
+        let now = self.0.now();
+        let mut tx = self.0.db.begin().await?;
+        let bounds = bounds(&mut tx, subject, now).await?;
+        let answer = match set_aside(&mut tx, call, subject.user, &bounds, wanted, Some(expires_at), now).await? {
+            Ok(answer) => answer,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        if let Err(refusal) = admit(&self.0, call, &bounds, now, now).await {
+            return Ok(Err(refusal));
+        }
+        tx.commit().await.map_err(repositories::Error::from)?;
+        Ok(Ok(answer))
+    }
+
+    /// Counts what a call has really used and gives the rest back. False when that was done before, or the call has expired.
+    pub async fn settle(&self, call: ReservationId, used: Use) -> Result<bool, Error> {
+        let mut tx = self.0.db.begin().await?;
+        let settled = counters::settle(&mut tx, call, used, self.0.now()).await?;
+        tx.commit().await.map_err(repositories::Error::from)?;
+        note(&settled);
+        Ok(settled.done)
+    }
+
+    /// Settles what nobody else will: reservations that have expired, and those of jobs that ended without.
+    pub async fn give_back(&self) -> Result<(), Error> {
+        let now = self.0.now();
+        for (call, used) in counters::orphans(&mut *self.0.db.acquire().await?, now).await? {
+            let mut tx = self.0.db.begin().await?;
+            counters::settle(&mut tx, call, used, now).await?;
+            tx.commit().await.map_err(repositories::Error::from)?;
+        }
+        Ok(())
+    }
+}
+
+/// What bounds a call of `subject` now.
+pub(crate) async fn bounds(
+    db: &mut PgConnection,
+    subject: &Subject<'_>,
+    now: DateTime<Utc>,
+) -> Result<Vec<Bound>, Error> {
+    Ok(counters::bounds(db, subject.user, &subject.pairs(), now).await?)
+}
+
+/// Sets the budgets of one call aside: the whole of them, or what is left when that still makes a useful answer. After a refusal the
+/// transaction must be rolled back.
+pub(crate) async fn set_aside(
+    tx: &mut PgConnection,
+    call: ReservationId,
+    user: Option<UserId>,
+    bounds: &[Bound],
+    wanted: &Wanted,
+    expires_at: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Result<Result<u32, Refusal>, Error> {
+    let answer = match affordable(bounds, wanted) {
+        Ok(answer) => answer,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let claims: Vec<Claim<'_>> = bounds
+        .iter()
+        .filter(|bound| !bound.kind.is_rate())
+        .map(|bound| Claim {
+            bound,
+            amount: match bound.kind.measure() {
+                Measure::Messages => 1,
+                Measure::Tokens => wanted.tokens + i64::from(answer),
+                Measure::Money => cost(wanted, answer).nanos(),
+                Measure::Images => wanted.images,
+            },
+        })
+        // A call without images is none of the business of a limit on them, even of one that is used up.
+        .filter(|claim| claim.bound.kind.measure() != Measure::Images || claim.amount > 0)
+        .collect();
+    let missing = counters::reserve(tx, user, &claims).await?;
+    let refused = Refusal::longest(missing.iter().filter_map(|place| Some(claims.get(*place)?.bound)));
+    if let Some(refusal) = refused {
+        return Ok(Err(refusal));
+    }
+    counters::keep(tx, call, user, &claims, expires_at, now).await?;
+    Ok(Ok(answer))
+}
+
+/// How long an answer the rest of the budgets pays for. Only a forecast: the reservation itself decides.
+fn affordable(bounds: &[Bound], wanted: &Wanted) -> Result<u32, Refusal> {
+    let least = i64::from(wanted.least_answer.min(wanted.answer));
+    let mut answer = i64::from(wanted.answer);
+    let mut used_up = Vec::new();
+    for bound in bounds.iter().filter(|bound| !bound.kind.is_rate()) {
+        let Some(left) = bound.left() else { continue };
+        let suffices = match bound.kind.measure() {
+            Measure::Messages => left >= 1,
+            Measure::Images => wanted.images == 0 || left >= wanted.images,
+            Measure::Tokens => {
+                let longest = left - wanted.tokens;
+                answer = answer.min(longest.max(least));
+                longest >= least
+            }
+            Measure::Money => {
+                let rest = left - wanted.cost.nanos();
+                let longest = match wanted.answer_per_million.nanos() {
+                    0 => i64::MAX,
+                    // In i128, since a million times a large budget does not fit. One less, since prices are rounded up.
+                    price => i64::try_from(i128::from(rest) * 1_000_000 / i128::from(price) - 1).unwrap_or(i64::MAX),
+                };
+                answer = answer.min(longest.max(least));
+                rest >= 0 && longest >= least
+            }
+        };
+        if !suffices {
+            used_up.push(bound);
+        }
+    }
+    match Refusal::longest(used_up.into_iter()) {
+        Some(refusal) => Err(refusal),
+        None => Ok(u32::try_from(answer).unwrap_or(wanted.answer)),
+    }
+}
+
+fn cost(wanted: &Wanted, answer: u32) -> Money {
+    wanted.cost + wanted.answer_per_million.per_million(i64::from(answer))
+}
+
+/// Counts a call on all rates among the bounds, or on none. `at`: when it was asked for, which may be long ago for a message.
+pub(crate) async fn admit(
+    services: &Services,
+    call: ReservationId,
+    bounds: &[Bound],
+    at: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<(), Refusal> {
+    let (rates, bounds): (Vec<Rate>, Vec<&Bound>) =
+        bounds.iter().filter_map(|bound| Some((rate(bound)?, bound))).unzip();
+    match services.rate.admit_all(call, at, &rates).await {
+        Ok(()) => Ok(()),
+        Err((place, again)) => match bounds.get(place) {
+            // There may be room again by now, if the message has waited long.
+            Some(bound) => Err(Refusal::reached(bound, Some(again.max(now)))),
+            None => Ok(()),
+        },
+    }
+}
+
+fn rate(bound: &Bound) -> Option<Rate> {
+    let limit = bound.cap.filter(|_| bound.kind.is_rate())?;
+    Some(match bound.scope {
+        Scope::User => Rate::Window {
+            user: bound.subject.parse().ok()?,
+            limit,
+        },
+        scope => Rate::Paced {
+            key: format!("{}:{}", scope.name(), bound.subject),
+            limit,
+        },
+    })
+}
+
+/// Counts the thresholds that a settlement has passed; after its commit.
+pub(crate) fn note(settled: &Settled) {
+    for (scope, kind) in &settled.passed {
+        metrics::counter!("botdeck_limit_thresholds_total", "scope" => scope.name(), "limit" => kind.name())
+            .increment(1);
+    }
+}
