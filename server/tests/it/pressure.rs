@@ -216,10 +216,13 @@ async fn a_payment_is_refused_in_words_before_it_is_made() {
         assert!(!answer.ok);
         assert!(answer.error_message.unwrap().contains(words));
     }
-    assert_eq!(
-        app.count("SELECT count(*) AS n FROM jobs WHERE state = 'done'").await,
-        2
-    );
+    eventually(PATIENCE, "both jobs are over", || async {
+        match app.count("SELECT count(*) AS n FROM jobs WHERE state = 'done'").await {
+            2 => Ok(()),
+            done => Err(done.to_string()),
+        }
+    })
+    .await;
     app.finish().await;
 }
 

@@ -481,7 +481,7 @@ async fn every_server_function_asks_for_its_permission() {
 }
 
 /// The pages, as the router knows them, and what one must be allowed to do there.
-const PAGES: [(&str, Option<Permission>); 11] = [
+const PAGES: [(&str, Option<Permission>); 12] = [
     ("/", Some(Permission::ReadOverview)),
     ("/users", Some(Permission::ReadUsers)),
     ("/users/{id}", Some(Permission::ReadUsers)),
@@ -489,6 +489,7 @@ const PAGES: [(&str, Option<Permission>); 11] = [
     ("/plans", Some(Permission::ReadLimits)),
     ("/bots", Some(Permission::ReadBots)),
     ("/bots/{id}/playground", Some(Permission::UsePlayground)),
+    ("/models", Some(Permission::ReadModels)),
     ("/jobs", Some(Permission::ReadJobs)),
     ("/audit", Some(Permission::ReadAudit)),
     ("/sign-in", None),
