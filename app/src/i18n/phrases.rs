@@ -4,6 +4,10 @@
 /// With which services and values refuse.
 pub(super) const EXPECTATIONS: &[(&str, &str)] = &[
     (
+        "messages, tokens, money or images, with _per_minute, _per_day, _per_month or _total",
+        "messages, tokens, money или images с _per_minute, _per_day, _per_month или _total",
+    ),
+    (
         "a time zone such as UTC or Europe/Berlin",
         "часовой пояс вида UTC или Europe/Moscow",
     ),
