@@ -3,6 +3,11 @@
 
 /// With which services and values refuse.
 pub(super) const EXPECTATIONS: &[(&str, &str)] = &[
+    ("the name of a model", "имя модели"),
+    (
+        "there is no limit that could be counted so",
+        "нет лимита, который так считался бы",
+    ),
     (
         "messages, tokens, money or images, with _per_minute, _per_day, _per_month or _total",
         "messages, tokens, money или images с _per_minute, _per_day, _per_month или _total",
@@ -128,10 +133,6 @@ pub(super) const EXPECTATIONS: &[(&str, &str)] = &[
         "dead, retrying, running, waiting или discarded",
     ),
     ("owner, admin, support or viewer", "owner, admin, support или viewer"),
-    (
-        "messages_per_minute, messages_per_day, tokens_per_day or money_per_month",
-        "messages_per_minute, messages_per_day, tokens_per_day или money_per_month",
-    ),
     ("a Telegram update with an update_id", "событие Telegram с update_id"),
     ("a member of staff with this address", "сотрудник с таким адресом"),
     ("the request of a page of this site", "запрос со страницы этого сайта"),
@@ -236,6 +237,7 @@ mod tests {
     fn every_phrase_of_the_server_has_words_and_every_word_is_said() {
         let folders = [
             "../server/services/src",
+            "../server/services/src/limits",
             "../server/services/src/models",
             "src/pages/models",
             "domain/src",
