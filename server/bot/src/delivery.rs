@@ -8,7 +8,8 @@
 //!
 //! A message that may stand there is looked for: its text is given to ids that no message we know of has, and Telegram takes it for a
 //! message of the bot in this chat only. Each id that was not it is noted with the part. After sixteen ids, over all
-//! attempts, it is taken as not sent. A message found like that says already what it is to say, unless it is a preview;
+//! attempts, it is taken as not sent, and is sent: that may be lost in turn, and is looked for from the beginning, since it may have got
+//! an id that was free before. A message found like that says already what it is to say, unless it is a preview;
 //! if it did not, something was overwritten that nobody knew of, and that is counted apart. Nothing is looked for when the
 //! ids of later messages may be forgotten (`Chats::resume`).
 
@@ -174,7 +175,7 @@ async fn deliver_part(
     {
         return Ok(id);
     }
-    let mut sent = send(context, address, body).await;
+    let mut sent = send_anew(context, address, number, body, lost).await;
     if sent == Err(OutError::Undecided) {
         let at = Instant::now();
         (lost.maybe_sent, lost.previewed) = (true, false);
@@ -183,7 +184,7 @@ async fn deliver_part(
         if let Some(id) = find(context, address, number, body, lost, at).await? {
             return Ok(id);
         }
-        sent = send(context, address, body).await;
+        sent = send_anew(context, address, number, body, lost).await;
     }
     // An entity Telegram does not like must not cost the user the answer.
     if matches!(sent, Err(OutError::Gone(_))) && !body.entities.is_empty() {
@@ -195,6 +196,22 @@ async fn deliver_part(
     }
     lost.maybe_sent |= sent == Err(OutError::Undecided);
     sent
+}
+
+/// Sends what was not found. What is sent now may get an id that was tried before it was there.
+async fn send_anew(
+    context: &Context,
+    address: &mut Address,
+    number: usize,
+    body: &RichText,
+    lost: &mut Lost,
+) -> Result<i64, OutError> {
+    if !lost.tried.is_empty() {
+        lost.tried.clear();
+        let noted = context.services.chats().tried(context.job.id, number, &[]).await;
+        noted.map_err(|_| OutError::Retry(SOON))?;
+    }
+    send(context, address, body).await
 }
 
 /// Sends while the job is ours; `Stale` when it is not.
