@@ -354,10 +354,10 @@ bench() {
     --messages 30 --users 3 --rates 20 --seconds 1 --chats 0 --old 0 --json "$work/bench.json" &&
     says "answers/s" && node -e '
       const { bot } = JSON.parse(require("fs").readFileSync(process.argv[1]));
-      process.exit(bot.runs.length === 6 && bot.runs.every(run => run.answers_per_second > 0) ? 0 : 1);
+      process.exit(bot.runs.length === 8 && bot.runs.every(run => run.answers_per_second > 0) ? 0 : 1);
     ' "$work/bench.json"
 }
-test_that "bin/bench measures three contestants under two loads" bench
+test_that "bin/bench measures three contestants under two loads, and streamed answers" bench
 
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
