@@ -16,8 +16,8 @@ test('a provider, its model and a name are added, and the key is seen no more', 
   await expect(page.locator('body')).not.toContainText('0123456789');
   await card.getByText('Add a model', { exact: true }).click();
   await card.getByLabel('Model', { exact: true }).fill('house-model');
-  await card.getByLabel('Input, $ per million').fill('0.25');
-  await card.getByLabel('Output, $ per million').fill('1');
+  await card.getByLabel('Input, $ per million', { exact: true }).fill('0.25');
+  await card.getByLabel('Output, $ per million', { exact: true }).fill('1');
   await card.getByRole('button', { name: 'Save' }).first().click();
   await expect(card).toContainText('$0.25 in, $1 out per million tokens');
   await expect(page.getByRole('region', { name: 'Names' })).toContainText('house-model');
