@@ -405,6 +405,15 @@ if [ "$(uname -sm)" = "Linux x86_64" ] && command -v mold >/dev/null; then
   test_that "but not where the compiler is too old for it" [ -z "$(linker "$work/old:")" ]
 fi
 
+# --- A part that is none
+
+no_part() {
+  local code=0
+  in_checkout bin/test unit nonsense || code=$?
+  [ "$code" = 2 ] && says "no part 'nonsense'; there are: lint unit db bot chaos scripts e2e"
+}
+test_that "bin/test knows its parts" no_part
+
 # --- Without root, something missing
 
 if command -v apt-get >/dev/null 2>&1; then
@@ -454,7 +463,9 @@ bench() {
     --messages 30 --users 3 --rates 20 --seconds 1 --chats 0 --old 0 --json "$work/bench.json" &&
     says "answers/s" && node -e '
       const { bot } = JSON.parse(require("fs").readFileSync(process.argv[1]));
-      process.exit(bot.runs.length === 8 && bot.runs.every(run => run.answers_per_second > 0) ? 0 : 1);
+      const names = [...new Set(bot.runs.map(run => run.name))].sort().join("; ");
+      const costs = run => run.answers_per_second > 0 && (process.platform !== "linux" || (run.cpu_ms > 0 && run.peak_memory_bytes > 0));
+      process.exit(bot.runs.length === 8 && names === "Botdeck, polling; Botdeck, webhook; bare loop" && bot.runs.every(costs) ? 0 : 1);
     ' "$work/bench.json"
 }
 test_that "bin/bench measures three contestants under two loads, and streamed answers" bench
@@ -471,6 +482,22 @@ bench_argon2() {
     ' "$work/argon2.json" "$log"
 }
 test_that "bin/bench argon2 tells whether a password hash takes about 100 ms" bench_argon2
+
+# A site as it is built and compressed, out of what compresses well.
+mkdir -p "$work/site/pkg"
+for kind in wasm js css; do seq 5000 >"$work/site/pkg/botdeck.$kind"; done
+bench_wasm() {
+  in_checkout bash -c '. bin/lib/env.sh; . bin/lib/app.sh; precompress "$0"' "$work/site" &&
+    in_checkout env BOTDECK_PROGRAM="$programs/botdeck" BENCH_PROGRAM="$programs/bench" LEPTOS_SITE_ROOT="$work/site" \
+      bin/bench wasm --json "$work/wasm.json" && says "as sent, with brotli" && node -e '
+      const { readFileSync, statSync } = require("fs");
+      const { site } = JSON.parse(readFileSync(process.argv[1]));
+      const size = name => statSync(`${process.argv[2]}/pkg/${name}`).size;
+      const right = file => file.bytes === size(file.name) && file.brotli_bytes === size(`${file.name}.br`) && file.brotli_bytes < file.bytes / 2;
+      process.exit(site.length === 3 && site.every(right) ? 0 : 1);
+    ' "$work/wasm.json" "$work/site"
+}
+test_that "bin/bench wasm tells how much a browser loads, with brotli" bench_wasm
 
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
