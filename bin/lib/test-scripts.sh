@@ -413,6 +413,18 @@ no_part() {
   [ "$code" = 2 ] && says "no part 'nonsense'; there are: lint unit db bot chaos scripts e2e"
 }
 test_that "bin/test knows its parts" no_part
+if [ -e .ci/run ]; then
+  mkdir -p "$work/judged/bin" "$work/judged/.ci"
+  cp .ci/run "$work/judged/.ci/"
+  printf '#!/bin/sh\necho "CI=$CI arguments=$#"\nexit 7\n' >"$work/judged/bin/test"
+  chmod 755 "$work/judged/bin/test"
+  judged() {
+    local code=0
+    "$work/judged/.ci/run" >"$log" 2>&1 || code=$?
+    [ "$code" = 7 ] && [ "$(cat "$log")" = "CI=true arguments=0" ]
+  }
+  test_that "what decides over a change is the whole of bin/test" judged
+fi
 
 # --- Without root, something missing
 
