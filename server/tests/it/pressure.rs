@@ -166,7 +166,8 @@ async fn what_telegram_holds_back_is_measured_and_shown() {
         let stored = app.count("SELECT count(*) AS n FROM updates").await;
         asked.get() - stored
     };
-    eventually(PATIENCE, "what waits", || async {
+    // Telegram is asked every ten seconds, and the bots are measured every five.
+    eventually(PATIENCE * 2, "what waits", || async {
         match waiting().await {
             0 => {
                 // Whether there is room is looked at when something comes.
@@ -187,7 +188,7 @@ async fn what_telegram_holds_back_is_measured_and_shown() {
     assert_eq!(shown.unwrap()["pending"][0], waiting().await, "{board}");
     let worker = app.replica(&[], &["--roles", "worker"]).await;
     app.answer(anna.id, &format!("Echo: message {}", asked.get())).await;
-    eventually(PATIENCE, "nothing any more", || measured(0)).await;
+    eventually(PATIENCE * 2, "nothing any more", || measured(0)).await;
     drop(worker);
     app.finish().await;
 }
