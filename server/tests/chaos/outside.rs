@@ -70,25 +70,32 @@ async fn telegram(mode: Mode) {
     while world.busy() {
         tokio::time::sleep(Duration::from_millis(world.random.random_range(50..500))).await;
         let bad = |code: u16, words: &str| Fault::Status(code, words.to_owned());
-        let fault = match world.random.random_range(0..7) {
+        let fault = match world.random.random_range(0..9) {
             0 => bad(502, "Bad Gateway"),
             1 => bad(500, "Internal Server Error"),
             2 => Fault::RetryAfter(1),
             3 => Fault::DropBeforeHandling,
             4 => Fault::DropAfterHandling,
             5 => Fault::Delay(1500),
+            6 => Fault::Html(502),
+            // Said to have failed, and done all the same.
+            7 => Fault::StatusAfterHandling(502),
             _ => bad(504, "Gateway Timeout"),
         };
         // What fails again at once makes the bot wait for longer each time; more of that than now and then would be an outage.
         let method = match world.random.random_range(0..20) {
             0 => "getUpdates",
             1..5 => "editMessageText",
-            5..8 => "sendMessageDraft",
+            5..8 if mode == Mode::Webhook => "sendMessageDraft",
             _ => "sendMessage",
         };
         world.app.telegram.fail_next(method, 1, fault);
-        world.broken += 1;
     }
+    let met = world.app.telegram.calls().into_iter();
+    world.broken = met
+        .filter(|call| call.status.is_none_or(|status| status >= 429))
+        .count();
+    assert!(world.broken > load.messages / 10, "Telegram behaved: {}", world.broken);
     // What is repeated is the sending, never the asking.
     world.may_forget = false;
     world.end(TELEGRAM).await;
