@@ -102,8 +102,7 @@ impl World {
         let builder = TestApp::builder(env!("CARGO_BIN_EXE_botdeck"))
             .on_servers(&servers.postgres, &redis.url)
             // As operators have it: its volume is measured.
-            .with("BOTDECK_LOG", "info")
-            .with("BOTDECK_FIRST_TOKEN_SECONDS", "2");
+            .with("BOTDECK_LOG", "info");
         let builder = match mode {
             Mode::Polling => builder.polling(),
             Mode::Webhook => builder.webhook().with("BOTDECK_PUBLIC_URL", &balancer.url),
