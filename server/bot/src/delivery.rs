@@ -10,7 +10,8 @@
 //! message of the bot in this chat only. Each id that was not it is noted with the part. After sixteen ids, over all
 //! attempts, it is taken as not sent, and is sent: that may be lost in turn, and is looked for from the beginning, since it may have got
 //! an id that was free before. A message found like that says already what it is to say, unless it is a preview;
-//! if it did not, something was overwritten that nobody knew of, and that is counted apart. Nothing is looked for when the
+//! if it did not, something was overwritten: what another job has sent in the same moment gets its text back and the search goes on;
+//! what nobody knows of is counted apart. Nothing is looked for when the
 //! ids of later messages may be forgotten (`Chats::resume`).
 
 use std::{collections::HashSet, time::Duration};
@@ -273,6 +274,9 @@ async fn find(
             Err(OutError::Retry(wait)) if begun.elapsed() + wait < SEARCH_PATIENCE => tokio::time::sleep(wait).await,
             Err(error) => return Err(error),
             Ok(None) if more => {}
+            Ok(Some(found)) if !found.as_it_was && gave_back(context, address, found.id, begun).await? => {
+                tried.insert(found.id);
+            }
             Ok(found) => break found,
         }
     };
@@ -284,6 +288,26 @@ async fn find(
     metrics::counter!("botdeck_lost_sends_total", "found" => label).increment(1);
     lost.maybe_sent = false;
     Ok(found.map(|found| found.id))
+}
+
+/// A message that said something else may be what another job of the chat has sent in this moment, such as the reply to `/stop`: then
+/// it is noted soon, and gets its own text back. False when it is not.
+async fn gave_back(context: &Context, address: &mut Address, id: i64, begun: Instant) -> Result<bool, OutError> {
+    tokio::time::sleep(OTHERS_SETTLE).await;
+    let (chats, chat_key) = (context.services.chats(), context.incoming.chat_key());
+    let other = chats.of_another(context.job.id, &chat_key, id).await;
+    let Some(body) = other.map_err(|_| OutError::Retry(SOON))? else {
+        return Ok(false);
+    };
+    // A preview is drawn over by what follows it.
+    let Some(body) = body else { return Ok(true) };
+    loop {
+        match edit(context, address, id, &body).await {
+            Ok(()) | Err(OutError::NoMessage) => return Ok(true),
+            Err(OutError::Retry(wait)) if begun.elapsed() + wait < SEARCH_PATIENCE => tokio::time::sleep(wait).await,
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Doubles with every attempt up to five minutes, so that the attempts of one job outlast an outage of ten minutes; never less than

@@ -28,7 +28,8 @@ use crate::{
     upstream::{Place, Surroundings, Upstream},
 };
 
-/// Once an answer has its end and its usage, how long to wait for the stream to close so that the connection can be used again.
+/// Once an answer has its end and its usage, how long to wait for the stream to close so that the connection can be used again; and
+/// how long for the usage of one that is stopped behind its end.
 const LINGER: Duration = Duration::from_millis(250);
 /// A provider that asks for a longer pause gets no second attempt: the person would be waiting.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -491,7 +492,19 @@ impl Gateway {
         let (adapter, request) = (Arc::clone(&hop.key.adapter), hop.request(request));
         let mut stream = within(cancel, deadline, overall, what, adapter.stream(&request)).await??;
         made.opened = true;
-        while let Some(chunk) = within(cancel, deadline, overall, what, stream.next()).await? {
+        let mut stopped_at = None;
+        loop {
+            let next = match within(cancel, deadline, overall, what, stream.next()).await {
+                // Behind its end an answer is whole, and what it has used is told in a moment.
+                Err(Interrupted::Cancelled) if made.finish.is_some() && made.usage.is_none() => {
+                    let until = *stopped_at.get_or_insert_with(Instant::now) + LINGER;
+                    timeout_at(until, stream.next())
+                        .await
+                        .map_err(|_| Interrupted::Cancelled)
+                }
+                next => next,
+            };
+            let Some(chunk) = next? else { return Ok(()) };
             match chunk? {
                 Chunk::Text(text) => {
                     (what, deadline) = ("the next token", Instant::now() + deadlines.between_tokens);
@@ -519,7 +532,6 @@ impl Gateway {
                 deadline = deadline.min(Instant::now() + LINGER);
             }
         }
-        Ok(())
     }
 
     /// Turns what was made into an answer: how it ended, what it used, what that costs.

@@ -177,6 +177,24 @@ pub async fn sent(db: &mut PgConnection, job: JobId, token: Uuid, first_part: i3
     Ok(())
 }
 
+/// Whether a message of a chat is noted as another job's, and then what it is to say: `None` while that is a preview.
+pub async fn of_another(
+    db: &mut PgConnection,
+    job: JobId,
+    chat: &str,
+    message_id: i64,
+) -> Result<Option<Option<RichText>>> {
+    let row = sqlx::query!(
+        r#"SELECT body AS "body: Json<RichText>" FROM deliveries WHERE chat = $1 AND message_id = $2 AND job_id <> $3 LIMIT 1"#,
+        chat,
+        message_id,
+        job.0
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| row.body.map(|body| body.0)))
+}
+
 /// Where a message may be that a job has sent without learning its id.
 #[derive(Clone, Debug, Default)]
 pub struct KnownIds {

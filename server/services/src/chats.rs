@@ -533,6 +533,17 @@ impl Chats {
         Ok(deliveries::known_ids(&mut db, job, bot, &incoming.chat_key(), question, ago).await?)
     }
 
+    /// Whether a message of the chat is noted as another job's, and then what it is to say: `None` while that is a preview.
+    pub async fn of_another(
+        &self,
+        job: JobId,
+        chat_key: &str,
+        message_id: i64,
+    ) -> Result<Option<Option<RichText>>, Error> {
+        let mut db = self.0.db.acquire().await?;
+        Ok(deliveries::of_another(&mut db, job, chat_key, message_id).await?)
+    }
+
     /// The user blocked the bot or it was thrown out (`closed`), or came back.
     pub async fn set_closed(&self, bot: BotId, chat_external_id: i64, closed: bool) -> Result<(), Error> {
         let at = closed.then(|| self.0.now());

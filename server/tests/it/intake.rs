@@ -167,6 +167,11 @@ async fn a_webhook_is_registered_and_answers() {
     assert!(call.params["secret_token"].as_str().unwrap().len() >= 32);
     let allowed = call.params["allowed_updates"].as_array().unwrap();
     assert!(allowed.contains(&json!("message")) && allowed.contains(&json!("my_chat_member")));
+    assert!(
+        call.params["max_connections"]
+            .as_i64()
+            .is_some_and(|most| (1..=100).contains(&most))
+    );
     assert!(call.params.get("drop_pending_updates").is_none_or(|drop| drop == false));
     app.say(&anna, "Hello");
     app.answer(anna.id, "Echo: Hello").await;
