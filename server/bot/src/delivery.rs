@@ -17,7 +17,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use domain::views::RichText;
-use services::{Claimed, Ended, Incoming, Lost, Part, Urgency};
+use services::{Claimed, Ended, Incoming, Lost, Owner, Part, Urgency};
 use tokio::time::Instant;
 
 use crate::{
@@ -29,6 +29,8 @@ use crate::{
 const SOON: Duration = Duration::from_secs(1);
 /// A call to Telegram takes less than this as a rule, and noting the id of its message a moment more.
 const OTHERS_SETTLE: Duration = Duration::from_millis(1500);
+/// While others in the chat are sending something, it is waited so long for them to note its id, however slow the database is.
+const OTHERS_NOTE: Duration = Duration::from_secs(15);
 /// A search is not put off for a flood limit or a failure that has passed by then: the ids it looks at grow stale.
 const SEARCH_PATIENCE: Duration = Duration::from_secs(30);
 /// After an attempt at whose end it is unknown what was sent.
@@ -293,11 +295,16 @@ async fn find(
 /// A message that said something else may be what another job of the chat has sent in this moment, such as the reply to `/stop`: then
 /// it is noted soon, and gets its own text back. False when it is not.
 async fn gave_back(context: &Context, address: &mut Address, id: i64, begun: Instant) -> Result<bool, OutError> {
-    tokio::time::sleep(OTHERS_SETTLE).await;
     let (chats, chat_key) = (context.services.chats(), context.incoming.chat_key());
-    let other = chats.of_another(context.job.id, &chat_key, id).await;
-    let Some(body) = other.map_err(|_| OutError::Retry(SOON))? else {
-        return Ok(false);
+    let found = Instant::now();
+    let body = loop {
+        tokio::time::sleep(OTHERS_SETTLE).await;
+        let owner = chats.owner(context.job.id, &chat_key, id).await;
+        match owner.map_err(|_| OutError::Retry(SOON))? {
+            Owner::Another(body) => break body,
+            Owner::PerhapsAnother if found.elapsed() < OTHERS_NOTE => {}
+            Owner::PerhapsAnother | Owner::Nobody => return Ok(false),
+        }
     };
     // A preview is drawn over by what follows it.
     let Some(body) = body else { return Ok(true) };

@@ -14,7 +14,7 @@ use gateway::{Answer, ChatRequest, Finish, Model, Role, TOKENS_PER_MESSAGE, Turn
 use repositories::{
     PgConnection, Transaction,
     counters::{self, SetAside, Use},
-    deliveries::{self, KnownIds, Part},
+    deliveries::{self, KnownIds, Owner, Part},
     jobs, ledger,
     messages::{self, Remembered},
     people,
@@ -533,15 +533,9 @@ impl Chats {
         Ok(deliveries::known_ids(&mut db, job, bot, &incoming.chat_key(), question, ago).await?)
     }
 
-    /// Whether a message of the chat is noted as another job's, and then what it is to say: `None` while that is a preview.
-    pub async fn of_another(
-        &self,
-        job: JobId,
-        chat_key: &str,
-        message_id: i64,
-    ) -> Result<Option<Option<RichText>>, Error> {
-        let mut db = self.0.db.acquire().await?;
-        Ok(deliveries::of_another(&mut db, job, chat_key, message_id).await?)
+    /// Whose a message of the chat is, if it is not this job's.
+    pub async fn owner(&self, job: JobId, chat_key: &str, message_id: i64) -> Result<Owner, Error> {
+        Ok(deliveries::owner(&mut *self.0.db.acquire().await?, job, chat_key, message_id).await?)
     }
 
     /// The user blocked the bot or it was thrown out (`closed`), or came back.

@@ -53,7 +53,7 @@ pub use rate::{Minute, Rate, RateLimiter, Verdict};
 pub use repositories::{
     Database,
     bots::Fault,
-    deliveries::{KnownIds, Lost, Part, Taken},
+    deliveries::{KnownIds, Lost, Owner, Part, Taken},
     people::Known,
     updates::Asked,
 };

@@ -123,7 +123,7 @@ async fn what_is_sent_beside_a_search_keeps_its_own_text() {
     let anna = anna();
     for statement in [
         "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-             IF (SELECT payload->'message'->>'text' = '/stop' FROM updates WHERE id = NEW.job_id) THEN PERFORM pg_sleep(2.3); END IF;
+             IF (SELECT payload->'message'->>'text' = '/stop' FROM updates WHERE id = NEW.job_id) THEN PERFORM pg_sleep(7); END IF;
              RETURN NEW;
          END $$",
         "CREATE TRIGGER slow BEFORE UPDATE ON deliveries FOR EACH ROW
