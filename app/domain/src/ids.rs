@@ -52,6 +52,8 @@ uuid_id! {
     JobId,
     /// An amount set aside on every budget that applies, until the real usage is known.
     ReservationId,
+    /// A key with which another program calls the gateway.
+    ApiKeyId,
     /// An update as stored, before it is understood.
     UpdateRowId,
 }

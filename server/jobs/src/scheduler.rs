@@ -7,19 +7,36 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 const TIDY_EVERY: Duration = Duration::from_secs(600);
+const ROLL_UP_EVERY: Duration = Duration::from_secs(60);
+const CHARGE_EVERY: Duration = Duration::from_secs(30);
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
 /// Runs until `stop`.
 pub async fn schedule(services: Services, stop: CancellationToken) {
     info!("Scheduler starts");
     let mut tidy = tokio::time::interval(TIDY_EVERY);
+    let mut roll_up = tokio::time::interval(ROLL_UP_EVERY);
+    let mut charge = tokio::time::interval(CHARGE_EVERY);
     let mut measure = tokio::time::interval(MEASURE_EVERY);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = tidy.tick() => {
+                if let Err(error) = services.overview().forget_old_usage().await {
+                    error!(error = %error, "Old months of the ledger could not be dropped; it is tried again in {} s", TIDY_EVERY.as_secs());
+                }
                 if let Err(error) = services.queue().tidy().await {
                     error!(error = %error, "Housekeeping failed; it is tried again in {} s", TIDY_EVERY.as_secs());
+                }
+            }
+            _ = roll_up.tick() => {
+                if let Err(error) = services.overview().roll_up().await {
+                    error!(error = %error, "The ledger could not be summed up; it is tried again in {} s", ROLL_UP_EVERY.as_secs());
+                }
+            }
+            _ = charge.tick() => {
+                if let Err(error) = services.calls().charge_lost().await {
+                    error!(error = %error, "Lost calls could not be charged; it is tried again in {} s", CHARGE_EVERY.as_secs());
                 }
             }
             _ = measure.tick() => measure_once(&services).await,

@@ -148,8 +148,11 @@ pub async fn rows(db: &mut PgConnection, since: DateTime<Utc>, default_model: &s
     let rows = sqlx::query!(
         r#"SELECT b.id, b.transport, b.name, b.username, b.mode, b.enabled, b.fault, b.last_update_at, b.model,
                   (b.transport = 'browser' OR coalesce(b.lease_until > now(), false)) AS "running!",
-                  (SELECT count(*) FROM usage u WHERE u.bot_id = b.id AND u.at >= $1 AND u.finish <> 'failed') AS "messages_today!"
-           FROM bots b ORDER BY b.transport DESC, b.created_at, b.id"#,
+                  (coalesce((SELECT sum(h.calls - h.failed) FROM usage_hours h
+                             WHERE h.starts_at >= $1 AND h.starts_at < live.since AND h.bot_id = b.id), 0)
+                   + (SELECT count(*) FROM usage u WHERE u.bot_id = b.id AND u.at >= live.since AND u.finish <> 'failed'))::bigint
+                      AS "messages_today!"
+           FROM bots b CROSS JOIN (SELECT greatest(until, $1) AS since FROM usage_rolled) AS live ORDER BY b.transport DESC, b.created_at, b.id"#,
         since
     )
     .fetch_all(db)

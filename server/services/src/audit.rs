@@ -22,6 +22,8 @@ pub(crate) struct Target<'a> {
 
 /// Every action there is, for the filter.
 const ACTIONS: &[&str] = &[
+    "api_key.create",
+    "api_key.revoke",
     "bot.add",
     "bot.edit",
     "bot.mode",

@@ -320,6 +320,7 @@ impl Chats {
             }
             return Err(Error::Internal("the reservation of a running answer is gone"));
         }
+        let model = self.0.gateway.model(&question.request.model);
         let line = ledger::Usage {
             job: job.id,
             at: now,
@@ -338,6 +339,15 @@ impl Chats {
             first_token_ms: answer.first_token.map(millis),
             total_ms: millis(answer.total),
             felt_ms: (now - incoming.received_at).num_milliseconds(),
+            alias: &question.request.model,
+            prices: model.map_or([Money::ZERO; 3], |model| {
+                [
+                    model.input_per_million,
+                    model.cached_input_per_million,
+                    model.output_per_million,
+                ]
+            }),
+            error_code: code.map(ErrorCode::as_str),
         };
         ledger::insert(&mut tx, &line).await?;
         let code_text = code.map(ErrorCode::as_str);

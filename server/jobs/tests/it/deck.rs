@@ -239,5 +239,6 @@ fn services(test: &TestDatabase, script: &Script) -> Services {
         telegram: Arc::new(Directory::new(reqwest::Client::new(), "http://127.0.0.1:9")),
         webhooks: false,
         queue_limit: 20_000,
+        usage_months: 13,
     })
 }

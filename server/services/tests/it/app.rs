@@ -309,6 +309,7 @@ fn services(
         telegram: telegram.clone(),
         webhooks: true,
         queue_limit,
+        usage_months: 13,
     })
 }
 

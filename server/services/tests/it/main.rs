@@ -6,11 +6,13 @@
     reason = "a helper of a test may fail like the test itself"
 )]
 
+mod api_keys;
 mod app;
 mod audit;
 mod auth;
 mod bot_board;
 mod bots;
+mod calls;
 #[expect(dead_code, reason = "the tests of repositories need more of it")]
 #[path = "../../../repositories/tests/it/database.rs"]
 mod database;
@@ -20,5 +22,6 @@ mod jobs_board;
 mod limits;
 mod queue;
 mod rate;
+mod requests;
 mod settle;
 mod users;
