@@ -479,7 +479,7 @@ async fn every_server_function_asks_for_its_permission() {
 }
 
 /// The pages, as the router knows them, and what one must be allowed to do there.
-const PAGES: [(&str, Option<Permission>); 11] = [
+const PAGES: [(&str, Option<Permission>); 13] = [
     ("/", Some(Permission::ReadOverview)),
     ("/users", Some(Permission::ReadUsers)),
     ("/users/{id}", Some(Permission::ReadUsers)),
@@ -488,6 +488,8 @@ const PAGES: [(&str, Option<Permission>); 11] = [
     ("/bots", Some(Permission::ReadBots)),
     ("/bots/{id}/playground", Some(Permission::UsePlayground)),
     ("/jobs", Some(Permission::ReadJobs)),
+    ("/requests", Some(Permission::ReadRequests)),
+    ("/api-keys", Some(Permission::ReadKeys)),
     ("/audit", Some(Permission::ReadAudit)),
     ("/sign-in", None),
     ("/setup", None),
