@@ -1,6 +1,6 @@
 //! What was used and what failed, and the figures drawn from it.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use domain::{
     BotId, ConversationId, JobId, Money, UserId,
     views::{CodeCount, HourPoint, UserError},
@@ -159,24 +159,25 @@ pub async fn totals(db: &mut PgConnection, day: DateTime<Utc>, month: DateTime<U
 
 /// The 24 hours that end with the current one, empty ones included.
 pub async fn hours(db: &mut PgConnection, now: DateTime<Utc>) -> Result<Vec<HourPoint>> {
+    let hour = now.duration_trunc(TimeDelta::hours(1)).unwrap_or(now);
+    let live = rollups::live(db, hour - TimeDelta::hours(23)).await?;
     let rows = sqlx::query!(
         r#"WITH hours AS (
                SELECT generate_series(date_trunc('hour', $1::timestamptz, 'UTC') - interval '23 hours', date_trunc('hour', $1, 'UTC'), '1 hour') AS hour
-           ), live AS (
-               SELECT greatest(until, date_trunc('hour', $1, 'UTC') - interval '23 hours') AS since FROM usage_rolled
            ), used AS (
                SELECT hour, sum(messages)::bigint AS messages, sum(cost)::bigint AS cost FROM (
-                   SELECT starts_at AS hour, calls - failed AS messages, cost FROM usage_hours, live
-                   WHERE starts_at >= date_trunc('hour', $1, 'UTC') - interval '23 hours' AND starts_at < live.since
+                   SELECT starts_at AS hour, calls - failed AS messages, cost FROM usage_hours
+                   WHERE starts_at >= date_trunc('hour', $1, 'UTC') - interval '23 hours' AND starts_at < $2
                    UNION ALL
-                   SELECT date_trunc('hour', at, 'UTC'), (finish <> 'failed')::int, cost FROM usage WHERE at >= (SELECT since FROM live)
+                   SELECT date_trunc('hour', at, 'UTC'), (finish <> 'failed')::int, cost FROM usage WHERE at >= $2
                ) AS parts GROUP BY 1
            ), failed AS (
                SELECT date_trunc('hour', at, 'UTC') AS hour, count(*) AS errors FROM errors WHERE at >= $1 - interval '25 hours' GROUP BY 1
            )
            SELECT h.hour AS "hour!", coalesce(u.messages, 0) AS "messages!", coalesce(u.cost, 0) AS "cost!", coalesce(f.errors, 0) AS "errors!"
            FROM hours h LEFT JOIN used u USING (hour) LEFT JOIN failed f USING (hour) ORDER BY h.hour"#,
-        now
+        now,
+        live
     )
     .fetch_all(db)
     .await?;

@@ -77,10 +77,9 @@ pub async fn roll_hour(db: &mut PgConnection, closed: DateTime<Utc>) -> Result<b
     )
     .fetch_one(&mut *db)
     .await?;
+    let end = next.map_or(closed, |hour| hour + TimeDelta::hours(1));
     // Never backwards, should a clock be.
-    let end = next
-        .map_or(closed, |hour| hour + TimeDelta::hours(1))
-        .max(until.unwrap_or(closed));
+    let end = until.map_or(end, |until| until.max(end));
     if let Some(hour) = next {
         sum_up_hour(db, hour).await?;
         sum_up_day(db, domain::Period::Day.start(hour)).await?;
@@ -159,9 +158,14 @@ async fn sum_up_day(db: &mut PgConnection, day: DateTime<Utc>) -> Result<()> {
     Ok(())
 }
 
+/// From when on the ledger itself has to be asked for what was used since then: where the roll-ups end.
+pub async fn live(db: &mut PgConnection, since: DateTime<Utc>) -> Result<DateTime<Utc>> {
+    Ok(until(db).await?.map_or(since, |until| until.max(since)))
+}
+
 /// What was used from `since` (the beginning of an hour) on.
 pub async fn sums(db: &mut PgConnection, since: DateTime<Utc>) -> Result<Sums> {
-    let live = until(db).await?.map_or(since, |until| until.max(since));
+    let live = live(db, since).await?;
     let row = sqlx::query!(
         r#"SELECT sum(calls)::bigint AS calls, sum(failed)::bigint AS failed, sum(cache_hits)::bigint AS hits,
                   sum(prompt_tokens + completion_tokens)::bigint AS tokens, sum(cost)::bigint AS cost
@@ -208,11 +212,14 @@ pub async fn sums(db: &mut PgConnection, since: DateTime<Utc>) -> Result<Sums> {
 
 /// What was spent from `since` (the beginning of a day) on.
 pub async fn spent(db: &mut PgConnection, since: DateTime<Utc>) -> Result<Money> {
+    let live = live(db, since).await?;
     let cost = sqlx::query_scalar!(
-        r#"WITH live AS (SELECT greatest(until, $1) AS since FROM usage_rolled)
-           SELECT (coalesce((SELECT sum(cost) FROM usage_days WHERE starts_at >= $1), 0)
-                 + coalesce((SELECT sum(cost) FROM usage WHERE at >= (SELECT since FROM live)), 0))::bigint AS "cost!""#,
-        since
+        r#"SELECT (coalesce((SELECT sum(cost) FROM usage_days WHERE starts_at >= $1 AND starts_at < date_trunc('day', $2::timestamptz, 'UTC')), 0)
+                 + coalesce((SELECT sum(cost) FROM usage_hours
+                             WHERE starts_at >= greatest($1, date_trunc('day', $2, 'UTC')) AND starts_at < $2), 0)
+                 + coalesce((SELECT sum(cost) FROM usage WHERE at >= $2), 0))::bigint AS "cost!""#,
+        since,
+        live
     )
     .fetch_one(db)
     .await?;

@@ -102,19 +102,20 @@ fn opened(params: &ParamsMap) -> Option<Uuid> {
 
 fn address(query: &RequestQuery, after: Option<&str>, open: Option<Uuid>) -> String {
     let outcome = (query.outcome != Outcome::Any).then(|| query.outcome.name().to_owned());
+    // Ids are as they are; what people typed is escaped.
     let parts: Vec<String> = [
         ("outcome", outcome),
-        ("code", query.code.clone()),
-        ("model", query.model.clone()),
+        ("code", query.code.as_deref().map(Url::escape)),
+        ("model", query.model.as_deref().map(Url::escape)),
         ("bot", query.bot.map(|id| id.to_string())),
         ("user", query.user.map(|id| id.to_string())),
         ("key", query.key.map(|id| id.to_string())),
         ("conversation", query.conversation.map(|id| id.to_string())),
-        ("after", after.map(str::to_owned)),
+        ("after", after.map(Url::escape)),
         ("open", open.map(|id| id.to_string())),
     ]
     .into_iter()
-    .filter_map(|(name, value)| Some(format!("{name}={}", Url::escape(&value?))))
+    .filter_map(|(name, value)| Some(format!("{name}={}", value?)))
     .collect();
     if parts.is_empty() {
         "/requests".to_owned()
@@ -425,7 +426,11 @@ mod tests {
         params.insert("code", "BD-AI-DOWN".to_owned());
         params.insert("bot", "not an id".to_owned());
         let query = read(&params);
-        assert_eq!(address(&query, None, None), "/requests?outcome=failed&code=BD-AI-DOWN");
+        let code = Url::escape("BD-AI-DOWN");
+        assert_eq!(
+            address(&query, None, None),
+            format!("/requests?outcome=failed&code={code}")
+        );
         assert_eq!(
             address(&RequestQuery::default(), Some("1~2"), Some(Uuid::nil())),
             format!("/requests?after={}&open={}", Url::escape("1~2"), Uuid::nil())
