@@ -218,7 +218,7 @@ impl Deck {
         match tokio::time::timeout(Duration::from_secs(5), calls).await {
             Ok(ended) => ended?,
             Err(_) => {
-                warn!("Some calls of other programs could not be written; they will be charged by their estimates")
+                warn!("Some calls of other programs could not be written; they will be charged by their estimates");
             }
         }
         self.services.database().close().await;

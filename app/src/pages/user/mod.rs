@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     components::{
-        Bar, Button, Card, Choice, Confirm, Copy, Empty, FormFailure, Glyph, Icon, Look, Notice, PageHead, Pager, Skeleton,
-        Time, TimeStyle, Tone, page,
+        Bar, Button, Card, Choice, Confirm, Copy, Empty, FormFailure, Glyph, Icon, Look, Notice, PageHead, Pager,
+        Skeleton, Time, TimeStyle, Tone, page,
     },
     i18n::{amount, fill, group, use_texts},
     state::{May, failure, not_found, successes, use_session},
