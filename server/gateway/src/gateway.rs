@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Span, field::Empty, info, instrument};
 
 use crate::{
-    BreakerEvents, BreakerRules, Catalogue, ChatRequest, Chunk, GatewayError, Model, ModelKind, ProviderKind,
+    BreakerEvents, BreakerRules, Catalogue, ChatRequest, Chunk, GatewayError, Model, ModelKind, Price, ProviderKind,
     ProviderState, Role, Usage,
     breaker::Events,
     cache::Cache,
@@ -164,6 +164,8 @@ pub struct Answer {
     pub provider: String,
     /// The model that answered; `None` for those of the settings, and when nobody was asked.
     pub model_id: Option<ModelId>,
+    /// At what its usage is billed; nothing when nobody was asked.
+    pub price: Price,
     /// Given before, to somebody who asked the same: it costs nothing.
     pub cached: bool,
 }
@@ -241,6 +243,12 @@ impl Run {
     fn model_id(&self) -> Option<ModelId> {
         let target = self.target.as_ref().filter(|target| !target.upstream.is_given());
         target.map(|target| target.model.id)
+    }
+
+    fn price(&self) -> Price {
+        self.target
+            .as_ref()
+            .map_or_else(Price::default, |target| target.model.price)
     }
 
     /// Another attempt follows this one, of which nothing is shown.
@@ -534,10 +542,7 @@ impl Gateway {
         let failed = failure(&made, &end).is_some();
         let stopped = matches!(end, Err(Interrupted::Cancelled));
         let (mut usage, mut usage_reported) = bill(request, &made, failed, stopped);
-        let mut cost = run
-            .target
-            .as_ref()
-            .map_or(Money::ZERO, |target| target.model.price.of(usage));
+        let mut cost = run.price().of(usage);
         if let Some((before, spent)) = run.before {
             usage_reported |= usage == Usage::default();
             usage = usage + before;
@@ -564,6 +569,7 @@ impl Gateway {
             failure,
             provider: run.provider(),
             model_id: run.model_id(),
+            price: run.price(),
             tries: run.tries,
             cached: false,
         };

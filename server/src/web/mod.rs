@@ -5,6 +5,7 @@ mod health;
 mod playground;
 mod sessions;
 mod site;
+mod v1;
 mod webhook;
 
 use std::{sync::Arc, time::Duration};
@@ -81,6 +82,7 @@ pub fn router(state: AppState, with_pages: bool) -> Router {
     let router = if with_pages {
         probes
             .merge(site::pages(&state))
+            .merge(v1::router())
             .route("/telegram/{bot_id}", post(webhook::receive))
             .merge(
                 Router::new()

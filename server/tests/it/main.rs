@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test may fail like the test itself")]
 
 mod albums;
+mod api;
 mod backlog;
 mod commands;
 mod configuration;

@@ -50,6 +50,8 @@ pub struct Outcome {
     pub provider: String,
     /// The model that answered; `None` for those of the settings, and when nobody was asked.
     pub model_id: Option<ModelId>,
+    /// At what its usage is billed; nothing when nobody was asked.
+    pub price: Price,
     /// Set when nothing or only a part came; not when the program left.
     pub failure: Option<GatewayError>,
 }
@@ -165,6 +167,7 @@ impl Gateway {
             total: run.started.elapsed(),
             provider: run.provider(),
             model_id: run.model_id(),
+            price: run.price(),
             tries: run.tries,
             failure: None,
         };
@@ -366,7 +369,7 @@ impl Meter {
             (Some(_), _) => Finish::Cut,
             (None, _) => Finish::Stopped,
         };
-        let price = self.hop.target.model.price;
+        let price = self.run.price();
         let counted = |usage: Option<Usage>| Usage {
             prompt_tokens: usage.map_or_else(
                 || i64::from(count_tokens(&outgoing::words(&self.call.body))),
@@ -385,6 +388,7 @@ impl Meter {
         }
         Outcome {
             cost: price.of(usage),
+            price,
             usage,
             reported,
             finish,

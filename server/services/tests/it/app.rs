@@ -348,6 +348,7 @@ fn services(
         webhooks: true,
         queue_limit,
         provider_calls: 64,
+        usage_months: 13,
     })
 }
 
@@ -393,6 +394,7 @@ pub fn answer(text: &str, finish: Finish, (prompt, completion): (i64, i64), fail
         failure,
         tries: Vec::new(),
         provider: "demo".to_owned(),
+        price: gateway::Price::default(),
         model_id: None,
         cached: false,
     }
