@@ -413,6 +413,8 @@ const FIELDS: &[(&str, &str)] = &[
     ("model", NOBODYS_ID),
     ("provider", NOBODYS_ID),
     ("key", "sk-nobodys"),
+    ("query[outcome]", "any"),
+    ("lifetime", "month"),
     ("fields[name]", "A name"),
     ("fields[kind]", "openai"),
     ("fields[base_url]", "http://127.0.0.1:9/v1"),

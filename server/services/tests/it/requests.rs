@@ -51,6 +51,8 @@ async fn the_log_tells_who_asked_what_it_cost_and_what_failed() {
         (good.alias.as_str(), good.first_token_ms, good.key.as_ref()),
         ("tester", Some(3), None)
     );
+    let tried: Vec<(&str, i64)> = good.tries.iter().map(|one| (one.model.as_str(), one.ms)).collect();
+    assert_eq!((good.model.as_str(), tried), ("tester-1", vec![("tester-1", 7)]));
 
     let failed = RequestQuery {
         outcome: Outcome::Failed,
