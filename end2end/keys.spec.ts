@@ -33,6 +33,21 @@ test('a key is made, and shown this once', async ({ page }) => {
   expect(sql('SELECT count(*) FROM api_keys')).toBe('1');
 });
 
+test('it is limited', async ({ page }) => {
+  await signIn(page, '/api-keys');
+  const row = page.getByRole('row').filter({ hasText: 'search service' });
+  await row.getByText('Limits…').click();
+  await row.getByLabel('Messages per minute').fill('20');
+  await row.getByLabel('Dollars per month').fill('2.50');
+  await accessible(page);
+  await row.getByRole('button', { name: 'Save the limits of search service' }).click();
+  await expect(page.getByText('hold from the next request on')).toBeVisible();
+  await expect(row).toContainText('2.50');
+  expect(sql("SELECT string_agg(amount::text, ' ' ORDER BY amount) FROM scope_limits WHERE scope = 'api_key'")).toBe('20 2500000000');
+  await open(page, '/plans');
+  await expect(page.getByRole('region', { name: 'Other limits' })).toContainText('search service');
+});
+
 test('it is revoked, after a question', async ({ page }) => {
   await signIn(page, '/api-keys');
   const row = page.getByRole('row').filter({ hasText: 'search service' });
@@ -167,5 +182,5 @@ test.describe('without script', () => {
 });
 
 test.afterAll(() => {
-  sql("DELETE FROM usage WHERE alias = 'smart'; DELETE FROM api_keys");
+  sql("DELETE FROM usage WHERE alias = 'smart'; DELETE FROM scope_limits WHERE scope = 'api_key'; DELETE FROM api_keys");
 });

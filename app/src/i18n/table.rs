@@ -494,6 +494,9 @@ texts! {
     api_key_revoke_hint: "Programs that use this key are refused from now on. A revoked key cannot be brought back.", "Программы с этим ключом сразу получат отказ. Отозванный ключ вернуть нельзя.";
     api_key_revoke_confirm: "Revoke the key", "Отозвать ключ";
     api_key_revoked_now: "Revoked. Every replica refuses the key within seconds.", "Отозван. Все реплики откажут ключу за секунды.";
+    api_key_limits: "Limits…", "Лимиты…";
+    api_key_limits_label: "Save the limits of {}", "Сохранить лимиты: {}";
+    api_key_limited: "The limits are saved and hold from the next request on.", "Лимиты сохранены и действуют со следующего запроса.";
     api_key_made: "The key for {}", "Ключ для {}";
     api_key_once: "Copy it now. It is kept nowhere and not shown again.", "Скопируйте сейчас. Он нигде не хранится и больше не будет показан.";
     api_key_try: "To try it:", "Проверить:";

@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Span, field::Empty, info, instrument};
 
 use crate::{
-    BreakerEvents, BreakerRules, Catalogue, ChatRequest, Chunk, GatewayError, Model, ModelKind, Price, ProviderKind,
-    ProviderState, Role, Usage,
+    BreakerEvents, BreakerRules, Catalogue, ChatRequest, Chunk, GatewayError, Model, ModelKind, Offer, Price,
+    ProviderKind, ProviderState, Role, Usage,
     breaker::Events,
     cache::Cache,
     count_tokens,
@@ -317,6 +317,28 @@ impl Gateway {
     pub fn models(&self) -> Vec<Arc<Model>> {
         let live = self.live();
         shown(&live.names, &live.routes).cloned().collect()
+    }
+
+    /// All names that are shown, of whatever kind, in their order.
+    pub fn names(&self) -> Vec<String> {
+        let live = self.live();
+        let shown = |name: &&String| live.routes.get(*name).is_some_and(|route| route.shown);
+        live.names.iter().filter(shown).cloned().collect()
+    }
+
+    /// What is offered under this name for calls of this kind, shown or not.
+    pub fn offer(&self, name: &str, kind: ModelKind) -> Option<Offer> {
+        let live = self.live();
+        let route = live.routes.get(name).filter(|route| route.kind == kind)?;
+        Some(Offer {
+            model: Arc::clone(&route.model),
+            price: route.price,
+        })
+    }
+
+    /// How long anybody is made to wait.
+    pub fn deadlines(&self) -> Deadlines {
+        self.inner.deadlines
     }
 
     /// The chat model of this name, shown or not.

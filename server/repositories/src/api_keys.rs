@@ -70,6 +70,7 @@ impl TryFrom<Row> for KeyRow {
             prefix: row.prefix,
             scopes: scopes.map_err(|_| Error::Stored("api_keys.scopes"))?,
             models: row.models,
+            limits: Vec::new(),
             created: row.created_at,
             created_by: row.created_by,
             expires: row.expires_at,
@@ -79,7 +80,7 @@ impl TryFrom<Row> for KeyRow {
     }
 }
 
-/// Those that open something first, then the newest first.
+/// Those that open something first, then the newest first. Their limits are told by [`crate::limits::list`].
 pub async fn list(db: &mut PgConnection, now: DateTime<Utc>, limit: i64) -> Result<Vec<KeyRow>> {
     sqlx::query_as!(
         Row,

@@ -9,11 +9,14 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
-    ApiKeyId, ApiScope, KeyName, Lifetime,
+    ApiKeyId, ApiScope, KeyName, Lifetime, Scope,
     views::api_keys::{FreshKey, KeyRow, KeyState},
 };
 use rand::Rng;
-use repositories::api_keys::{self as rows, NewKey};
+use repositories::{
+    api_keys::{self as rows, NewKey},
+    limits,
+};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -96,7 +99,15 @@ pub struct ApiKeys(pub(crate) Services);
 
 impl ApiKeys {
     pub async fn list(&self, _actor: &Actor) -> Result<Vec<KeyRow>, Error> {
-        Ok(rows::list(&mut *self.0.db.acquire().await?, self.0.now(), LISTED).await?)
+        let mut db = self.0.db.acquire().await?;
+        let mut keys = rows::list(&mut db, self.0.now(), LISTED).await?;
+        for limited in limits::list(&mut db).await? {
+            let owner = |key: &&mut KeyRow| limited.scope == Scope::ApiKey && limited.subject == key.id.to_string();
+            if let Some(key) = keys.iter_mut().find(owner) {
+                key.limits = limited.limits;
+            }
+        }
+        Ok(keys)
     }
 
     /// Makes a key. What is returned is shown once and kept nowhere.

@@ -12,14 +12,14 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{ApiKeyId, views::requests::TryRow};
-use gateway::Try;
+use domain::{ApiKeyId, ErrorCode, Money, ReservationId, views::requests::TryRow};
+use gateway::{Finish, Offer, Outcome, Try};
 pub use repositories::api_calls::{Intent, Line};
 use repositories::{api_calls, api_keys};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use uuid::Uuid;
 
-use crate::{Error, Services};
+use crate::{Error, Refusal, Reserved, Services, Subject, Use, Wanted};
 
 /// Calls that may be under way or not yet written in this process; beyond them, programs are asked to come back.
 const MOST: usize = 10_000;
@@ -31,6 +31,11 @@ const SILENT: Duration = Duration::from_secs(90);
 /// Between two attempts while the database is away.
 const PAUSE: Duration = Duration::from_millis(500);
 const NOTE_USE_EVERY: TimeDelta = TimeDelta::minutes(1);
+/// What a call has set aside is given back so long after the last moment at which it may still run. A replica that went away has been
+/// noticed by then, and its calls stand in the ledger.
+const HELD_LONGER: TimeDelta = TimeDelta::minutes(5);
+/// A budget that leaves less than this for an answer is used up.
+const SHORTEST_ANSWER: u32 = 64;
 
 enum Entry {
     Begun(Intent),
@@ -62,12 +67,46 @@ impl Default for CallLog {
     }
 }
 
+/// What a call asks for, and the most that it may use.
+#[derive(Clone, Debug)]
+pub struct CallWish {
+    pub key: ApiKeyId,
+    /// The name that is asked for.
+    pub alias: String,
+    pub offer: Offer,
+    /// Before the answer.
+    pub tokens: i64,
+    /// These tokens are sound.
+    pub sound: bool,
+    /// Of the answer.
+    pub answer: u32,
+    pub images: i64,
+}
+
+impl CallWish {
+    fn wanted(&self) -> Wanted {
+        let price = self.offer.price;
+        let input = if self.sound { price.audio_input } else { price.input };
+        let images = Money::from_nanos(price.image.nanos().saturating_mul(self.images));
+        Wanted {
+            tokens: self.tokens,
+            cost: input.per_million(self.tokens) + images,
+            answer: self.answer,
+            least_answer: self.answer.min(SHORTEST_ANSWER),
+            answer_per_million: self.offer.model.output_per_million,
+            images: self.images,
+        }
+    }
+}
+
 /// A call under way. One that is dropped before it was ended is charged by its estimate.
 pub struct Call {
     intent: Intent,
     sender: mpsc::UnboundedSender<Entry>,
     place: Option<OwnedSemaphorePermit>,
     began: Instant,
+    /// Something was set aside for it.
+    held: bool,
 }
 
 impl Call {
@@ -107,6 +146,34 @@ impl Call {
         }
     }
 
+    fn told(&self, outcome: Outcome, code: Option<ErrorCode>, http_status: u16, now: DateTime<Utc>) -> Line {
+        let price = outcome.price;
+        let tries = try_rows(&outcome.tries);
+        let model = tries.last().map(|last| last.model.clone());
+        Line {
+            model: model.unwrap_or_else(|| self.intent.alias.clone()),
+            model_id: outcome.model_id.map(|id| id.0),
+            provider: outcome.provider,
+            prompt_tokens: outcome.usage.prompt_tokens,
+            completion_tokens: outcome.usage.completion_tokens,
+            cached_tokens: outcome.usage.cached_tokens,
+            reasoning_tokens: outcome.usage.reasoning_tokens,
+            images: outcome.usage.images,
+            reported: outcome.reported,
+            cost: outcome.cost.nanos(),
+            input_price: Some(price.input.nanos()),
+            cached_price: Some(price.cached_input.nanos()),
+            output_price: Some(price.output.nanos()),
+            finish: finish_name(&outcome.finish),
+            first_token_ms: outcome.first_token.map(millis),
+            total_ms: millis(outcome.total),
+            tries,
+            error_code: code.map(ErrorCode::as_str),
+            http_status: i32::from(http_status),
+            ..self.line(now)
+        }
+    }
+
     /// Hands the line over to be written. Never waits.
     pub fn end(mut self, line: Line) {
         self.send(line);
@@ -131,7 +198,7 @@ impl Drop for Call {
         line.prompt_tokens = self.intent.estimated_tokens;
         line.cost = self.intent.estimated_cost;
         line.reported = false;
-        line.error_code = Some(domain::ErrorCode::Internal.as_str());
+        line.error_code = Some(ErrorCode::Internal.as_str());
         self.send(line);
     }
 }
@@ -141,22 +208,18 @@ pub struct Calls(pub(crate) Services);
 
 impl Calls {
     /// Notes that a call begins; `None` while too many are under way.
-    pub fn begin(
-        &self,
-        key: ApiKeyId,
-        alias: &str,
-        estimated_tokens: i64,
-        estimated_cost: domain::Money,
-    ) -> Option<Call> {
+    pub fn begin(&self, wish: &CallWish) -> Option<Call> {
+        let wanted = wish.wanted();
+        let cost = wanted.cost + wanted.answer_per_million.per_million(wish.answer.into());
         let log = &self.0.call_log;
         let place = log.places.clone().try_acquire_owned().ok()?;
         let intent = Intent {
             id: Uuid::now_v7(),
-            api_key_id: key,
-            alias: alias.to_owned(),
+            api_key_id: wish.key,
+            alias: wish.alias.clone(),
             began_at: self.0.now(),
-            estimated_tokens,
-            estimated_cost: estimated_cost.nanos(),
+            estimated_tokens: wish.tokens + i64::from(wish.answer),
+            estimated_cost: cost.nanos(),
         };
         let _ = log.sender.send(Entry::Begun(intent.clone()));
         Some(Call {
@@ -164,7 +227,62 @@ impl Calls {
             sender: log.sender.clone(),
             place: Some(place),
             began: Instant::now(),
+            held: false,
         })
+    }
+
+    /// Sets aside what the call may use at most.
+    pub async fn admit(&self, call: &mut Call, wish: &CallWish) -> Result<Result<Reserved, Refusal>, Error> {
+        let longest = self.0.gateway.deadlines().overall;
+        let longest = TimeDelta::from_std(longest).unwrap_or(TimeDelta::hours(1));
+        let subject = Subject {
+            key: Some(wish.key),
+            model: Some(&wish.alias),
+            ..Subject::default()
+        };
+        let expires_at = self.0.now() + longest + HELD_LONGER;
+        let id = ReservationId(call.id());
+        let admitted = self
+            .0
+            .limits()
+            .reserve(id, &subject, &wish.wanted(), expires_at)
+            .await?;
+        call.held = admitted.as_ref().is_ok_and(|reserved| reserved.held);
+        Ok(admitted)
+    }
+
+    /// Ends a call that was never sent on: nothing was used.
+    pub fn refuse(&self, call: Call, code: ErrorCode, http_status: u16) {
+        let mut line = call.line(self.0.now());
+        (line.error_code, line.http_status) = (Some(code.as_str()), http_status.into());
+        call.end(line);
+    }
+
+    /// Counts what a call has used on the limits and hands its line over. `code`: what the program was told went wrong.
+    pub async fn finish(&self, call: Call, outcome: Outcome, code: Option<ErrorCode>, http_status: u16) {
+        let tokens = outcome.usage.prompt_tokens + outcome.usage.completion_tokens;
+        let came = match outcome.finish {
+            Finish::Failed => false,
+            // The program may have left before anybody was asked.
+            Finish::Stopped => tokens > 0,
+            Finish::Complete(_) | Finish::Cut => true,
+        };
+        let used = Use {
+            messages: i64::from(came),
+            tokens,
+            money: outcome.cost.nanos(),
+            images: outcome.usage.images,
+        };
+        let (id, held) = (ReservationId(call.id()), call.held);
+        let line = call.told(outcome, code, http_status, self.0.now());
+        call.end(line);
+        if held && let Err(error) = self.0.limits().settle(id, used).await {
+            // Its line is settled by housekeeping when it expires.
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "A call could not be settled yet"
+            );
+        }
     }
 
     /// Writes until `stop`, and then what is left. Only the first call in a process does anything.
@@ -315,6 +433,16 @@ impl Writer {
         }
         self.used.extend(used.into_iter().map(|key| (key, now)));
         Ok(())
+    }
+}
+
+/// The provider's word, or ours.
+fn finish_name(finish: &Finish) -> String {
+    match finish {
+        Finish::Complete(word) => word.chars().take(40).collect(),
+        Finish::Stopped => "gone".to_owned(),
+        Finish::Cut => "cut".to_owned(),
+        Finish::Failed => "failed".to_owned(),
     }
 }
 

@@ -38,7 +38,7 @@ pub use audit::{Audit, Verified};
 pub use auth::{Auth, SESSION_STAFF, password_hash_for_bench};
 pub use bot_board::BotHealth;
 pub use bots::{BotIdentity, BotRecord, Bots, TelegramDirectory, Unidentified, well_formed};
-pub use calls::{Call, Calls, Line};
+pub use calls::{Call, CallWish, Calls, Line};
 pub use chats::{Absorbed, Begin, Change, Chats, Incoming, Question, Reply};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use conversations::Conversations;
@@ -48,7 +48,7 @@ use inner::Inner;
 pub use intake::{Intake, Peek, is_command, lane, peek};
 pub use jobs_board::JobsService;
 pub use keys::{EXPECTED_KEY, KeyRing};
-pub use limits::{LimitOwner, LimitSetting, Limits, Reached, Refusal, Subject, Use, Wanted};
+pub use limits::{Headroom, LimitOwner, LimitSetting, Limits, Reached, Refusal, Reserved, Subject, Use, Wanted};
 pub use overview::OverviewService;
 pub use pace::{Ask, Held, RECOVERY, SharedPace, Urgency, window};
 pub use plans::Plans;
@@ -110,6 +110,7 @@ impl Services {
             // Each hash takes a core for a tenth of a second and some memory; more at once would only slow everything.
             throttle_hashing: tokio::sync::Semaphore::new(2),
             call_log: calls::CallLog::default(),
+            no_limits: limits::NoLimits::default(),
             known_keys: api_keys::KnownKeys::default(),
             work: Notify::new(),
             talk: Notify::new(),

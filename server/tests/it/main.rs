@@ -7,6 +7,7 @@
 mod albums;
 mod api;
 mod backlog;
+mod clients;
 mod commands;
 mod configuration;
 mod crash;

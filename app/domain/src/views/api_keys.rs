@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{ApiKeyId, ApiScope};
+use crate::{ApiKeyId, ApiScope, LimitKind};
 
 /// The page.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,6 +13,8 @@ pub struct KeyBoard {
     pub keys: Vec<KeyRow>,
     /// What a key can be narrowed to.
     pub models: Vec<String>,
+    /// One to try a key with.
+    pub example: String,
     /// Where programs call, such as `https://deck.example.org/v1`.
     pub base_url: String,
 }
@@ -26,6 +28,8 @@ pub struct KeyRow {
     pub scopes: Vec<ApiScope>,
     /// `None` is every model.
     pub models: Option<Vec<String>>,
+    /// Only those that are set.
+    pub limits: Vec<(LimitKind, i64)>,
     pub created: DateTime<Utc>,
     pub created_by: String,
     pub expires: Option<DateTime<Utc>>,

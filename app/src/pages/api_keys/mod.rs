@@ -4,12 +4,13 @@ pub mod api;
 
 use chrono::{DateTime, Utc};
 use domain::{
-    ApiScope, Lifetime, Permission,
+    ApiScope, Lifetime, LimitKind, Permission,
     views::api_keys::{FreshKey, KeyBoard, KeyRow, KeyState},
 };
-use leptos::prelude::*;
+use leptos::{prelude::*, server_fn::ServerFn};
 
-use self::api::{CreateKey, RevokeKey, list_keys};
+use self::api::{CreateKey, LimitKey, RevokeKey, list_keys};
+use super::{plans::Amount, user::amount_or_none};
 use crate::{
     components::{
         Ago, Badge, Button, Card, Choice, Confirm, Copy, Empty, Field, FormFailure, Glyph, Look, Notice, PageHead,
@@ -25,26 +26,34 @@ pub fn ApiKeysPage() -> impl IntoView {
     let session = use_session();
     let create = ServerAction::<CreateKey>::new();
     let revoke = ServerAction::<RevokeKey>::new();
-    let saves = (successes(create), successes(revoke));
-    let board = Resource::new(move || (saves.0.get(), saves.1.get()), |_| list_keys());
+    let limit = ServerAction::<LimitKey>::new();
+    let saves = (successes(create), successes(revoke), successes(limit));
+    let board = Resource::new(move || (saves.0.get(), saves.1.get(), saves.2.get()), |_| list_keys());
     view! {
         <Transition fallback=|| view! { <Skeleton rows=6 /> }>
             {move || Suspend::new(async move {
                 let may = session.may().await;
-                let (writes, logs) = (may.permits(Permission::WriteKeys), may.permits(Permission::ReadRequests));
+                let writes = may.permits(Permission::WriteKeys);
+                let acts = Acts {
+                    revoke: writes.then_some(revoke),
+                    limit: may.permits(Permission::WriteLimits).then_some(limit),
+                    logs: may.permits(Permission::ReadRequests),
+                };
                 page(
                     board.await,
                     move |(board, kept)| {
                         let made = create.value().with_untracked(|value| value.as_ref().and_then(|made| made.as_ref().ok()).cloned());
-                        let fresh = made.or(kept).map(|fresh| view! { <Fresh fresh base_url=board.base_url.clone() models=board.models.clone() /> });
+                        let fresh = made.or(kept).map(|fresh| view! { <Fresh fresh base_url=board.base_url.clone() model=board.example.clone() /> });
                         let models = board.models.clone();
                         view! {
                             <PageHead title=t.nav_keys lead=t.api_keys_lead />
                             <FormFailure error=failure(create) />
                             <FormFailure error=failure(revoke) />
+                            <FormFailure error=failure(limit) />
                             {fresh}
-                            {revoked(revoke)}
-                            <Keys board writes logs revoke />
+                            {done(revoke, t.api_key_revoked_now)}
+                            {done(limit, t.api_key_limited)}
+                            <Keys board acts />
                             {writes.then(|| view! { <NewKey create models /> })}
                         }
                             .into_any()
@@ -57,9 +66,8 @@ pub fn ApiKeysPage() -> impl IntoView {
 
 /// The key itself, this once, and how to try it.
 #[component]
-fn Fresh(fresh: FreshKey, base_url: String, models: Vec<String>) -> impl IntoView {
+fn Fresh(fresh: FreshKey, base_url: String, model: String) -> impl IntoView {
     let t = use_texts();
-    let model = models.into_iter().next().unwrap_or_else(|| "gpt-4o-mini".to_owned());
     let example = format!(
         "curl {base_url}/chat/completions \\\n  -H \"Authorization: Bearer {}\" \\\n  -H \"Content-Type: application/json\" \\\n  -d '{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}'",
         fresh.secret
@@ -79,13 +87,25 @@ fn Fresh(fresh: FreshKey, base_url: String, models: Vec<String>) -> impl IntoVie
     }
 }
 
-fn revoked(revoke: ServerAction<RevokeKey>) -> impl IntoView {
-    let t = use_texts();
+/// What this visitor may do with a key.
+#[derive(Clone, Copy)]
+struct Acts {
+    revoke: Option<ServerAction<RevokeKey>>,
+    limit: Option<ServerAction<LimitKey>>,
+    logs: bool,
+}
+
+fn done<S>(action: ServerAction<S>, words: &'static str) -> impl IntoView
+where
+    S: ServerFn + Clone + Send + Sync + 'static,
+    S::Output: Send + Sync + 'static,
+    S::Error: Send + Sync + 'static,
+{
     move || {
-        revoke.value().with(|value| matches!(value, Some(Ok(_)))).then(|| {
+        action.value().with(|value| matches!(value, Some(Ok(_)))).then(|| {
             view! {
                 <Saved>
-                    <p>{t.api_key_revoked_now}</p>
+                    <p>{words}</p>
                 </Saved>
             }
         })
@@ -93,7 +113,7 @@ fn revoked(revoke: ServerAction<RevokeKey>) -> impl IntoView {
 }
 
 #[component]
-fn Keys(board: KeyBoard, writes: bool, logs: bool, revoke: ServerAction<RevokeKey>) -> impl IntoView {
+fn Keys(board: KeyBoard, acts: Acts) -> impl IntoView {
     let t = use_texts();
     if board.keys.is_empty() {
         return view! { <Empty glyph=Glyph::Key title=t.api_keys_none hint=t.api_keys_none_hint /> }.into_any();
@@ -102,7 +122,7 @@ fn Keys(board: KeyBoard, writes: bool, logs: bool, revoke: ServerAction<RevokeKe
     let rows = board
         .keys
         .into_iter()
-        .map(|key| view! { <Row key now writes logs revoke /> })
+        .map(|key| view! { <Row key now acts /> })
         .collect_view();
     view! {
         <div class="table-card">
@@ -126,7 +146,7 @@ fn Keys(board: KeyBoard, writes: bool, logs: bool, revoke: ServerAction<RevokeKe
 }
 
 #[component]
-fn Row(key: KeyRow, now: DateTime<Utc>, writes: bool, logs: bool, revoke: ServerAction<RevokeKey>) -> impl IntoView {
+fn Row(key: KeyRow, now: DateTime<Utc>, acts: Acts) -> impl IntoView {
     let t = use_texts();
     let state = key.state(now);
     let (tone, glyph, words) = match state {
@@ -155,10 +175,44 @@ fn Row(key: KeyRow, now: DateTime<Utc>, writes: bool, logs: bool, revoke: Server
         view! { <span class="muted">{fill(t.api_key_revoked_by, &[&revoked.by])}</span> }
     });
     let (id, name) = (key.id, key.name.clone());
-    let log = logs.then(|| {
+    let log = acts.logs.then(|| {
         view! { <a href=format!("/requests?key={id}")>{t.api_key_requests}</a> }
     });
-    let act = (writes && state == KeyState::Good).then(|| {
+    let limits = key
+        .limits
+        .iter()
+        .map(|(kind, amount)| {
+            view! { <span class="muted">{t.limit(*kind)} ": " {amount_or_none(*kind, Some(*amount), t.no_limit)}</span> }
+        })
+        .collect_view();
+    let good = state == KeyState::Good;
+    let change = acts.limit.filter(|_| good).map(|limit| {
+        let fields = LimitKind::USUAL
+            .into_iter()
+            .map(|kind| {
+                let amount = key
+                    .limits
+                    .iter()
+                    .find(|(known, _)| *known == kind)
+                    .map(|(_, amount)| *amount);
+                view! { <Amount owner=id.to_string() kind amount usual=true /> }
+            })
+            .collect_view();
+        let label = fill(t.api_key_limits_label, &[&name]);
+        view! {
+            <Confirm open=t.api_key_limits glyph=Glyph::Limits>
+                <ActionForm action=limit attr:class="stack">
+                    <input type="hidden" name="id" value=id.to_string() />
+                    {fields}
+                    <p class="hint">{t.plan_hint}</p>
+                    <Button look=Look::Main pending=limit.pending() label>
+                        {t.save}
+                    </Button>
+                </ActionForm>
+            </Confirm>
+        }
+    });
+    let act = acts.revoke.filter(|_| good).map(|revoke| {
         let label = fill(t.api_key_revoke_label, &[&name]);
         view! {
             <Confirm open=t.api_key_revoke glyph=Glyph::Stop danger=true>
@@ -186,14 +240,14 @@ fn Row(key: KeyRow, now: DateTime<Utc>, writes: bool, logs: bool, revoke: Server
                 {log}
             </th>
             <td data-label=t.api_key_opens class="cell-opens">
-                <span>{scopes}<span class="muted">{models}</span></span>
+                <span>{scopes}<span class="muted">{models}</span>{limits}</span>
             </td>
             <td data-label=t.api_key_state>
                 <span class="cell-state"><Badge tone glyph text=words />{by}</span>
             </td>
             <td data-label=t.api_key_expires>{expires}</td>
             <td data-label=t.api_key_last_used>{used}</td>
-            <td class="cell-act">{act}</td>
+            <td class="cell-act">{change}{act}</td>
         </tr>
     }
 }

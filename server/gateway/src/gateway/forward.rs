@@ -16,6 +16,8 @@ pub struct Forward {
     pub body: ForwardBody,
     /// What the body says of it.
     pub stream: bool,
+    /// The tokens that the answer may have, where that is less than the body says, or than the model would give by itself.
+    pub answer_tokens: Option<u32>,
 }
 
 /// An answer on its way.
@@ -279,7 +281,10 @@ async fn open(hop: &Hop, call: &Forward) -> Result<Opened, GatewayError> {
         model: &hop.target.model.name,
         body: &call.body,
         stream: call.stream,
-        max_answer_tokens: hop.target.model.max_answer_tokens,
+        max_answer_tokens: call.answer_tokens.map_or(hop.target.model.max_answer_tokens, |bound| {
+            bound.min(hop.target.model.max_answer_tokens)
+        }),
+        answer_tokens: call.answer_tokens,
     };
     let incoming = hop.key.adapter.forward(&outgoing).await?;
     let mut opened = Opened {

@@ -2,11 +2,17 @@
 
 use axum::{
     Json,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use domain::ErrorCode;
-use serde_json::json;
+use chrono::{DateTime, Utc};
+use domain::{ErrorCode, Measure, Period, Scope};
+use gateway::GatewayError;
+use serde_json::{Value, json};
+use services::{Reached, Refusal};
+
+/// Whoever would have to wait longer, in seconds, is told not to try again by itself.
+const LONGEST_RETRY: u64 = 60;
 
 /// What a program is told. Never a provider's words, and never a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +92,145 @@ impl ApiError {
         )
     }
 
+    pub fn invalid(param: Option<&'static str>, message: impl Into<String>) -> Self {
+        let error = Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", None, message);
+        Self {
+            param,
+            ours: Some(ErrorCode::Invalid),
+            ..error
+        }
+    }
+
+    pub fn too_large(limit: usize) -> Self {
+        let message = format!("The request is larger than {} MiB.", limit / (1024 * 1024));
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "invalid_request_error",
+            Some("request_too_large"),
+            message,
+        )
+    }
+
+    /// Too many calls are under way in this process.
+    pub fn overloaded() -> Self {
+        let error = Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "server_error",
+            Some("overloaded"),
+            "Too many requests are under way. Try again in a moment.",
+        );
+        Self {
+            retry_after: Some(1),
+            ..error
+        }
+    }
+
+    /// The body came too slowly.
+    pub fn too_slow() -> Self {
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "invalid_request_error",
+            Some("request_timeout"),
+            "The body of the request did not arrive in time.",
+        )
+    }
+
+    /// A limit is used up. Of a minute it is a rate, of more a quota, as OpenAI tells them apart.
+    pub fn limited(refusal: &Refusal, now: DateTime<Utc>) -> Self {
+        let Some(reached) = refusal.limit else {
+            let error = Self::invalid(None, "The request is larger than any limit allows.");
+            return Self {
+                ours: Some(refusal.code),
+                ..error
+            };
+        };
+        let wait = reached
+            .resets_at
+            .map(|at| ((at - now).num_milliseconds().max(0) + 999) / 1000);
+        let whose = match reached.scope {
+            Scope::Model => "this model",
+            Scope::Deployment => "this deck",
+            Scope::ApiKey | Scope::User | Scope::Bot => "this API key",
+        };
+        let again = wait.map_or_else(
+            || "It does not start again by itself.".to_owned(),
+            |wait| format!("Please try again in {wait}s."),
+        );
+        let message = format!("Limit reached for {whose}: {}. {again}", words(&reached));
+        let (kind, code) = match (reached.kind.period(), reached.kind.measure()) {
+            (Period::Minute, Measure::Tokens) => ("tokens", "rate_limit_exceeded"),
+            (Period::Minute, _) => ("requests", "rate_limit_exceeded"),
+            _ => ("insufficient_quota", "insufficient_quota"),
+        };
+        Self {
+            retry_after: wait.and_then(|wait| u64::try_from(wait.max(1)).ok()),
+            ours: Some(refusal.code),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, kind, Some(code), message)
+        }
+    }
+
+    /// Without a word of the provider's, and never 401: the key that was refused is ours, not the program's.
+    pub fn of_gateway(error: &GatewayError) -> Self {
+        let failed = |status, code, message: &str| Self::new(status, "server_error", Some(code), message);
+        let refused = |code, message: &str| Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", code, message);
+        let words = match error {
+            GatewayError::Timeout { .. } => failed(
+                StatusCode::GATEWAY_TIMEOUT,
+                "timeout",
+                "The model did not answer in time.",
+            ),
+            GatewayError::Busy { retry_after, .. } => Self {
+                retry_after: Some(retry_after.map_or(1, |pause| pause.as_secs().max(1))),
+                ..failed(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "overloaded",
+                    "The model is busy. Try again in a moment.",
+                )
+            },
+            GatewayError::Resting { .. } => Self {
+                retry_after: Some(1),
+                ..failed(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "overloaded",
+                    "The providers of this model have failed and are left alone for a moment. Try again soon.",
+                )
+            },
+            GatewayError::Auth { .. } => failed(
+                StatusCode::BAD_GATEWAY,
+                "provider_refused",
+                "The provider of this model does not take our key. Whoever runs this deck can see why.",
+            ),
+            GatewayError::Context { .. } => refused(
+                Some("context_length_exceeded"),
+                "The request is longer than the context of this model.",
+            ),
+            GatewayError::Refused { .. } => refused(
+                Some("provider_refused"),
+                "The provider of this model refused the request.",
+            ),
+            GatewayError::Empty { .. } => failed(
+                StatusCode::BAD_GATEWAY,
+                "empty_answer",
+                "The model gave an empty answer.",
+            ),
+            GatewayError::Down { .. } => failed(
+                StatusCode::BAD_GATEWAY,
+                "provider_failed",
+                "The provider of this model failed.",
+            ),
+            GatewayError::Cut { .. } => failed(StatusCode::BAD_GATEWAY, "answer_cut", "The answer broke off."),
+        };
+        Self {
+            ours: Some(error.code()),
+            ..words
+        }
+    }
+
+    /// As it stands in an answer, and in the middle of a stream.
+    pub fn body(&self) -> Value {
+        json!({ "error": { "message": self.message, "type": self.kind, "param": self.param, "code": self.code } })
+    }
+
     pub fn internal() -> Self {
         let error = Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -97,6 +242,21 @@ impl ApiError {
             ours: Some(ErrorCode::Internal),
             ..error
         }
+    }
+}
+
+/// `10 requests per minute`, `$5.00 per month`.
+fn words(reached: &Reached) -> String {
+    let amount = reached.kind.show_amount(Some(reached.amount));
+    let amount = match reached.kind.measure() {
+        Measure::Messages => format!("{amount} requests"),
+        Measure::Tokens => format!("{amount} tokens"),
+        Measure::Money => format!("${amount}"),
+        Measure::Images => format!("{amount} images"),
+    };
+    match reached.kind.period() {
+        Period::Total => format!("{amount} in total"),
+        period => format!("{amount} per {}", period.name()),
     }
 }
 
@@ -112,12 +272,19 @@ impl From<services::Error> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let error = json!({ "message": self.message, "type": self.kind, "param": self.param, "code": self.code });
-        let mut response = (self.status, Json(json!({ "error": error }))).into_response();
+        let mut response = (self.status, Json(self.body())).into_response();
         if let Some(seconds) = self.retry_after {
             response
                 .headers_mut()
                 .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        // OpenAI's clients try again by themselves where this does not tell them not to.
+        if self.status == StatusCode::TOO_MANY_REQUESTS && self.retry_after.is_none_or(|wait| wait > LONGEST_RETRY) {
+            let headers = response.headers_mut();
+            headers.insert(
+                HeaderName::from_static("x-should-retry"),
+                HeaderValue::from_static("false"),
+            );
         }
         if self.status == StatusCode::UNAUTHORIZED {
             response

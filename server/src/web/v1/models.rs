@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{ApiError, Caller};
 use crate::web::AppState;
 
-/// The models of this key, the default one first.
+/// The models of this key, of every kind.
 pub async fn list(State(state): State<AppState>, caller: Caller) -> Result<Json<Value>, ApiError> {
     caller.ask(ApiScope::Models)?;
     let models: Vec<Value> = names(&state)
@@ -36,12 +36,7 @@ pub async fn get(
 }
 
 fn names(state: &AppState) -> impl Iterator<Item = String> {
-    let models = state.services.gateway().models();
-    models
-        .iter()
-        .map(|model| model.name.clone())
-        .collect::<Vec<_>>()
-        .into_iter()
+    state.services.gateway().names().into_iter()
 }
 
 /// Since when it is offered is not known, and of no use to anybody.
