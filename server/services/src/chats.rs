@@ -12,7 +12,7 @@ use domain::{
 };
 use gateway::{Answer, ChatRequest, Finish, Model, Role, TOKENS_PER_MESSAGE, Turn, count_tokens, estimate_prompt};
 use repositories::{
-    PgConnection,
+    PgConnection, Transaction,
     counters::{self, SetAside, Use},
     deliveries::{self, KnownIds, Part},
     jobs, ledger,
@@ -214,16 +214,12 @@ impl Chats {
                 .unwrap_or(0)
                 .max(SHORTEST_ANSWER)
                 .min(most)),
-            SetAside::Nothing => {
-                self.reserve(&mut tx, job, incoming, known, &model, prompt, most)
-                    .await?
-            }
+            SetAside::Nothing => self.reserve(tx, job, incoming, known, &model, prompt, most).await?,
         };
         let max_tokens = match reserved {
             Ok(max_tokens) => max_tokens,
             Err(refusal) => return Ok(Begin::Refused(refusal)),
         };
-        tx.commit().await.map_err(repositories::Error::from)?;
         let request = ChatRequest {
             model: model.name.clone(),
             messages: turns,
@@ -237,12 +233,12 @@ impl Chats {
         })))
     }
 
-    /// Sets the budget of one answer aside: the whole of it, or what is left when that still makes a useful answer. The number is
-    /// the tokens the answer may have.
+    /// Sets the budget of one answer aside, and commits that: the whole of it, or what is left when that still makes a useful answer.
+    /// The number is the tokens the answer may have.
     #[allow(clippy::too_many_arguments)] // all that an answer depends on
     async fn reserve(
         &self,
-        tx: &mut PgConnection,
+        mut tx: Transaction,
         job: &Claimed,
         incoming: &Incoming,
         known: &Known,
@@ -257,7 +253,7 @@ impl Chats {
             model: Some(&model.name),
             ..Subject::default()
         };
-        let bounds = limits::bounds(tx, &subject, now).await?;
+        let bounds = limits::bounds(&mut tx, &subject, now).await?;
         let wanted = Wanted {
             tokens: prompt.into(),
             cost: model.input_per_million.per_million(prompt.into()),
@@ -267,13 +263,15 @@ impl Chats {
             images: 0,
         };
         let call = job.id.into();
-        match limits::set_aside(tx, call, subject.user, &bounds, &wanted, None, now).await? {
-            // Rates come last: a message that a budget refuses takes nothing of the minute.
-            Ok(answer) => Ok(limits::admit(&self.0, call, &bounds, incoming.received_at, now)
-                .await
-                .map(|()| answer)),
-            refused => Ok(refused),
-        }
+        let answer = match limits::set_aside(&mut tx, call, subject.user, &bounds, &wanted, None, now).await? {
+            Ok(answer) => answer,
+            refused => return Ok(refused),
+        };
+        tx.commit().await.map_err(repositories::Error::from)?;
+        // Rates come last: a message that a budget refuses takes nothing of the minute. And after the commit: nobody is to wait for a
+        // row while somebody waits for Redis.
+        let admitted = limits::admit(&self.0, call, &bounds, incoming.received_at, now).await?;
+        Ok(admitted.map(|()| answer))
     }
 
     /// Writes an answer: both messages, the usage, the settlement of the reservation, the failure if there was one, and what is

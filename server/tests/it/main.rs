@@ -23,6 +23,7 @@ mod jobs_page;
 mod limits;
 mod logs;
 mod ordering;
+mod playground;
 mod pressure;
 mod processes;
 mod revoked;

@@ -111,7 +111,7 @@ pub struct Limits(pub(crate) Services);
 
 impl Limits {
     /// Sets aside what a call can use at most, until it is settled or `expires_at` has come. Rates come last, so that a call that a
-    /// budget refuses takes nothing of them.
+    /// budget refuses takes nothing of them; and after the commit, since nobody is to wait for a row while somebody waits for Redis.
     pub async fn reserve(
         &self,
         call: ReservationId,
@@ -144,10 +144,10 @@ impl Limits {
         } else {
             wanted.answer
         };
-        if let Err(refusal) = admit(&self.0, call, &bounds, now, now).await {
+        tx.commit().await.map_err(repositories::Error::from)?;
+        if let Err(refusal) = admit(&self.0, call, &bounds, now, now).await? {
             return Ok(Err(refusal));
         }
-        tx.commit().await.map_err(repositories::Error::from)?;
         Ok(Ok(Reserved {
             answer,
             held,
@@ -264,24 +264,24 @@ fn cost(wanted: &Wanted, answer: u32) -> Money {
     wanted.cost + wanted.answer_per_million.per_million(i64::from(answer))
 }
 
-/// Counts a call on all rates among the bounds, or on none. `at`: when it was asked for, which may be long ago for a message.
+/// Counts a call, whose budgets have been set aside, on all rates among the bounds or on none; refused, it gives the budgets back.
+/// `at`: when it was asked for, which may be long ago for a message.
 pub(crate) async fn admit(
     services: &Services,
     call: ReservationId,
     bounds: &[Bound],
     at: DateTime<Utc>,
     now: DateTime<Utc>,
-) -> Result<(), Refusal> {
+) -> Result<Result<(), Refusal>, Error> {
     let (rates, bounds): (Vec<Rate>, Vec<&Bound>) =
         bounds.iter().filter_map(|bound| Some((rate(bound)?, bound))).unzip();
-    match services.rate.admit_all(call, at, &rates).await {
-        Ok(()) => Ok(()),
-        Err((place, again)) => match bounds.get(place) {
-            // There may be room again by now, if the message has waited long.
-            Some(bound) => Err(Refusal::reached(bound, Some(again.max(now)))),
-            None => Ok(()),
-        },
-    }
+    let refused = services.rate.admit_all(call, at, &rates).await.err();
+    let Some((bound, again)) = refused.and_then(|(place, again)| Some((*bounds.get(place)?, again))) else {
+        return Ok(Ok(()));
+    };
+    counters::settle(&mut *services.db.acquire().await?, call, Use::default(), now).await?;
+    // There may be room again by now, if the message has waited long.
+    Ok(Err(Refusal::reached(bound, Some(again.max(now)))))
 }
 
 fn rate(bound: &Bound) -> Option<Rate> {
