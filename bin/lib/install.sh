@@ -5,6 +5,8 @@
 cargo_leptos_version=0.3.11
 sass_version=1.93.2
 binaryen_version=132.0.0
+openai_python_version=3.57.0
+openai_node_version=6.49.0
 
 # What no PATH names lies below this; bin/lib/test-install.sh has systems of its own.
 system=${BOTDECK_SYSTEM:-}
@@ -208,8 +210,24 @@ install_browser() {
   fi
 }
 
+# The official clients with which the API is tested; whoever runs cargo by hand gets them from here as well.
+install_clients() {
+  local tools=$BOTDECK_CACHE/tools
+  if ! stamped openai "$openai_python_version $openai_node_version"; then
+    python3 -c 'import ensurepip' 2>/dev/null || need "Python with venv, for its OpenAI package" python3-venv
+    step "Installing the OpenAI packages of Python and Node, with which the API is tested"
+    mkdir -p "$tools/openai-node"
+    python3 -m venv --clear "$tools/openai-python"
+    "$tools/openai-python/bin/pip" install --quiet --disable-pip-version-check "openai==$openai_python_version" >&2
+    npm install --prefix "$tools/openai-node" --loglevel=error --no-audit --no-fund --save-exact "openai@$openai_node_version" </dev/null >&2
+    stamp openai "$openai_python_version $openai_node_version"
+  fi
+  export TEST_OPENAI_PYTHON=$tools/openai-python/bin/python TEST_OPENAI_NODE=$tools/openai-node
+}
+
 install_test() {
   install_web
   install_clippy
+  install_clients
   install_browser
 }

@@ -23,9 +23,10 @@ pub async fn is_zone(db: &mut PgConnection, name: &str) -> Result<bool> {
 pub async fn list(db: &mut PgConnection) -> Result<Vec<ScopeLimits>> {
     let rows = sqlx::query!(
         r#"SELECT s.scope, s.subject, s.measure, s.period, s.amount, s.zone, s.soft_percent,
-                  coalesce(b.name, u.name, s.subject) AS "name!"
+                  coalesce(b.name, k.name, u.name, s.subject) AS "name!"
            FROM scope_limits s
            LEFT JOIN bots b ON s.scope = 'bot' AND b.id::text = s.subject
+           LEFT JOIN api_keys k ON k.id = CASE WHEN s.scope = 'api_key' THEN s.subject::uuid END
            LEFT JOIN users u ON s.scope = 'user' AND u.id = CASE WHEN s.scope = 'user' THEN s.subject::uuid END
            ORDER BY s.scope, 8, s.subject"#
     )
@@ -209,9 +210,10 @@ pub async fn set_boost(
 /// Thresholds that were passed, newest first, with or without those of users.
 pub async fn events(db: &mut PgConnection, users: bool, limit: i64) -> Result<Vec<LimitEvent>> {
     let rows = sqlx::query!(
-        r#"SELECT e.scope, e.subject, e.measure, e.period, e.at, e.used, e.cap, coalesce(b.name, u.name, e.subject) AS "name!"
+        r#"SELECT e.scope, e.subject, e.measure, e.period, e.at, e.used, e.cap, coalesce(b.name, k.name, u.name, e.subject) AS "name!"
            FROM (SELECT * FROM limit_events WHERE scope <> 'user' OR $1 ORDER BY at DESC LIMIT $2) e
            LEFT JOIN bots b ON e.scope = 'bot' AND b.id::text = e.subject
+           LEFT JOIN api_keys k ON k.id = CASE WHEN e.scope = 'api_key' THEN e.subject::uuid END
            LEFT JOIN users u ON u.id = CASE WHEN e.scope = 'user' THEN e.subject::uuid END
            ORDER BY e.at DESC"#,
         users,

@@ -25,6 +25,7 @@ use serde_json::Value;
 
 use crate::{
     Claimed, Error, Services,
+    calls::{self, millis},
     limits::{self, Refusal, Subject, Wanted},
     queue::DONE_KEPT_HOURS,
 };
@@ -337,6 +338,8 @@ impl Chats {
             }
             return Err(Error::Internal("the reservation of a running answer is gone"));
         }
+        let tries = calls::try_rows(&answer.tries);
+        let price = answer.price;
         let line = ledger::Usage {
             job: job.id,
             at: now,
@@ -344,7 +347,7 @@ impl Chats {
             bot: incoming.bot,
             conversation: known.conversation,
             provider: &answer.provider,
-            model: &question.request.model,
+            model: tries.last().map_or(&question.request.model, |last| &last.model),
             prompt_tokens: answer.usage.prompt_tokens,
             completion_tokens: answer.usage.completion_tokens,
             cached_tokens: answer.usage.cached_tokens,
@@ -355,6 +358,13 @@ impl Chats {
             first_token_ms: answer.first_token.map(millis),
             total_ms: millis(answer.total),
             felt_ms: (now - incoming.received_at).num_milliseconds(),
+            alias: &question.request.model,
+            model_id: answer.model_id,
+            reasoning_tokens: answer.usage.reasoning_tokens,
+            prices: [price.input, price.cached_input, price.output],
+            tries: &tries,
+            cache: if answer.cached { "exact" } else { "" },
+            error_code: code.map(ErrorCode::as_str),
         };
         ledger::insert(&mut tx, &line).await?;
         let code_text = code.map(ErrorCode::as_str);
@@ -622,8 +632,4 @@ fn finish_name(finish: &Finish) -> &'static str {
         Finish::Cut => "cut",
         Finish::Failed => "failed",
     }
-}
-
-fn millis(time: Duration) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }

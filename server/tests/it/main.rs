@@ -5,7 +5,9 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test may fail like the test itself")]
 
 mod albums;
+mod api;
 mod backlog;
+mod clients;
 mod commands;
 mod configuration;
 mod crash;

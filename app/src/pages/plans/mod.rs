@@ -87,7 +87,7 @@ fn Plan(plan: PlanView, writes: bool, save: ServerAction<SavePlan>) -> impl Into
                 .iter()
                 .filter(|(kind, _)| LimitKind::USUAL.contains(kind) == usual);
             chosen
-                .map(|(kind, amount)| view! { <Amount plan=id kind=*kind amount=*amount usual /> })
+                .map(|(kind, amount)| view! { <Amount owner=id.to_string() kind=*kind amount=*amount usual /> })
                 .collect_view()
         };
         let (usual, more) = (fields(true), fields(false));
@@ -161,9 +161,9 @@ fn Plan(plan: PlanView, writes: bool, save: ServerAction<SavePlan>) -> impl Into
 
 /// A field for one limit. Those beyond the usual ones travel together, by name.
 #[component]
-fn Amount(plan: domain::PlanId, kind: LimitKind, amount: Option<i64>, usual: bool) -> impl IntoView {
+pub(super) fn Amount(owner: String, kind: LimitKind, amount: Option<i64>, usual: bool) -> impl IntoView {
     let t = use_texts();
-    let id = format!("{plan}-{kind}");
+    let id = format!("{owner}-{kind}");
     let name = if usual {
         kind.name().to_owned()
     } else {
@@ -263,6 +263,7 @@ fn Owner(scope: Scope, subject: String, name: String) -> impl IntoView {
     match scope {
         Scope::User => view! { <a href=format!("/users/{subject}")>{words}</a> }.into_any(),
         Scope::Bot => view! { <a href="/bots">{words}</a> }.into_any(),
+        Scope::ApiKey => view! { <a href="/api-keys">{words}</a> }.into_any(),
         _ => words.into_any(),
     }
 }

@@ -24,8 +24,8 @@ use super::{
 };
 use crate::{
     components::{
-        Badge, Bar, Button, Card, Choice, Confirm, Copy, Empty, FormFailure, Glyph, Look, Notice, PageHead, Pager,
-        Skeleton, Time, TimeStyle, Tone, page,
+        Badge, Bar, Button, Card, Choice, Confirm, Copy, Empty, FormFailure, Glyph, Icon, Look, Notice, PageHead,
+        Pager, Skeleton, Time, TimeStyle, Tone, page,
     },
     i18n::{amount, fill, group, use_texts},
     state::{May, failure, not_found, successes, use_session},
@@ -121,6 +121,15 @@ fn Person(
     view! {
         <PageHead title=name_or(name, t.nameless) trail=vec![(t.nav_users, "/users")]>
             <UserState blocked=is_blocked />
+            {may.permits(Permission::ReadRequests)
+                .then(|| {
+                    view! {
+                        <a class="button small" href=format!("/requests?user={id}")>
+                            <Icon glyph=Glyph::Requests />
+                            <span>{t.nav_requests}</span>
+                        </a>
+                    }
+                })}
         </PageHead>
         {blocked.map(|blocked| view! { <BlockedNotice blocked /> })}
         <div class="columns wide-left">

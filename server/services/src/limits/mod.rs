@@ -4,10 +4,13 @@
 //! Several limits apply to one call, and all must hold: those of the user (plan, own limit, boost), API key, bot, model and the whole
 //! deployment. Requests per minute are a rate (`rate.rs`); everything else is a budget, taken by one statement or not at all.
 
+mod headroom;
 mod staff;
 
 use chrono::{DateTime, Utc};
 use domain::{ApiKeyId, BotId, ErrorCode, LimitKind, Measure, Money, ReservationId, Scope, UserId};
+pub use headroom::Headroom;
+pub(crate) use headroom::NoLimits;
 pub use repositories::counters::{Settled, Use};
 use repositories::{
     PgConnection,
@@ -53,6 +56,17 @@ pub struct Wanted {
     pub images: i64,
 }
 
+/// A call that was admitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reserved {
+    /// The tokens that its answer may have.
+    pub answer: u32,
+    /// Something was set aside, and has to be settled.
+    pub held: bool,
+    /// What is left of the limits that apply to it.
+    pub room: Vec<Headroom>,
+}
+
 /// Why a message is not answered by a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -96,28 +110,49 @@ impl Refusal {
 pub struct Limits(pub(crate) Services);
 
 impl Limits {
-    /// Sets aside what a call can use at most, until it is settled or `expires_at` has come; the number is the tokens that its answer
-    /// may have. Rates come last, so that a call that a budget refuses takes nothing of them; and after the commit, since nobody is to
-    /// wait for a row while somebody waits for Redis.
+    /// Sets aside what a call can use at most, until it is settled or `expires_at` has come. Rates come last, so that a call that a
+    /// budget refuses takes nothing of them; and after the commit, since nobody is to wait for a row while somebody waits for Redis.
     pub async fn reserve(
         &self,
         call: ReservationId,
         subject: &Subject<'_>,
         wanted: &Wanted,
         expires_at: DateTime<Utc>,
-    ) -> Result<Result<u32, Refusal>, Error> {
+    ) -> Result<Result<Reserved, Refusal>, Error> {
+        let free = Reserved {
+            answer: wanted.answer,
+            held: false,
+            room: Vec::new(),
+        };
+        if self.0.no_limits.knows(subject) {
+            return Ok(Ok(free));
+        }
         let now = self.0.now();
         let mut tx = self.0.db.begin().await?;
         let bounds = bounds(&mut tx, subject, now).await?;
-        let answer = match set_aside(&mut tx, call, subject.user, &bounds, wanted, Some(expires_at), now).await? {
-            Ok(answer) => answer,
-            Err(refusal) => return Ok(Err(refusal)),
+        if bounds.is_empty() {
+            self.0.no_limits.note(subject);
+            return Ok(Ok(free));
+        }
+        // Of rates nothing is set aside.
+        let held = bounds.iter().any(|bound| !bound.kind.is_rate());
+        let answer = if held {
+            match set_aside(&mut tx, call, subject.user, &bounds, wanted, Some(expires_at), now).await? {
+                Ok(answer) => answer,
+                Err(refusal) => return Ok(Err(refusal)),
+            }
+        } else {
+            wanted.answer
         };
         tx.commit().await.map_err(repositories::Error::from)?;
-        match admit(&self.0, call, &bounds, now, now).await? {
-            Ok(()) => Ok(Ok(answer)),
-            Err(refusal) => Ok(Err(refusal)),
+        if let Err(refusal) = admit(&self.0, call, &bounds, now, now).await? {
+            return Ok(Err(refusal));
         }
+        Ok(Ok(Reserved {
+            answer,
+            held,
+            room: headroom::left(&self.0, &bounds, wanted.tokens + i64::from(answer), now).await,
+        }))
     }
 
     /// Counts what a call has really used and gives the rest back. False when that was done before, or the call has expired.

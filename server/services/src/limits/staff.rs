@@ -6,7 +6,7 @@ use domain::{
     views::{LimitBar, LimitEvent, ScopeLimits},
 };
 use repositories::{
-    PgConnection, bots,
+    PgConnection, api_keys, bots,
     counters::{self, Bound},
     limits as rows, users,
 };
@@ -99,7 +99,8 @@ impl Limits {
         Ok(rows::events(&mut *self.0.db.acquire().await?, users, 20).await?)
     }
 
-    /// Sets what is named and leaves the rest. Holds from the next call on; a call that changes nothing leaves no trace.
+    /// Sets what is named and leaves the rest. Holds from the next call on (for a program that had no limit at all, after two seconds on
+    /// other replicas); a call that changes nothing leaves no trace.
     pub async fn set(&self, actor: &Actor, owner: &LimitOwner, settings: &[LimitSetting]) -> Result<(), Error> {
         let (scope, subject) = owner.parts();
         let mut tx = self.0.db.begin().await?;
@@ -114,7 +115,11 @@ impl Limits {
             }
             LimitOwner::Model(name) if name.trim().is_empty() => return Err(Error::Invalid("the name of a model")),
             LimitOwner::Model(name) => name.clone(),
-            LimitOwner::ApiKey(_) | LimitOwner::Deployment => subject.clone(),
+            LimitOwner::ApiKey(id) => {
+                let key = api_keys::lock(&mut tx, *id).await?.ok_or(Error::NotFound("the key"))?;
+                key.name
+            }
+            LimitOwner::Deployment => subject.clone(),
         };
         let current = rows::lock(&mut tx, scope, &subject).await?;
         let was = current
@@ -150,6 +155,7 @@ impl Limits {
         let (before, after) = (Some(before.into()), Some(after.into()));
         record(&self.0, &mut tx, actor, "limits.set", target, before, after).await?;
         tx.commit().await.map_err(repositories::Error::from)?;
+        self.0.no_limits.forget();
         Ok(())
     }
 
