@@ -655,7 +655,10 @@ async fn a_call_that_takes_too_long_may_have_been_carried_out() {
     assert_eq!(scene.said(), ["changed"]);
     // A connection that never came about has carried nothing. (An address that is set aside for documentation.)
     let nowhere = client("http://192.0.2.1:9", TOKEN).with_timeout(Duration::from_secs(5));
-    let error = nowhere.send_message(ANNA, &body, None, None, None).await.unwrap_err();
+    let error = nowhere
+        .send_message(ANNA, &body, None, None, None, None)
+        .await
+        .unwrap_err();
     assert!(error.is_passing() && !error.sent_maybe(), "{error:?}");
 }
 
@@ -667,7 +670,7 @@ async fn a_page_instead_of_json_is_judged_by_its_status() {
         let sent = scene
             .sender
             .client()
-            .send_message(ANNA, &plain("a"), None, None, None)
+            .send_message(ANNA, &plain("a"), None, None, None, None)
             .await;
         let error = sent.unwrap_err();
         assert!(error.is_passing(), "{status}: {error:?}");
@@ -678,7 +681,7 @@ async fn a_page_instead_of_json_is_judged_by_its_status() {
     let error = scene
         .sender
         .client()
-        .send_message(ANNA, &plain("a"), None, None, None)
+        .send_message(ANNA, &plain("a"), None, None, None, None)
         .await;
     assert!(matches!(error, Err(TelegramError::RetryAfter(_))), "{error:?}");
 }
@@ -694,6 +697,10 @@ async fn who_was_stopped_for_too_long_sends_nothing_more() {
     let late = soon(0);
     assert_eq!(scene.sender.send(&late, &plain("late")).await, Err(OutError::Stale));
     assert_eq!(scene.sender.begin(&late, &plain("late")).await, Ok(None));
+    // Nor who was stopped between that look at the clock and the socket.
+    let (client, body) = (scene.sender.client(), plain("late"));
+    let written = client.send_message(ANNA, &body, None, None, None, late.ours_until);
+    assert_eq!(written.await, Err(TelegramError::Stale));
     assert_eq!(scene.telegram.calls_of("sendMessage").len(), 1);
     // Not after a pause that outlasts it either; and with a new proof it goes on.
     scene.telegram.fail_next("sendMessage", 1, Fault::RetryAfter(1));

@@ -6,10 +6,15 @@
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use domain::{Lang, views::RichText};
-use reqwest::StatusCode;
+use futures::stream;
+use reqwest::{
+    Body, RequestBuilder, StatusCode,
+    header::{CONTENT_LENGTH, CONTENT_TYPE},
+};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::error::TelegramError;
 use crate::lenient::null_is_absent;
@@ -21,6 +26,32 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const PREVIEW_TIMEOUT: Duration = Duration::from_secs(2);
 
 type Result<T> = std::result::Result<T, TelegramError>;
+
+/// What was to be written by then has not been written.
+#[derive(Debug, thiserror::Error)]
+#[error("too late")]
+struct TooLate;
+
+fn is_too_late(error: &reqwest::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if inner.is::<TooLate>() {
+            return true;
+        }
+        cause = inner.source();
+    }
+    false
+}
+
+/// The body of a request, asked for when it goes to the socket. A process may be stopped anywhere between a look at the clock and that:
+/// the later the look, the less room. A request without its body is none for the server.
+async fn written_before(before: Instant, body: String) -> std::result::Result<String, TooLate> {
+    if Instant::now() >= before {
+        Err(TooLate)
+    } else {
+        Ok(body)
+    }
+}
 
 /// One bot's access to the Bot API; cheap to clone.
 #[derive(Clone)]
@@ -170,6 +201,7 @@ impl TelegramClient {
         reply_to: Option<i64>,
         thread: Option<i64>,
         markup: Option<Value>,
+        before: Option<Instant>,
     ) -> Result<i64> {
         let mut params = message(chat_id, body, markup);
         if let Some(id) = reply_to {
@@ -178,7 +210,19 @@ impl TelegramClient {
         if let Some(id) = thread {
             params["message_thread_id"] = json!(id);
         }
-        let sent: Sent = self.call("sendMessage", params).await?;
+        let request = self.request("sendMessage", self.timeout);
+        let request = match before {
+            None => request.json(&params),
+            Some(before) => {
+                let params = params.to_string();
+                request
+                    .header(CONTENT_TYPE, "application/json")
+                    // Known, so that it is not sent in chunks, which not every server reads.
+                    .header(CONTENT_LENGTH, params.len())
+                    .body(Body::wrap_stream(stream::once(written_before(before, params))))
+            }
+        };
+        let sent: Sent = self.answer(request).await?;
         Ok(sent.message_id)
     }
 
@@ -296,8 +340,15 @@ impl TelegramClient {
     }
 
     async fn call_within<T: DeserializeOwned>(&self, method: &str, params: Value, timeout: Duration) -> Result<T> {
+        self.answer(self.request(method, timeout).json(&params)).await
+    }
+
+    fn request(&self, method: &str, timeout: Duration) -> RequestBuilder {
         let url = format!("{}/bot{}/{method}", self.api_url, self.token.expose_secret());
-        let request = self.http.post(url).json(&params).timeout(timeout);
+        self.http.post(url).timeout(timeout)
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T> {
         let response = request.send().await.map_err(|error| self.unsent(error))?;
         let status = response.status();
         let bytes = response.bytes().await.map_err(|error| self.unsent(error))?;
@@ -330,6 +381,9 @@ impl TelegramClient {
 
     /// An HTTP error carries the address, and the address the token: only its causes are kept.
     fn unsent(&self, error: reqwest::Error) -> TelegramError {
+        if is_too_late(&error) {
+            return TelegramError::Stale;
+        }
         let sent_maybe = !(error.is_connect() || error.is_builder());
         if error.is_timeout() {
             return TelegramError::Timeout { sent_maybe };

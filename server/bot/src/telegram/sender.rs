@@ -105,7 +105,7 @@ impl Sender {
             return Err(TelegramError::Stale);
         }
         self.client
-            .send_message(to.chat_id, body, to.reply_to, to.thread_id, markup)
+            .send_message(to.chat_id, body, to.reply_to, to.thread_id, markup, to.ours_until)
             .await
     }
 
