@@ -6,6 +6,7 @@
 mod codes;
 mod ids;
 mod lang;
+mod limit_owner;
 mod limits;
 mod models;
 mod money;
@@ -19,6 +20,7 @@ pub use ids::{
     ReservationId, StaffId, TelegramChatId, TelegramMessageId, TelegramUserId, ThreadId, UpdateId, UpdateRowId, UserId,
 };
 pub use lang::Lang;
+pub use limit_owner::LimitOwner;
 pub use limits::{Limit, LimitKind, Measure, Period, Scope};
 pub use models::{ModelKind, Price, ProviderKind};
 pub use money::Money;

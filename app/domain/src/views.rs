@@ -2,6 +2,7 @@
 
 pub mod bots;
 pub mod jobs;
+pub mod limits;
 pub mod models;
 
 use chrono::{DateTime, Utc};

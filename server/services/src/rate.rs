@@ -111,6 +111,21 @@ end
 return {which, again}
 ";
 
+/// `base` of the script.
+const BASE: i64 = 1_790_000_000;
+
+/// What a pace has left where all that was admitted takes `ahead` more microseconds to be through.
+fn left_of(limit: i64, ahead: i64) -> (i64, TimeDelta) {
+    let (minute, ahead) = (WINDOW * 1000, ahead.max(0));
+    if limit <= 0 {
+        return (0, TimeDelta::microseconds(minute));
+    }
+    // As the script reckons: half a step may be overdrawn. In i128, since a million times a large limit does not fit.
+    let halves = i128::from(minute - ahead) * i128::from(limit) * 2 + i128::from(minute);
+    let left = halves.div_euclid(i128::from(minute) * 2).clamp(0, i128::from(limit));
+    (i64::try_from(left).unwrap_or(limit), TimeDelta::microseconds(ahead))
+}
+
 /// How often Redis is asked whether it is back while it is away.
 const PROBE: Duration = Duration::from_millis(250);
 
@@ -278,6 +293,25 @@ impl RateLimiter {
             }
         }
         Ok(())
+    }
+
+    /// How many more calls a rate takes now, and how long until it takes all again; `None` when Redis is not there, or for a user's
+    /// window, of which [`RateLimiter::minute`] tells.
+    pub async fn left(&self, rate: &Rate) -> Option<(i64, TimeDelta)> {
+        let Rate::Paced { key, limit } = rate else { return None };
+        let shared = self.shared.as_ref().filter(|shared| !shared.is_away())?;
+        let mut connection = shared.connection.clone();
+        let call = async {
+            redis::pipe()
+                .cmd("TIME")
+                .cmd("GET")
+                .arg(format!("botdeck:rate:{key}"))
+                .query_async::<((i64, i64), Option<f64>)>(&mut connection)
+                .await
+        };
+        let ((seconds, micros), through) = shared.patiently(call).await?;
+        let now = (seconds - BASE) * 1_000_000 + micros;
+        Some(left_of(*limit, through.map_or(0, |through| through as i64 - now)))
     }
 
     /// Forgets what a user has used of the minute.
@@ -505,6 +539,19 @@ mod tests {
 
     fn jobs() -> Vec<JobId> {
         (0..12).map(|_| JobId(uuid::Uuid::now_v7())).collect()
+    }
+
+    #[test]
+    fn what_a_pace_has_left_is_reckoned_as_the_script_does() {
+        let seconds = |n: i64| n * 1_000_000;
+        assert_eq!(left_of(6, 0), (6, TimeDelta::zero()));
+        assert_eq!(left_of(6, -5), (6, TimeDelta::zero()));
+        // After one of six in a minute, ten seconds are taken.
+        assert_eq!(left_of(6, seconds(10)), (5, TimeDelta::seconds(10)));
+        assert_eq!(left_of(6, seconds(60)), (0, TimeDelta::seconds(60)));
+        assert_eq!(left_of(6, seconds(55)).0, 1, "half a step may be overdrawn");
+        assert_eq!(left_of(0, 0), (0, TimeDelta::seconds(60)));
+        assert_eq!(left_of(i64::MAX, 0).0, i64::MAX);
     }
 
     #[tokio::test]
