@@ -50,7 +50,7 @@ test('the order of fallback is changed by keyboard alone', async ({ page }) => {
   await card.getByLabel('Model', { exact: true }).last().fill('spare-model');
   await card.getByRole('button', { name: 'Save' }).filter({ visible: true }).first().click();
   const names = page.getByRole('region', { name: 'Names' });
-  await expect(names.locator('.routes > li').filter({ hasText: 'spare-model' })).toBeVisible();
+  await expect(names.locator('code', { hasText: /^spare-model$/ })).toBeVisible();
   await names.getByText('New name').click();
   const form = names.locator('form').filter({ has: page.locator('#alias-name') });
   await form.getByLabel('Name', { exact: true }).fill('house');

@@ -259,7 +259,7 @@ texts! {
     effect_people: "{} {} would be stopped at once, of {}. With the present limit: {}.", "Сразу упрутся в лимит: {} {} из {}. С нынешним: {}.";
     effect_user_stopped: "The user would be stopped at once.", "Пользователь сразу упрётся в лимит.";
     effect_user_free: "The user would not be stopped now.", "Сейчас пользователь в лимит не упрётся.";
-    effect_shared: "It holds for all together; {} {} have used it in this time so far.", "Лимит общий на всех; за это время пользовались: {} {}.";
+    effect_shared: "It holds for all together; used in this time so far by {} {}.", "Лимит общий на всех; за это время пользовались: {} {}.";
     effect_minute: "A minute is over before this page could tell: whoever writes faster waits for less than a minute.", "Минута проходит быстрее, чем её покажет страница: кто пишет чаще, подождёт меньше минуты.";
     effect_from_now: "It counts from now on: what was used before does not count.", "Считается с этой минуты: израсходованное раньше не учитывается.";
     effect_zero: "Lets nothing through", "Не пропускает ничего";

@@ -52,6 +52,20 @@ impl Proposal {
         })
     }
 
+    /// What the form begins with: what was proposed for this owner, and where that says nothing of the manner, what holds.
+    fn begin(proposed: Option<Self>, sheet: &LimitSheet) -> Self {
+        let now = Self::of(sheet);
+        let Some(mut start) = proposed.filter(|proposed| proposed.owner == now.owner) else {
+            return now;
+        };
+        for (said, holds) in [(&mut start.zone, now.zone), (&mut start.soft, now.soft)] {
+            if said.trim().is_empty() {
+                *said = holds;
+            }
+        }
+        start
+    }
+
     /// What holds now.
     fn of(sheet: &LimitSheet) -> Self {
         let amounts = sheet.limits.iter();
@@ -132,7 +146,7 @@ pub fn EditLimitsPage() -> impl IntoView {
                 page(
                     sheet,
                     move |sheet| {
-                        let start = start.filter(|start| start.owner == sheet.owner).unwrap_or_else(|| Proposal::of(&sheet));
+                        let start = Proposal::begin(start, &sheet);
                         view! {
                             <Head sheet=sheet.clone() />
                             <SavedNote sheet=sheet.clone() save plainly_saved />
@@ -148,7 +162,7 @@ pub fn EditLimitsPage() -> impl IntoView {
             })}
         </Transition>
         <FormFailure error=failure(save) />
-        <div aria-live="polite">
+        <div class="effect-place" aria-live="polite">
             <Transition>{shown_effect}</Transition>
         </div>
         <Transition>

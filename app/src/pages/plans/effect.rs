@@ -133,6 +133,7 @@ fn Kind(kind: KindEffect, owner: LimitOwner) -> impl IntoView {
         None
     };
     let words = match &reach {
+        None if change.after.is_none() => String::new(),
         None => t.effect_minute.to_owned(),
         Some(reach) if shared => fill(t.effect_shared, &[&group(reach.people), t.users(reach.people)]),
         Some(reach) if matches!(owner, LimitOwner::User(_)) => {
@@ -162,7 +163,7 @@ fn Kind(kind: KindEffect, owner: LimitOwner) -> impl IntoView {
                 </span>
                 {resets_at.map(|at| view! { <span class="muted">{t.resets}" "<Time at /></span> })}
             </div>
-            <p>{words}</p>
+            {(!words.is_empty()).then(|| view! { <p>{words}</p> })}
             {counts_from_now.then(|| view! { <p class="hint">{t.effect_from_now}</p> })}
             {reach.map(|reach| view! { <Use kind=change.kind limit=change.after reach /> })}
         </li>

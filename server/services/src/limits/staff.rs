@@ -92,6 +92,7 @@ impl Current {
             }
         }
         limits.retain(|change| change.before != change.after);
+        limits.sort_by_key(|change| change.kind);
         if zone != self.zone && !rows::is_zone(db, &zone).await? {
             return Err(Error::Invalid("a time zone such as UTC or Europe/Berlin"));
         }
