@@ -1,9 +1,13 @@
 // What every browser test stands on: a page whose console is watched, and the words to look for.
 import AxeBuilder from '@axe-core/playwright';
 import { expect, test as base, type Locator, type Page } from '@playwright/test';
+import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 
 export const owner = { name: 'Anna Owner', email: 'anna@example.org', password: 'a long enough password' };
+
+/** The bot that is talked to in the browser. */
+export const playground = '01930000-0000-7000-8000-0000000000b0';
 
 /** The bot that the fake Telegram knows; bin/test starts that. */
 export const bot = { token: process.env.E2E_BOT_TOKEN ?? '', name: 'fake_1_bot' };
@@ -57,6 +61,13 @@ export const test = base.extend({
 
 export { expect };
 
+/** What no browser can bring about, or see. */
+export function sql(text: string): string {
+  const url = process.env.E2E_DATABASE_URL;
+  if (!url) throw new Error('E2E_DATABASE_URL names the database of the server under test');
+  return execFileSync('psql', ['-X', '-q', '-A', '-t', '-v', 'ON_ERROR_STOP=1', url, '-c', text], { encoding: 'utf8' }).trim();
+}
+
 /** The one-time link, as the server printed it. */
 export function setupLink(): string {
   const log = readFileSync(process.env.E2E_SERVER_LOG ?? '/dev/null', 'utf8');
@@ -76,10 +87,10 @@ export async function open(page: Page, path: string) {
   await awake(page);
 }
 
-export async function signIn(page: Page, next = '/') {
+export async function signIn(page: Page, next = '/', who = owner) {
   await open(page, `/sign-in?next=${encodeURIComponent(next)}`);
-  await page.getByLabel('E-mail').fill(owner.email);
-  await page.getByLabel('Password', { exact: true }).fill(owner.password);
+  await page.getByLabel('E-mail').fill(who.email);
+  await page.getByLabel('Password', { exact: true }).fill(who.password);
   await page.getByRole('button', { name: 'Sign in' }).click();
   await page.waitForURL(url => url.pathname === new URL(next, url).pathname);
   await awake(page);

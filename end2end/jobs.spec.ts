@@ -1,17 +1,8 @@
 // The queue and the bots, as staff see and govern them; goes on where the story stopped: the owner is there, and has talked.
-import { execFileSync } from 'node:child_process';
-import { accessible, expect, fits, open, owner, signIn, test } from './deck';
+import { accessible, expect, fits, open, owner, playground, signIn, sql, test } from './deck';
 import type { Page } from '@playwright/test';
 
 test.describe.configure({ mode: 'serial' });
-
-const playground = '01930000-0000-7000-8000-0000000000b0';
-
-function sql(text: string): string {
-  const url = process.env.E2E_DATABASE_URL;
-  if (!url) throw new Error('E2E_DATABASE_URL names the database of the server under test');
-  return execFileSync('psql', ['-X', '-q', '-A', '-t', '-v', 'ON_ERROR_STOP=1', url, '-c', text], { encoding: 'utf8' }).trim();
-}
 
 /** Jobs as the queue leaves them. Each asks for help, which costs nothing, in a chat of its own. */
 function jobs(count: number, state: string, set: string, value: string) {
@@ -98,6 +89,20 @@ test('all of a page are discarded, and kept for a while', async ({ page }) => {
   await open(page, '/audit?action=job');
   await expect(page.locator('main')).toContainText('Discarded a job');
   await expect(page.locator('main')).toContainText('Put a job back');
+});
+
+test('one that is to be tried again is given up', async ({ page }) => {
+  jobs(2, 'ready', 'run_at, last_error', "now() + interval '1 hour', 'the provider is busy'");
+  await signIn(page, '/jobs?state=retrying');
+  await expect(row(page, 'the provider is busy')).toHaveCount(2);
+  await row(page, 'the provider is busy').first().getByRole('checkbox').check();
+  await page.getByText('Discard…').click();
+  await page.getByRole('button', { name: 'Discard them' }).click();
+  await expect(page.getByText('1 job discarded.')).toBeVisible();
+  await expect(row(page, 'the provider is busy')).toHaveCount(1);
+  expect(count("state = 'discarded' AND last_error = 'the provider is busy'")).toBe(1);
+  await page.getByRole('link', { name: /Discarded/ }).click();
+  await expect(row(page, 'the provider is busy')).toHaveCount(1);
 });
 
 test('a job that somebody holds is shown with its worker', async ({ page }) => {

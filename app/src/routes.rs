@@ -14,6 +14,7 @@ use crate::{
     components::{Glyph, Icon, PageError, QueryForm},
     i18n::{Texts, provide_texts, use_texts},
     pages::{
+        api_keys::ApiKeysPage,
         audit::AuditPage,
         bots::BotsPage,
         jobs::JobsPage,
@@ -22,6 +23,7 @@ use crate::{
         plans::{PlansPage, edit::EditLimitsPage},
         playground::PlaygroundPage,
         prefs::{SetLang, SetTheme, get_shell},
+        requests::RequestsPage,
         setup::SetupPage,
         sign_in::{SignInPage, api::SignOut},
         transcript::TranscriptPage,
@@ -99,6 +101,8 @@ pub fn App() -> impl IntoView {
                     <Route path=path!("/bots/:id/playground") view=PlaygroundPage ssr=SsrMode::Async />
                     <Route path=path!("/models") view=ModelsPage ssr=SsrMode::Async />
                     <Route path=path!("/jobs") view=JobsPage ssr=SsrMode::Async />
+                    <Route path=path!("/requests") view=RequestsPage ssr=SsrMode::Async />
+                    <Route path=path!("/api-keys") view=ApiKeysPage ssr=SsrMode::Async />
                     <Route path=path!("/audit") view=AuditPage ssr=SsrMode::Async />
                 </ParentRoute>
             </Routes>
@@ -148,13 +152,20 @@ const fn place(href: &'static str, glyph: Glyph, words: fn(&Texts) -> &'static s
     }
 }
 
-const PLACES: [Place; 7] = [
+const PLACES: [Place; 9] = [
     place("/", Glyph::Overview, |t| t.nav_overview, Permission::ReadOverview),
     place("/users", Glyph::Users, |t| t.nav_users, Permission::ReadUsers),
     place("/plans", Glyph::Limits, |t| t.nav_plans, Permission::ReadLimits),
     place("/bots", Glyph::Bots, |t| t.nav_bots, Permission::ReadBots),
     place("/models", Glyph::Models, |t| t.nav_models, Permission::ReadModels),
     place("/jobs", Glyph::Queue, |t| t.nav_jobs, Permission::ReadJobs),
+    place(
+        "/requests",
+        Glyph::Requests,
+        |t| t.nav_requests,
+        Permission::ReadRequests,
+    ),
+    place("/api-keys", Glyph::Key, |t| t.nav_keys, Permission::ReadKeys),
     place("/audit", Glyph::Audit, |t| t.nav_audit, Permission::ReadAudit),
 ];
 

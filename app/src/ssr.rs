@@ -1,6 +1,6 @@
 //! The only door to the server: who asks, what they may, and the services that do the work.
 
-use domain::{AppError, ErrorCode, Lang, Permission, StaffId, Theme};
+use domain::{AppError, ErrorCode, Lang, Permission, StaffId, Theme, views::api_keys::FreshKey};
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use leptos::{nonce::Nonce, prelude::use_context};
 use leptos_axum::ResponseOptions;
@@ -51,6 +51,38 @@ pub fn origin() -> Origin {
     use_context::<Parts>()
         .and_then(|parts| parts.extensions.get::<Origin>().cloned())
         .unwrap_or_default()
+}
+
+/// Key of the session under which a fresh API key waits, sealed, for the page that is to show it.
+const FRESH_KEY: &str = "fresh_api_key";
+
+/// A form sent without our script is answered by a redirect: what it made has to wait for the page after that.
+pub async fn keep_fresh_key(fresh: &FreshKey) -> Result<(), AppFailure> {
+    if !use_context::<Parts>().is_some_and(|parts| wants_page(&parts)) {
+        return Ok(());
+    }
+    let sealed = services()?.api_keys().conceal(fresh)?;
+    session().await?.insert(FRESH_KEY, sealed).await.map_err(internal)
+}
+
+/// The key that waits, and never again.
+pub async fn take_fresh_key() -> Result<Option<FreshKey>, AppFailure> {
+    let sealed: Option<String> = session().await?.remove(FRESH_KEY).await.map_err(internal)?;
+    Ok(sealed.and_then(|sealed| services().ok()?.api_keys().reveal(&sealed)))
+}
+
+/// `scheme://host` as this browser reached us.
+pub fn base_url() -> String {
+    let Some(parts) = use_context::<Parts>() else {
+        return String::new();
+    };
+    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let scheme = if text("x-forwarded-proto") == Some("https") {
+        "https"
+    } else {
+        "http"
+    };
+    format!("{scheme}://{}", text("host").unwrap_or("localhost"))
 }
 
 fn internal<E>(_: E) -> AppFailure {

@@ -5,6 +5,11 @@
 cargo_leptos_version=0.3.11
 sass_version=1.93.2
 binaryen_version=132.0.0
+openai_python_version=3.57.0
+openai_node_version=6.49.0
+
+# What no PATH names lies below this; bin/lib/test-install.sh has systems of its own.
+system=${BOTDECK_SYSTEM:-}
 
 # --- System packages
 
@@ -43,10 +48,12 @@ need() {
 }
 
 have() { command -v "$1" >/dev/null 2>&1; }
+# Server programs are not on Debian's PATH; Homebrew keeps those of a numbered version off it altogether, psql among them.
 have_postgres() {
   local program
-  for program in "$(command -v initdb || true)" /usr/lib/postgresql/*/bin/initdb /opt/homebrew/opt/postgresql*/bin/initdb; do
-    if [ -x "$program" ]; then have psql; return; fi
+  for program in "$(command -v initdb || true)" "$system"/usr/lib/postgresql/*/bin/initdb \
+    "$system"/opt/homebrew/opt/postgresql*/bin/initdb "$system"/usr/local/opt/postgresql*/bin/initdb; do
+    if [ -x "$program" ] && { have psql || [ -x "${program%/*}/psql" ]; }; then return; fi
   done
   return 1
 }
@@ -104,10 +111,10 @@ install_wasm_target() {
   [ -z "$missing" ] || need "Rust with WebAssembly" $missing
 
   local seed=$BOTDECK_CACHE/wasm-std lib
-  lib=$(/usr/bin/rustc --print target-libdir --target wasm32-unknown-unknown)
+  lib=$("$system/usr/bin/rustc" --print target-libdir --target wasm32-unknown-unknown)
   # Without root it is copied by hand, and then there.
   ls "$lib"/libstd-*.rlib >/dev/null 2>&1 || install_wasm_std "$seed" "$lib"
-  rustup toolchain link web /usr
+  rustup toolchain link web "$system/usr"
   . bin/lib/env.sh   # takes the new toolchain
   has_wasm_target || die "the WebAssembly target is still missing in $lib"
 }
@@ -121,8 +128,8 @@ install_wasm_std() { # SEED LIB
   (
     cd "$seed"
     unset RUSTUP_TOOLCHAIN
-    RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc CARGO_TARGET_DIR="$seed/target" \
-      /usr/bin/cargo build --release -Zbuild-std=std,panic_abort --target wasm32-unknown-unknown >&2
+    RUSTC_BOOTSTRAP=1 RUSTC="$system/usr/bin/rustc" CARGO_TARGET_DIR="$seed/target" \
+      "$system/usr/bin/cargo" build --release -Zbuild-std=std,panic_abort --target wasm32-unknown-unknown >&2
   )
   as_root install -d "$lib" || die "that needs root. Type this, then start again:
   sudo install -d $lib && sudo cp $seed/target/wasm32-unknown-unknown/release/deps/lib*.rlib $lib/ && sudo rm -f $lib/libwasm_std_seed*"
@@ -193,18 +200,34 @@ install_browser() {
     cp "$lock" "$stamp"
   fi
   if find_chromium >/dev/null; then return; fi
-  # Ubuntu has Chromium as a snap only, which does not run in containers.
-  if ! grep -qsx 'ID=ubuntu' /etc/os-release; then
+  # Ubuntu has Chromium as a snap only, which does not run in containers; Homebrew's does not pass macOS's gatekeeper.
+  if have apt-get && ! have brew && ! grep -qsx 'ID=ubuntu' "$system/etc/os-release"; then
     need "the browser in which the dashboard is tested" chromium
   else
-    step "Downloading Playwright's own Chromium: Ubuntu has no package of it"
+    step "Downloading Playwright's own Chromium, in which the dashboard is tested: this system has no package of it"
     (cd end2end && npx --no-install playwright install --with-deps chromium </dev/null >&2) ||
       die "that failed. Install Chromium or Chrome, or name one by BOTDECK_CHROMIUM, then start again"
   fi
 }
 
+# The official clients with which the API is tested; whoever runs cargo by hand gets them from here as well.
+install_clients() {
+  local tools=$BOTDECK_CACHE/tools
+  if ! stamped openai "$openai_python_version $openai_node_version"; then
+    python3 -c 'import ensurepip' 2>/dev/null || need "Python with venv, for its OpenAI package" python3-venv
+    step "Installing the OpenAI packages of Python and Node, with which the API is tested"
+    mkdir -p "$tools/openai-node"
+    python3 -m venv --clear "$tools/openai-python"
+    "$tools/openai-python/bin/pip" install --quiet --disable-pip-version-check "openai==$openai_python_version" >&2
+    npm install --prefix "$tools/openai-node" --loglevel=error --no-audit --no-fund --save-exact "openai@$openai_node_version" </dev/null >&2
+    stamp openai "$openai_python_version $openai_node_version"
+  fi
+  export TEST_OPENAI_PYTHON=$tools/openai-python/bin/python TEST_OPENAI_NODE=$tools/openai-node
+}
+
 install_test() {
   install_web
   install_clippy
+  install_clients
   install_browser
 }

@@ -257,8 +257,8 @@ case "$command" in
       [ -O "$mark" ] || continue
       if kill -0 "$(cat "$mark")" 2>/dev/null; then continue; fi
       # What bin/lib/test-scripts.sh had started; no other process has that directory's name.
-      pkill -9 -f "^${mark%/*}/release/botdeck " || true
-      (stop_all "${mark%/*}/checkout/.local")
+      pkill -9 -f "^${mark%/*}/(release|target/debug)/botdeck " || true
+      for used in "${mark%/*}"/*/.local; do (stop_all "$used"); done
       stop_all "${mark%/*}"
     done
     ;;

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
-use domain::{BotId, Email, LimitKind, Password, Role as StaffRole, Scope, UserId, views::IntakeMode};
+use domain::{ApiKeyId, BotId, Email, LimitKind, Password, Role as StaffRole, Scope, UserId, views::IntakeMode};
 use services::{Actor, LimitOwner, LimitSetting, Verified};
 use tokio_util::sync::CancellationToken;
 
@@ -140,6 +140,9 @@ struct OwnerArgs {
     /// A bot, by the id that `bot list` shows: all who write to it together
     #[arg(long, value_name = "ID")]
     bot: Option<BotId>,
+    /// An API key, by the id in the address of its requests
+    #[arg(long, value_name = "ID")]
+    key: Option<ApiKeyId>,
     /// A model: all who ask it together
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
@@ -152,8 +155,10 @@ impl OwnerArgs {
     fn owner(self) -> Option<LimitOwner> {
         let user = self.user.map(LimitOwner::User);
         let bot = self.bot.map(LimitOwner::Bot);
+        let key = self.key.map(LimitOwner::ApiKey);
         let model = self.model.map(LimitOwner::Model);
         user.or(bot)
+            .or(key)
             .or(model)
             .or(self.deployment.then_some(LimitOwner::Deployment))
     }

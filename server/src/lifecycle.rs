@@ -70,6 +70,7 @@ impl Deck {
             webhooks: settings.public_url.is_some(),
             queue_limit: settings.queue_limit,
             provider_calls: settings.provider_calls,
+            usage_months: settings.usage_months,
         });
         let runtime = Runtime::new(services.clone(), http, &settings.telegram_api_url)
             .with_drafts(settings.drafts)
@@ -157,6 +158,13 @@ impl Deck {
         });
 
         tokio::spawn(keep_catalogue(self.services.clone(), stop.clone()));
+        // Of its own, since it writes until the last answer has ended.
+        let calls_stop = CancellationToken::new();
+        let calls = tokio::spawn({
+            let (services, stopped) = (self.services.clone(), calls_stop.clone());
+            async move { services.calls().write(stopped.cancelled_owned()).await }
+        });
+
         let replica = replica();
         let mut running = JoinSet::new();
         if roles.contains(&Role::Intake) {
@@ -216,6 +224,13 @@ impl Deck {
         match tokio::time::timeout(Duration::from_secs(2), web).await {
             Ok(ended) => ended??,
             Err(_) => info!("Some connections were still open and are cut"),
+        }
+        calls_stop.cancel();
+        match tokio::time::timeout(Duration::from_secs(5), calls).await {
+            Ok(ended) => ended?,
+            Err(_) => {
+                warn!("Some calls of other programs could not be written; they will be charged by their estimates");
+            }
         }
         self.services.database().close().await;
         info!("Stopped");

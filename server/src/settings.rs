@@ -117,6 +117,12 @@ pub const KNOWN: &[Known] = &[
         "jobs of one bot from which on its further updates are left with Telegram until fewer wait",
     ),
     known(
+        "BOTDECK_USAGE_MONTHS",
+        false,
+        "13",
+        "months of the ledger that are kept beside the current one; sums by day stay",
+    ),
+    known(
         "BOTDECK_DB_CONNECTIONS",
         false,
         "20",
@@ -336,6 +342,8 @@ pub struct Settings {
     pub provider_calls: usize,
     /// Jobs of one bot.
     pub queue_limit: u32,
+    /// Of the ledger.
+    pub usage_months: u32,
     pub db_connections: u32,
     /// Texts older than this get one notice together.
     pub late_after: Option<Duration>,
@@ -473,6 +481,7 @@ impl Settings {
         let bot_workers = usize::try_from(reader.number("BOTDECK_BOT_WORKERS", 1..=1024)).unwrap_or(56);
         let provider_calls = usize::try_from(reader.number("BOTDECK_PROVIDER_CALLS", 1..=1024)).unwrap_or(56);
         let queue_limit = u32::try_from(reader.number("BOTDECK_QUEUE_LIMIT", 1..=10_000_000)).unwrap_or(20_000);
+        let usage_months = u32::try_from(reader.number("BOTDECK_USAGE_MONTHS", 2..=1200)).unwrap_or(13);
         let db_connections = u32::try_from(reader.number("BOTDECK_DB_CONNECTIONS", 2..=500)).unwrap_or(20);
         let late_after = reader.parse(
             "BOTDECK_LATE_AFTER",
@@ -538,6 +547,7 @@ impl Settings {
                 bot_workers,
                 provider_calls,
                 queue_limit,
+                usage_months,
                 db_connections,
                 late_after,
                 drafts: drafts.unwrap_or(true),

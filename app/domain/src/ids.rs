@@ -50,10 +50,10 @@ uuid_id! {
     StaffId,
     /// One unit of durable work.
     JobId,
-    /// A key by which another program asks.
-    ApiKeyId,
     /// An amount set aside on every budget that applies, until the real usage is known. That of a job has the job's id.
     ReservationId,
+    /// A key with which another program calls the gateway.
+    ApiKeyId,
     /// An update as stored, before it is understood.
     UpdateRowId,
     /// Somebody whose models can be asked.

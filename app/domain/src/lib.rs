@@ -3,6 +3,7 @@
 //! Compiled for the server and for the browser, so nothing here may touch the network, the clock, randomness or a database.
 //! To add a value: one type, one `parse` that names what was expected, one test of its bounds.
 
+mod api_keys;
 mod codes;
 mod ids;
 mod lang;
@@ -14,6 +15,7 @@ mod permissions;
 mod values;
 pub mod views;
 
+pub use api_keys::{ApiScope, Lifetime};
 pub use codes::{AppError, ErrorCode};
 pub use ids::{
     ApiKeyId, BotId, ChatId, ConversationId, JobId, MessageId, ModelId, PlanId, ProviderId, ProviderKeyId,
@@ -25,4 +27,4 @@ pub use limits::{Limit, LimitKind, Measure, Period, Scope};
 pub use models::{ModelKind, Price, ProviderKind};
 pub use money::Money;
 pub use permissions::{Permission, Role};
-pub use values::{BlockReason, BotName, Email, Invalid, Password, Persona, PlanName, SearchText, Theme};
+pub use values::{BlockReason, BotName, Email, Invalid, KeyName, Password, Persona, PlanName, SearchText, Theme};

@@ -50,6 +50,12 @@ permissions! {
     ReadJobs = "jobs:read",
     /// Put failed jobs back into the queue, or give them up.
     WriteJobs = "jobs:write",
+    /// The log of calls to models: who, which, what it cost and what failed; no texts.
+    ReadRequests = "requests:read",
+    /// API keys of other programs; never the keys themselves.
+    ReadKeys = "keys:read",
+    /// Make and revoke API keys.
+    WriteKeys = "keys:write",
     ReadAudit = "audit:read",
     ManageStaff = "staff:manage",
 }
@@ -101,6 +107,7 @@ impl Role {
                     | P::ReadBots
                     | P::ReadModels
                     | P::ReadJobs
+                    | P::ReadRequests
                     | P::UsePlayground
             ),
             Self::Viewer => matches!(
@@ -156,6 +163,8 @@ mod tests {
         assert!(!Role::Viewer.allows(Permission::ReadConversations));
         assert!(!Role::Viewer.allows(Permission::ReadUsers));
         assert!(!Role::Viewer.allows(Permission::ReadJobs));
+        assert!(Role::Support.allows(Permission::ReadRequests) && !Role::Viewer.allows(Permission::ReadRequests));
+        assert!(!Role::Support.allows(Permission::ReadKeys) && Role::Admin.allows(Permission::WriteKeys));
         assert!(Role::Support.allows(Permission::ReadJobs) && !Role::Support.allows(Permission::WriteJobs));
     }
 }

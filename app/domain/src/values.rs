@@ -66,6 +66,8 @@ text_value! {
     BlockReason(1..=500, "a reason of 1 to 500 characters"),
     /// The name of a plan, unique.
     PlanName(1..=40, "a name of 1 to 40 characters"),
+    /// What an API key is for, in words of those who made it.
+    KeyName(1..=64, "a name of 1 to 64 characters"),
     /// The name of a bot in the dashboard.
     BotName(1..=64, "a name of 1 to 64 characters"),
     /// What was typed into a search field; may be empty.

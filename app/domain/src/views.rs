@@ -1,9 +1,11 @@
 //! What pages show: plain data that travels from a server function to a component. No behaviour, no secrets.
 
+pub mod api_keys;
 pub mod bots;
 pub mod jobs;
 pub mod limits;
 pub mod models;
+pub mod requests;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};

@@ -38,6 +38,8 @@ pub enum Glyph {
     Eye,
     Filter,
     Earlier,
+    Requests,
+    Close,
 }
 
 impl Glyph {
@@ -89,6 +91,8 @@ impl Glyph {
             Self::Eye => {
                 "M2 12c2.5-4.5 6-6.5 10-6.5s7.5 2 10 6.5c-2.5 4.5-6 6.5-10 6.5S4.5 16.5 2 12zM12 15a3 3 0 1 0 0-6 3 3 0 0 0 0 6z"
             }
+            Self::Requests => "M4 7h12M13 4l3 3-3 3M20 17H8M11 14l-3 3 3 3",
+            Self::Close => "M6 6l12 12M18 6L6 18",
             Self::Filter => "M3 5h18l-7 8.5V19l-4 2v-7.5z",
         }
     }

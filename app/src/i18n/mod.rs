@@ -8,8 +8,8 @@ mod phrases;
 mod table;
 
 use domain::{
-    ErrorCode, Lang, LimitKind, Measure, Money, Permission, Role, Scope,
-    views::{UserStatus, jobs::JobList},
+    ApiScope, ErrorCode, Lang, Lifetime, LimitKind, Measure, Money, Permission, Role, Scope,
+    views::{UserStatus, jobs::JobList, requests::Outcome},
 };
 use leptos::prelude::*;
 
@@ -245,6 +245,48 @@ impl Texts {
         }
     }
 
+    pub fn api_scope(&self, scope: ApiScope) -> &'static str {
+        match scope {
+            ApiScope::Chat => self.pick("Chat and responses", "Чат и responses"),
+            ApiScope::Embeddings => self.pick("Embeddings", "Эмбеддинги"),
+            ApiScope::Images => self.pick("Images", "Картинки"),
+            ApiScope::Audio => self.pick("Audio", "Звук"),
+            ApiScope::Models => self.pick("List of models", "Список моделей"),
+        }
+    }
+
+    pub fn lifetime(&self, lifetime: Lifetime) -> &'static str {
+        match lifetime {
+            Lifetime::Month => self.pick("30 days", "30 дней"),
+            Lifetime::Quarter => self.pick("90 days", "90 дней"),
+            Lifetime::Year => self.pick("A year", "Год"),
+            Lifetime::Forever => self.pick("No end", "Бессрочно"),
+        }
+    }
+
+    pub fn outcome(&self, outcome: Outcome) -> &'static str {
+        match outcome {
+            Outcome::Any => self.pick("Any", "Любой"),
+            Outcome::Good => self.pick("Answered", "С ответом"),
+            Outcome::Failed => self.pick("Failed", "С ошибкой"),
+        }
+    }
+
+    /// How an answer ended; `None` for a word of a provider that this version does not know.
+    pub fn finish(&self, finish: &str) -> Option<&'static str> {
+        Some(match finish {
+            "stop" => self.pick("To its end", "До конца"),
+            "length" => self.pick("Longest allowed", "Предел длины"),
+            "content_filter" => self.pick("Content filter", "Фильтр провайдера"),
+            "tool_calls" => self.pick("Tool call", "Вызов инструмента"),
+            "stopped" => self.pick("Stopped by the asker", "Остановлен"),
+            "cut" => self.pick("Broke off", "Оборвался"),
+            "failed" => self.pick("Failed", "Не удался"),
+            "gone" => self.pick("Caller left", "Клиент ушёл"),
+            _ => return None,
+        })
+    }
+
     pub fn limit(&self, kind: LimitKind) -> &'static str {
         match kind {
             LimitKind::MessagesPerMinute => self.pick("Messages per minute", "Сообщений в минуту"),
@@ -423,6 +465,8 @@ impl Texts {
             "conversation.read" => self.pick("Read a conversation", "Прочитал переписку"),
             "plan.create" => self.pick("Created a plan", "Создал тариф"),
             "plan.limits" => self.pick("Changed limits", "Изменил лимиты"),
+            "api_key.create" => self.pick("Made an API key", "Создал ключ API"),
+            "api_key.revoke" => self.pick("Revoked an API key", "Отозвал ключ API"),
             "bot.replace_token" => self.pick("Replaced a bot's token", "Заменил токен бота"),
             "bot.add" => self.pick("Added a bot", "Добавил бота"),
             "bot.edit" => self.pick("Changed a bot's persona or model", "Изменил характер или модель бота"),

@@ -1,5 +1,6 @@
 //! One folder per page: `mod.rs` shows it, `api.rs` asks the server.
 
+pub mod api_keys;
 pub mod audit;
 pub mod bots;
 pub mod jobs;
@@ -8,6 +9,7 @@ pub mod overview;
 pub mod plans;
 pub mod playground;
 pub mod prefs;
+pub mod requests;
 pub mod setup;
 pub mod sign_in;
 pub mod transcript;
@@ -34,6 +36,8 @@ pub fn server_functions() -> Vec<Function> {
         jobs::api::FUNCTIONS,
         models::api::FUNCTIONS,
         playground::api::FUNCTIONS,
+        requests::api::FUNCTIONS,
+        api_keys::api::FUNCTIONS,
         audit::api::FUNCTIONS,
     ]
     .concat()
@@ -114,6 +118,8 @@ mod tests {
         include_str!("jobs/api.rs"),
         include_str!("models/api.rs"),
         include_str!("playground/api.rs"),
+        include_str!("requests/api.rs"),
+        include_str!("api_keys/api.rs"),
         include_str!("audit/api.rs"),
     ];
 }

@@ -10,13 +10,14 @@
 //! message of the bot in this chat only. Each id that was not it is noted with the part. After sixteen ids, over all
 //! attempts, it is taken as not sent, and is sent: that may be lost in turn, and is looked for from the beginning, since it may have got
 //! an id that was free before. A message found like that says already what it is to say, unless it is a preview;
-//! if it did not, something was overwritten that nobody knew of, and that is counted apart. Nothing is looked for when the
+//! if it did not, something was overwritten: what another job has sent in the same moment gets its text back and the search goes on;
+//! what nobody knows of is counted apart. Nothing is looked for when the
 //! ids of later messages may be forgotten (`Chats::resume`).
 
 use std::{collections::HashSet, time::Duration};
 
 use domain::views::RichText;
-use services::{Claimed, Ended, Incoming, Lost, Part, Urgency};
+use services::{Claimed, Ended, Incoming, Lost, Owner, Part, Urgency};
 use tokio::time::Instant;
 
 use crate::{
@@ -28,6 +29,8 @@ use crate::{
 const SOON: Duration = Duration::from_secs(1);
 /// A call to Telegram takes less than this as a rule, and noting the id of its message a moment more.
 const OTHERS_SETTLE: Duration = Duration::from_millis(1500);
+/// While others in the chat are sending something, it is waited so long for them to note its id, however slow the database is.
+const OTHERS_NOTE: Duration = Duration::from_secs(15);
 /// A search is not put off for a flood limit or a failure that has passed by then: the ids it looks at grow stale.
 const SEARCH_PATIENCE: Duration = Duration::from_secs(30);
 /// After an attempt at whose end it is unknown what was sent.
@@ -273,6 +276,9 @@ async fn find(
             Err(OutError::Retry(wait)) if begun.elapsed() + wait < SEARCH_PATIENCE => tokio::time::sleep(wait).await,
             Err(error) => return Err(error),
             Ok(None) if more => {}
+            Ok(Some(found)) if !found.as_it_was && gave_back(context, address, found.id, begun).await? => {
+                tried.insert(found.id);
+            }
             Ok(found) => break found,
         }
     };
@@ -284,6 +290,31 @@ async fn find(
     metrics::counter!("botdeck_lost_sends_total", "found" => label).increment(1);
     lost.maybe_sent = false;
     Ok(found.map(|found| found.id))
+}
+
+/// A message that said something else may be what another job of the chat has sent in this moment, such as the reply to `/stop`: then
+/// it is noted soon, and gets its own text back. False when it is not.
+async fn gave_back(context: &Context, address: &mut Address, id: i64, begun: Instant) -> Result<bool, OutError> {
+    let (chats, chat_key) = (context.services.chats(), context.incoming.chat_key());
+    let found = Instant::now();
+    let body = loop {
+        tokio::time::sleep(OTHERS_SETTLE).await;
+        let owner = chats.owner(context.job.id, &chat_key, id).await;
+        match owner.map_err(|_| OutError::Retry(SOON))? {
+            Owner::Another(body) => break body,
+            Owner::PerhapsAnother if found.elapsed() < OTHERS_NOTE => {}
+            Owner::PerhapsAnother | Owner::Nobody => return Ok(false),
+        }
+    };
+    // A preview is drawn over by what follows it.
+    let Some(body) = body else { return Ok(true) };
+    loop {
+        match edit(context, address, id, &body).await {
+            Ok(()) | Err(OutError::NoMessage) => return Ok(true),
+            Err(OutError::Retry(wait)) if begun.elapsed() + wait < SEARCH_PATIENCE => tokio::time::sleep(wait).await,
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Doubles with every attempt up to five minutes, so that the attempts of one job outlast an outage of ten minutes; never less than

@@ -179,6 +179,14 @@ pub struct Alias {
     pub tiers: Vec<Vec<Target>>,
 }
 
+/// What a call under an alias has to be reckoned with, whoever will answer it.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    pub model: Arc<Model>,
+    /// In everything that of the dearest who may answer.
+    pub price: Price,
+}
+
 /// All that can be asked.
 #[derive(Clone, Default)]
 pub struct Catalogue {
@@ -265,11 +273,7 @@ impl Catalogue {
     /// The alias as one model: sizes that fit whichever target of the first tier is taken, and no price that is too low.
     pub(crate) fn view(name: &str, tiers: &[Vec<Arc<ModelSpec>>]) -> Option<Model> {
         let first = tiers.iter().find(|tier| !tier.is_empty())?;
-        let price = tiers
-            .iter()
-            .flatten()
-            .map(|model| model.price)
-            .reduce(Price::or_dearer)?;
+        let price = Self::dearest(tiers)?;
         Some(Model {
             name: name.to_owned(),
             context_tokens: first.iter().map(|model| model.context_tokens).min()?,
@@ -278,6 +282,11 @@ impl Catalogue {
             output_per_million: price.output.max(price.reasoning.unwrap_or_default()),
             cached_input_per_million: price.cached_input,
         })
+    }
+
+    pub(crate) fn dearest(tiers: &[Vec<Arc<ModelSpec>>]) -> Option<Price> {
+        let prices = tiers.iter().flatten().map(|model| model.price);
+        prices.reduce(Price::or_dearer)
     }
 }
 

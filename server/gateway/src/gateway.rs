@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Span, field::Empty, info, instrument};
 
 use crate::{
-    BreakerEvents, BreakerRules, Catalogue, ChatRequest, Chunk, GatewayError, Model, ModelKind, ProviderKind,
-    ProviderState, Role, Usage,
+    BreakerEvents, BreakerRules, Catalogue, ChatRequest, Chunk, GatewayError, Model, ModelKind, Offer, Price,
+    ProviderKind, ProviderState, Role, Usage,
     breaker::Events,
     cache::Cache,
     count_tokens,
@@ -28,7 +28,8 @@ use crate::{
     upstream::{Place, Surroundings, Upstream},
 };
 
-/// Once an answer has its end and its usage, how long to wait for the stream to close so that the connection can be used again.
+/// Once an answer has its end and its usage, how long to wait for the stream to close so that the connection can be used again; and
+/// how long for the usage of one that is stopped behind its end.
 const LINGER: Duration = Duration::from_millis(250);
 /// A provider that asks for a longer pause gets no second attempt: the person would be waiting.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -164,6 +165,8 @@ pub struct Answer {
     pub provider: String,
     /// The model that answered; `None` for those of the settings, and when nobody was asked.
     pub model_id: Option<ModelId>,
+    /// At what its usage is billed; nothing when nobody was asked.
+    pub price: Price,
     /// Given before, to somebody who asked the same: it costs nothing.
     pub cached: bool,
 }
@@ -243,6 +246,12 @@ impl Run {
         target.map(|target| target.model.id)
     }
 
+    fn price(&self) -> Price {
+        self.target
+            .as_ref()
+            .map_or_else(Price::default, |target| target.model.price)
+    }
+
     /// Another attempt follows this one, of which nothing is shown.
     fn put_aside(&mut self, made: &Made) {
         if let (Some(usage), Some(target)) = (made.usage, &self.target) {
@@ -309,6 +318,28 @@ impl Gateway {
     pub fn models(&self) -> Vec<Arc<Model>> {
         let live = self.live();
         shown(&live.names, &live.routes).cloned().collect()
+    }
+
+    /// All names that are shown, of whatever kind, in their order.
+    pub fn names(&self) -> Vec<String> {
+        let live = self.live();
+        let shown = |name: &&String| live.routes.get(*name).is_some_and(|route| route.shown);
+        live.names.iter().filter(shown).cloned().collect()
+    }
+
+    /// What is offered under this name for calls of this kind, shown or not.
+    pub fn offer(&self, name: &str, kind: ModelKind) -> Option<Offer> {
+        let live = self.live();
+        let route = live.routes.get(name).filter(|route| route.kind == kind)?;
+        Some(Offer {
+            model: Arc::clone(&route.model),
+            price: route.price,
+        })
+    }
+
+    /// How long anybody is made to wait.
+    pub fn deadlines(&self) -> Deadlines {
+        self.inner.deadlines
     }
 
     /// The chat model of this name, shown or not.
@@ -491,7 +522,19 @@ impl Gateway {
         let (adapter, request) = (Arc::clone(&hop.key.adapter), hop.request(request));
         let mut stream = within(cancel, deadline, overall, what, adapter.stream(&request)).await??;
         made.opened = true;
-        while let Some(chunk) = within(cancel, deadline, overall, what, stream.next()).await? {
+        let mut stopped_at = None;
+        loop {
+            let next = match within(cancel, deadline, overall, what, stream.next()).await {
+                // Behind its end an answer is whole, and what it has used is told in a moment.
+                Err(Interrupted::Cancelled) if made.finish.is_some() && made.usage.is_none() => {
+                    let until = *stopped_at.get_or_insert_with(Instant::now) + LINGER;
+                    timeout_at(until, stream.next())
+                        .await
+                        .map_err(|_| Interrupted::Cancelled)
+                }
+                next => next,
+            };
+            let Some(chunk) = next? else { return Ok(()) };
             match chunk? {
                 Chunk::Text(text) => {
                     (what, deadline) = ("the next token", Instant::now() + deadlines.between_tokens);
@@ -519,7 +562,6 @@ impl Gateway {
                 deadline = deadline.min(Instant::now() + LINGER);
             }
         }
-        Ok(())
     }
 
     /// Turns what was made into an answer: how it ended, what it used, what that costs.
@@ -534,10 +576,7 @@ impl Gateway {
         let failed = failure(&made, &end).is_some();
         let stopped = matches!(end, Err(Interrupted::Cancelled));
         let (mut usage, mut usage_reported) = bill(request, &made, failed, stopped);
-        let mut cost = run
-            .target
-            .as_ref()
-            .map_or(Money::ZERO, |target| target.model.price.of(usage));
+        let mut cost = run.price().of(usage);
         if let Some((before, spent)) = run.before {
             usage_reported |= usage == Usage::default();
             usage = usage + before;
@@ -564,6 +603,7 @@ impl Gateway {
             failure,
             provider: run.provider(),
             model_id: run.model_id(),
+            price: run.price(),
             tries: run.tries,
             cached: false,
         };

@@ -26,7 +26,9 @@ mod upstream;
 
 pub use breaker::{BreakerEvents, BreakerRules, BreakerState, LastFailure, Transition};
 pub use cache::{CacheKey, CacheScope, SharedCache};
-pub use catalogue::{Alias, Catalogue, KeySpec, ModelKind, ModelSpec, Price, ProviderKind, ProviderSpec, Target};
+pub use catalogue::{
+    Alias, Catalogue, KeySpec, ModelKind, ModelSpec, Offer, Price, ProviderKind, ProviderSpec, Target,
+};
 pub use chat::{ChatRequest, Chunk, ChunkStream, Provider, Role, Turn, Usage};
 pub use demo::Demo;
 pub use error::GatewayError;

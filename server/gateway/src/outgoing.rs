@@ -72,6 +72,8 @@ pub struct Outgoing<'a> {
     pub stream: bool,
     /// For protocols that want to be told a limit.
     pub max_answer_tokens: u32,
+    /// A limit that the body does not say, or says too large.
+    pub answer_tokens: Option<u32>,
 }
 
 /// What a provider began to answer.
@@ -98,8 +100,17 @@ pub(crate) fn asks_for_usage(body: &Bytes) -> bool {
         .is_some_and(|options| options["include_usage"] == true)
 }
 
-/// The body with another model's name, and with the wish for usage; all else stays as it was written.
-pub(crate) fn rewritten(body: &Bytes, model: &str, add_usage: bool) -> Result<Vec<u8>, GatewayError> {
+/// The fields in which programs bound the answer.
+const BOUNDS: [&str; 3] = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
+
+/// The body with another model's name, with the wish for usage, and with another bound of the answer: in the field that the program
+/// uses, else in the one given. All else stays as it was written.
+pub(crate) fn rewritten(
+    body: &Bytes,
+    model: &str,
+    add_usage: bool,
+    bound: Option<(&str, u32)>,
+) -> Result<Vec<u8>, GatewayError> {
     let fields = fields(body)?;
     let mut out = Vec::with_capacity(body.len() + 64);
     out.extend_from_slice(b"{\"model\":");
@@ -113,8 +124,13 @@ pub(crate) fn rewritten(body: &Bytes, model: &str, add_usage: bool) -> Result<Ve
         out.extend_from_slice(b",\"stream_options\":");
         write(&mut out, &options)?;
     }
+    if let Some((usual, tokens)) = bound {
+        let given = BOUNDS.into_iter().find(|name| fields.contains_key(*name));
+        out.extend_from_slice(format!(",\"{}\":{tokens}", given.unwrap_or(usual)).as_bytes());
+    }
     for (name, value) in &fields {
-        if name == "model" || (add_usage && name == "stream_options") {
+        let is_bound = bound.is_some() && BOUNDS.contains(&name.as_str());
+        if name == "model" || is_bound || (add_usage && name == "stream_options") {
             continue;
         }
         out.push(b',');
@@ -200,7 +216,7 @@ mod tests {
         let body = Bytes::from_static(
             br#"{"model":"alias","temperature":0.30000000000000004,"messages":[{"role":"user","content":"\u044f"}],"new_one":{"b":1,"a":18446744073709551615}}"#,
         );
-        let out = String::from_utf8(rewritten(&body, "up\"stream", false).unwrap()).unwrap();
+        let out = String::from_utf8(rewritten(&body, "up\"stream", false, None).unwrap()).unwrap();
         assert!(out.contains(r#""temperature":0.30000000000000004"#), "{out}");
         assert!(out.contains(r#""new_one":{"b":1,"a":18446744073709551615}"#), "{out}");
         assert!(
@@ -210,7 +226,7 @@ mod tests {
         assert!(!out.contains("alias") && !asks_for_usage(&body));
         for bad in ["[]", "", "{", "17"] {
             assert!(
-                rewritten(&Bytes::from_static(bad.as_bytes()), "m", false).is_err(),
+                rewritten(&Bytes::from_static(bad.as_bytes()), "m", false, None).is_err(),
                 "{bad}"
             );
         }
@@ -219,7 +235,7 @@ mod tests {
     #[test]
     fn usage_is_asked_for_beside_the_options_given() {
         let body = Bytes::from_static(br#"{"model":"a","stream":true,"stream_options":{"include_obfuscation":false}}"#);
-        let out: Value = serde_json::from_slice(&rewritten(&body, "m", true).unwrap()).unwrap();
+        let out: Value = serde_json::from_slice(&rewritten(&body, "m", true, None).unwrap()).unwrap();
         assert_eq!(
             out["stream_options"],
             json!({"include_obfuscation": false, "include_usage": true})
@@ -228,6 +244,23 @@ mod tests {
         assert!(asks_for_usage(&Bytes::from_static(
             br#"{"stream_options":{"include_usage":true}}"#
         )));
+    }
+
+    #[test]
+    fn a_bound_is_written_where_the_program_had_one() {
+        let bounded = |body: &'static str| {
+            let body = Bytes::from_static(body.as_bytes());
+            let out = rewritten(&body, "m", false, Some(("max_completion_tokens", 7))).unwrap();
+            serde_json::from_slice::<Value>(&out).unwrap()
+        };
+        assert_eq!(
+            bounded(r#"{"model":"a","max_tokens":90}"#),
+            json!({"model": "m", "max_tokens": 7})
+        );
+        assert_eq!(
+            bounded(r#"{"model":"a"}"#),
+            json!({"model": "m", "max_completion_tokens": 7})
+        );
     }
 
     #[test]

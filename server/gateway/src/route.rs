@@ -5,7 +5,7 @@ use std::sync::Arc;
 use domain::ModelId;
 
 use crate::{
-    Catalogue, ChatRequest, GatewayError, Model, ModelKind, ModelSpec,
+    Catalogue, ChatRequest, GatewayError, Model, ModelKind, ModelSpec, Price,
     upstream::{Key, Leave, Upstream},
 };
 
@@ -19,6 +19,8 @@ pub(crate) struct Target {
 /// An alias with all that it leads to; never empty.
 pub(crate) struct Route {
     pub(crate) model: Arc<Model>,
+    /// In everything that of the dearest target.
+    pub(crate) price: Price,
     pub(crate) kind: ModelKind,
     pub(crate) shown: bool,
     tiers: Vec<Vec<(Target, u32)>>,
@@ -33,6 +35,7 @@ impl Route {
         Some(Self {
             kind: models.iter().flatten().next()?.kind,
             model: Arc::new(Catalogue::view(name, &models)?),
+            price: Catalogue::dearest(&models)?,
             shown,
             tiers,
         })

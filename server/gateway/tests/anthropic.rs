@@ -77,6 +77,7 @@ async fn ask(fake: &FakeAnthropic, texts: &[(Role, &str)]) -> Answer {
 async fn forward(fake: &FakeAnthropic, mut body: Value) -> (String, Outcome) {
     body["model"] = "gpt-4o".into();
     let call = Forward {
+        answer_tokens: None,
         endpoint: Endpoint::Chat,
         alias: "gpt-4o".into(),
         stream: body["stream"] == true,
@@ -264,6 +265,7 @@ async fn what_it_has_no_word_for_is_said() {
     let fake = fake().await;
     for endpoint in [Endpoint::Responses, Endpoint::Chat] {
         let call = Forward {
+            answer_tokens: None,
             endpoint,
             alias: "gpt-4o".into(),
             stream: false,

@@ -85,6 +85,7 @@ fn gateway(fakes: &[&FakeProvider]) -> Gateway {
 
 fn call(endpoint: Endpoint, body: Value) -> Forward {
     Forward {
+        answer_tokens: None,
         endpoint,
         alias: body["model"].as_str().unwrap().to_owned(),
         stream: body["stream"] == true,
@@ -365,6 +366,7 @@ async fn pictures_and_sound_have_their_price() {
     };
     for endpoint in [Endpoint::Transcriptions, Endpoint::Translations] {
         let hear = Forward {
+            answer_tokens: None,
             endpoint,
             alias: "hear".into(),
             body: ForwardBody::Form(vec![

@@ -10,7 +10,7 @@ use bot::Runtime;
 use domain::BotId;
 use services::{Claimed, Ended, LEASE, Room, Services, Which};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
     task::{AbortHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
@@ -75,17 +75,19 @@ pub async fn run(runtime: Runtime, settings: RunnerSettings, stop: CancellationT
 
     let ordinary = Arc::new(Semaphore::new(settings.concurrency));
     let spare = Arc::new(Semaphore::new(SPARE_HANDS));
+    let freed = Arc::new(Notify::new());
     let mut running = JoinSet::new();
     while !stop.is_cancelled() {
         while running.try_join_next().is_some() {}
-        let claimed = claim(&services, &settings, &in_hand, &ordinary, &spare).await;
+        let hands = Hands::free(&ordinary, &spare, settings.per_bot);
+        let claimed = claim(&services, &settings, &in_hand, hands).await;
         // Said once a second at most while the database is away.
         let look_again = if claimed.is_ok() { LOOK_AGAIN } else { SOON };
         let claimed = claimed.unwrap_or_else(|error| {
             error!(error = %error, "Jobs could not be taken");
             Vec::new()
         });
-        let idle = claimed.is_empty();
+        let taken = claimed.len();
         for job in claimed {
             let Some(permit) = hand(&job, &ordinary, &spare).await else {
                 break;
@@ -99,15 +101,23 @@ pub async fn run(runtime: Runtime, settings: RunnerSettings, stop: CancellationT
                 abort: None,
             };
             lock(&in_hand).insert(job.token, held);
+            let freed = freed.clone();
             running.spawn(async move {
                 work(&runtime, &services, &in_hand, job, cancel).await;
                 drop(permit);
+                freed.notify_one();
             });
         }
-        if idle {
+        // Whether there may be more that is not taken for want of hands.
+        let short = hands.limit == 0
+            || taken >= hands.limit
+            || hands.which != Which::All
+            || is_full(&in_hand, settings.per_bot);
+        if taken == 0 || !short {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = queue.work_arrived() => {}
+                () = freed.notified(), if short => {}
                 () = tokio::time::sleep(look_again) => {}
             }
         }
@@ -119,24 +129,51 @@ pub async fn run(runtime: Runtime, settings: RunnerSettings, stop: CancellationT
     info!(worker = %settings.worker, "Worker {} has stopped", settings.worker);
 }
 
+/// What may be taken now.
+#[derive(Clone, Copy)]
+struct Hands {
+    which: Which,
+    limit: usize,
+}
+
+impl Hands {
+    fn free(ordinary: &Semaphore, spare: &Semaphore, per_bot: usize) -> Self {
+        let (which, free) = match (ordinary.available_permits(), spare.available_permits()) {
+            (0, spare) => (Which::Overtaking, spare),
+            (ordinary, 0) => (Which::Ordinary, ordinary),
+            (ordinary, _) => (Which::All, ordinary),
+        };
+        // A bot with nothing in hand has room for all that comes in one go.
+        Self {
+            which,
+            limit: free.min(per_bot).min(32),
+        }
+    }
+}
+
 /// Takes what there are hands for.
 async fn claim(
     services: &Services,
     settings: &RunnerSettings,
     in_hand: &InHand,
-    ordinary: &Semaphore,
-    spare: &Semaphore,
+    hands: Hands,
 ) -> Result<Vec<Claimed>, services::Error> {
-    let (which, hands) = match (ordinary.available_permits(), spare.available_permits()) {
-        (0, 0) => return Ok(Vec::new()),
-        (0, spare) => (Which::Overtaking, spare),
-        (ordinary, 0) => (Which::Ordinary, ordinary),
-        (ordinary, _) => (Which::All, ordinary),
-    };
-    // A bot with nothing in hand has room for all that comes in one go.
-    let limit = i64::try_from(hands.min(settings.per_bot).min(32)).unwrap_or(32);
+    if hands.limit == 0 {
+        return Ok(Vec::new());
+    }
+    let limit = i64::try_from(hands.limit).unwrap_or(i64::MAX);
     let room = room(in_hand, settings.per_bot);
-    services.queue().claim(&settings.worker, limit, which, &room).await
+    services
+        .queue()
+        .claim(&settings.worker, limit, hands.which, &room)
+        .await
+}
+
+/// Whether of some bot nothing more is taken.
+fn is_full(in_hand: &InHand, per_bot: usize) -> bool {
+    room(in_hand, per_bot)
+        .iter()
+        .any(|room| room.ordinary == 0 || room.overtaking == 0)
 }
 
 /// What overtakes takes a spare hand if one is left; when it is all that was taken, there are as many.

@@ -8,6 +8,8 @@ use tracing::{error, info};
 
 const TIDY_EVERY: Duration = Duration::from_secs(600);
 const GIVE_BACK_EVERY: Duration = Duration::from_secs(60);
+const ROLL_UP_EVERY: Duration = Duration::from_secs(60);
+const CHARGE_EVERY: Duration = Duration::from_secs(30);
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
 /// Runs until `stop`.
@@ -15,11 +17,16 @@ pub async fn schedule(services: Services, stop: CancellationToken) {
     info!("Scheduler starts");
     let mut tidy = tokio::time::interval(TIDY_EVERY);
     let mut give_back = tokio::time::interval(GIVE_BACK_EVERY);
+    let mut roll_up = tokio::time::interval(ROLL_UP_EVERY);
+    let mut charge = tokio::time::interval(CHARGE_EVERY);
     let mut measure = tokio::time::interval(MEASURE_EVERY);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = tidy.tick() => {
+                if let Err(error) = services.overview().forget_old_usage().await {
+                    error!(error = %error, "Old months of the ledger could not be dropped; it is tried again in {} s", TIDY_EVERY.as_secs());
+                }
                 if let Err(error) = services.queue().tidy().await {
                     error!(error = %error, "Housekeeping failed; it is tried again in {} s", TIDY_EVERY.as_secs());
                 }
@@ -27,6 +34,16 @@ pub async fn schedule(services: Services, stop: CancellationToken) {
             _ = give_back.tick() => {
                 if let Err(error) = services.limits().give_back().await {
                     error!(error = %error, "Reservations could not be given back; it is tried again in a minute");
+                }
+            }
+            _ = roll_up.tick() => {
+                if let Err(error) = services.overview().roll_up().await {
+                    error!(error = %error, "The ledger could not be summed up; it is tried again in {} s", ROLL_UP_EVERY.as_secs());
+                }
+            }
+            _ = charge.tick() => {
+                if let Err(error) = services.calls().charge_lost().await {
+                    error!(error = %error, "Lost calls could not be charged; it is tried again in {} s", CHARGE_EVERY.as_secs());
                 }
             }
             _ = measure.tick() => measure_once(&services).await,

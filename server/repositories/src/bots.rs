@@ -145,12 +145,17 @@ pub async fn lock_telegram(db: &mut PgConnection, telegram_id: i64) -> Result<Op
 
 /// For the dashboard. `since` is the start of today.
 pub async fn rows(db: &mut PgConnection, since: DateTime<Utc>, default_model: &str) -> Result<Vec<BotRow>> {
+    let live = crate::rollups::live(db, since).await?;
     let rows = sqlx::query!(
         r#"SELECT b.id, b.transport, b.name, b.username, b.mode, b.enabled, b.fault, b.last_update_at, b.model,
                   (b.transport = 'browser' OR coalesce(b.lease_until > now(), false)) AS "running!",
-                  (SELECT count(*) FROM usage u WHERE u.bot_id = b.id AND u.at >= $1 AND u.finish <> 'failed') AS "messages_today!"
+                  (coalesce((SELECT sum(h.calls - h.failed) FROM usage_hours h
+                             WHERE h.starts_at >= $1 AND h.starts_at < $2 AND h.bot_id = b.id), 0)
+                   + (SELECT count(*) FROM usage u WHERE u.bot_id = b.id AND u.at >= $2 AND u.finish <> 'failed'))::bigint
+                      AS "messages_today!"
            FROM bots b ORDER BY b.transport DESC, b.created_at, b.id"#,
-        since
+        since,
+        live
     )
     .fetch_all(db)
     .await?;

@@ -177,6 +177,38 @@ pub async fn sent(db: &mut PgConnection, job: JobId, token: Uuid, first_part: i3
     Ok(())
 }
 
+/// Whose a message is that a job has found.
+#[derive(Clone, Debug)]
+pub enum Owner {
+    /// Another job's, and what it is to say: `None` while that is a preview.
+    Another(Option<RichText>),
+    /// Nobody has noted it, but others in the chat are sending something.
+    PerhapsAnother,
+    Nobody,
+}
+
+/// Whose a message of a chat is, if it is not this job's.
+pub async fn owner(db: &mut PgConnection, job: JobId, chat: &str, message_id: i64) -> Result<Owner> {
+    let row = sqlx::query!(
+        r#"SELECT body AS "body: Json<RichText>", true AS "noted!" FROM deliveries WHERE chat = $1 AND message_id = $2 AND job_id <> $3
+           UNION ALL
+           SELECT NULL, false FROM jobs j JOIN deliveries d ON d.job_id = j.id
+           WHERE j.state IN ('ready', 'running') AND j.attempts > 0 AND j.id <> $3
+                 AND d.chat = $1 AND d.message_id IS NULL AND d.maybe_sent
+           ORDER BY 2 DESC LIMIT 1"#,
+        chat,
+        message_id,
+        job.0
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(match row {
+        None => Owner::Nobody,
+        Some(row) if row.noted => Owner::Another(row.body.map(|body| body.0)),
+        Some(_) => Owner::PerhapsAnother,
+    })
+}
+
 /// Where a message may be that a job has sent without learning its id.
 #[derive(Clone, Debug, Default)]
 pub struct KnownIds {

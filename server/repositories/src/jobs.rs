@@ -237,6 +237,9 @@ const ORDINARY: i16 = 5;
 /// Takes up to `limit` jobs that may run now, those that may for longest first, for `lease_seconds`; of the bots in `room` no more
 /// than there is room for. Of a bot that is stopped only what overtakes is taken, which may be to end an answer; of one that cannot
 /// speak nothing: a model would be asked for nobody.
+///
+/// Does not wait for the disk, where all else that is written does: what the worker writes before it does anything that can be seen waits
+/// for this as well, and a claim that a crash of the server undoes was never used.
 pub async fn claim(
     db: &mut PgConnection,
     worker: &str,
@@ -270,7 +273,7 @@ pub async fn claim(
            ), claimed AS (
                UPDATE jobs SET state = 'running', lease_token = gen_random_uuid(), worker = $1, attempts = attempts + 1, claimed_at = now(),
                                lease_until = now() + make_interval(secs => $3)
-               WHERE id IN (
+               WHERE set_config('synchronous_commit', 'off', true) = 'off' AND id IN (
                    SELECT p.id FROM placed p
                    LEFT JOIN unnest($7::text[], $8::bigint[], $9::bigint[]) AS room (bot, ordinary, overtaking) USING (bot)
                    WHERE room.bot IS NULL OR p.place <= CASE WHEN p.priority = $6 THEN room.overtaking ELSE room.ordinary END
@@ -327,6 +330,8 @@ pub async fn hold(db: &mut PgConnection, id: JobId, token: Uuid) -> Result<bool>
 #[derive(Clone, Debug)]
 pub enum End<'a> {
     Done,
+    /// Done, and these are the ids of the messages it has sent, from part 0 on.
+    Delivered(&'a [i64]),
     Dead {
         error: &'a str,
     },
@@ -340,11 +345,18 @@ pub enum End<'a> {
     Returned,
 }
 
-/// Ends the job and, unless it is to be tried again, promotes the next of its lane. False when the lease has been lost.
-/// Call inside a transaction.
-pub async fn end(db: &mut PgConnection, id: JobId, token: Uuid, lane: Option<&str>, end: End<'_>) -> Result<bool> {
+/// Ends the job and, unless it is to be tried again, promotes the next of its lane. Whether that lets a job run that did not;
+/// `None` when the lease has been lost. Call inside a transaction.
+pub async fn end(
+    db: &mut PgConnection,
+    id: JobId,
+    token: Uuid,
+    lane: Option<&str>,
+    end: End<'_>,
+) -> Result<Option<bool>> {
+    let sent = if let End::Delivered(ids) = end { ids } else { &[] };
     let (state, delay, error, crashes, returned) = match end {
-        End::Done => ("done", 0.0, None, 0, 0),
+        End::Done | End::Delivered(_) => ("done", 0.0, None, 0, 0),
         End::Dead { error } => ("dead", 0.0, Some(error), 0, 0),
         End::Retry {
             after_seconds,
@@ -356,32 +368,36 @@ pub async fn end(db: &mut PgConnection, id: JobId, token: Uuid, lane: Option<&st
     if state != "ready" {
         lock_lane(db, lane).await?;
     }
-    let ended = sqlx::query!(
-        "WITH ended AS (
+    Ok(sqlx::query_scalar!(
+        r#"WITH ended AS (
              UPDATE jobs SET state = $3, lease_token = NULL, lease_until = NULL, last_error = coalesce($5, last_error),
                              attempts = attempts - $6, crashes = crashes + $7,
                              run_at = CASE WHEN $3 = 'ready' AND $6 = 0 THEN now() + make_interval(secs => $4) ELSE run_at END,
                              finished_at = CASE WHEN $3 = 'ready' THEN NULL ELSE now() END
              WHERE id = $1 AND lease_token = $2
-             RETURNING lane
+             RETURNING id, lane
          ), next AS (
              UPDATE jobs SET state = 'ready', run_at = greatest(run_at, now())
              WHERE $3 <> 'ready' AND id = (
                  SELECT j.id FROM jobs j WHERE j.lane = (SELECT lane FROM ended) AND j.state = 'waiting' ORDER BY j.seq LIMIT 1
              )
+             RETURNING id
+         ), noted AS (
+             UPDATE deliveries d SET message_id = t.message_id
+             FROM ended e, unnest($8::bigint[]) WITH ORDINALITY AS t (message_id, place) WHERE d.job_id = e.id AND d.part = t.place - 1
          )
-         SELECT lane FROM ended",
+         SELECT $3 = 'ready' OR EXISTS (SELECT FROM next) AS "more!" FROM ended"#,
         id.0,
         token,
         state,
         delay,
         error.map(crate::storable),
         returned,
-        crashes
+        crashes,
+        sent
     )
     .fetch_optional(db)
-    .await?;
-    Ok(ended.is_some())
+    .await?)
 }
 
 /// Nobody else adds to the lane or takes from it until the transaction ends. Take it before locking any of its jobs.

@@ -1,13 +1,13 @@
 //! What was used and what failed, and the figures drawn from it.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use domain::{
-    BotId, ConversationId, JobId, Money, UserId,
-    views::{CodeCount, HourPoint, UserError},
+    BotId, ConversationId, JobId, ModelId, Money, UserId,
+    views::{CodeCount, HourPoint, UserError, requests::TryRow},
 };
-use sqlx::PgConnection;
+use sqlx::{PgConnection, types::Json};
 
-use crate::Result;
+use crate::{Result, rollups};
 
 /// One line of the ledger.
 #[derive(Clone, Debug)]
@@ -29,6 +29,16 @@ pub struct Usage<'a> {
     pub first_token_ms: Option<i64>,
     pub total_ms: i64,
     pub felt_ms: i64,
+    /// The name that was asked for.
+    pub alias: &'a str,
+    pub model_id: Option<ModelId>,
+    pub reasoning_tokens: i64,
+    /// What a million tokens were billed at: of the prompt, of what of it was cached, of the answer.
+    pub prices: [Money; 3],
+    pub tries: &'a [TryRow],
+    /// Empty, or which cache it came from: `exact`.
+    pub cache: &'a str,
+    pub error_code: Option<&'a str>,
 }
 
 /// Whether a job's answer is in the ledger.
@@ -45,8 +55,9 @@ pub async fn has(db: &mut PgConnection, job: JobId) -> Result<bool> {
 pub async fn insert(db: &mut PgConnection, usage: &Usage<'_>) -> Result<()> {
     sqlx::query!(
         "INSERT INTO usage (job_id, at, user_id, bot_id, conversation_id, provider, model, prompt_tokens, completion_tokens,
-                            cached_tokens, reported, cost, attempts, finish, first_token_ms, total_ms, felt_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+                            cached_tokens, reported, cost, attempts, finish, first_token_ms, total_ms, felt_ms, alias, input_price,
+                            cached_price, output_price, error_code, model_id, reasoning_tokens, tries, cache)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)",
         usage.job.0,
         usage.at,
         usage.user.0,
@@ -63,7 +74,16 @@ pub async fn insert(db: &mut PgConnection, usage: &Usage<'_>) -> Result<()> {
         usage.finish,
         usage.first_token_ms,
         usage.total_ms,
-        usage.felt_ms
+        usage.felt_ms,
+        usage.alias,
+        usage.prices[0].nanos(),
+        usage.prices[1].nanos(),
+        usage.prices[2].nanos(),
+        usage.error_code,
+        usage.model_id.map(|id| id.0),
+        usage.reasoning_tokens,
+        Json(usage.tries) as _,
+        usage.cache
     )
     .execute(db)
     .await?;
@@ -121,58 +141,52 @@ pub async fn failures_of(db: &mut PgConnection, user: UserId, limit: i64) -> Res
 #[derive(Clone, Debug)]
 pub struct Totals {
     pub messages: i64,
+    /// Who wrote, whatever came of it.
     pub active_users: i64,
-    pub tokens: i64,
-    pub cost: Money,
-    pub cost_month: Money,
-    pub p50_ms: Option<i64>,
-    pub p95_ms: Option<i64>,
     pub errors: i64,
+    pub used: rollups::Sums,
+    pub cost_month: Money,
 }
 
 pub async fn totals(db: &mut PgConnection, day: DateTime<Utc>, month: DateTime<Utc>) -> Result<Totals> {
     let row = sqlx::query!(
         r#"SELECT (SELECT count(*) FROM messages WHERE created_at >= $1 AND author = 'user') AS "messages!",
                   (SELECT count(*) FROM errors WHERE at >= $1) AS "errors!",
-                  (SELECT coalesce(sum(cost), 0)::bigint FROM usage WHERE at >= $2) AS "cost_month!",
-                  (SELECT count(*) FROM (SELECT user_id FROM usage WHERE at >= $1
-                                         UNION SELECT user_id FROM errors WHERE at >= $1 AND user_id IS NOT NULL) AS met) AS "users!",
-                  coalesce(sum(prompt_tokens + completion_tokens), 0)::bigint AS "tokens!",
-                  coalesce(sum(cost), 0)::bigint AS "cost!",
-                  (percentile_cont(0.5) WITHIN GROUP (ORDER BY felt_ms) FILTER (WHERE finish <> 'failed'))::bigint AS p50,
-                  (percentile_cont(0.95) WITHIN GROUP (ORDER BY felt_ms) FILTER (WHERE finish <> 'failed'))::bigint AS p95
-           FROM usage WHERE at >= $1"#,
-        day,
-        month
+                  (SELECT count(*) FROM users WHERE last_seen_at >= $1) AS "users!""#,
+        day
     )
-    .fetch_one(db)
+    .fetch_one(&mut *db)
     .await?;
     Ok(Totals {
         messages: row.messages,
         active_users: row.users,
-        tokens: row.tokens,
-        cost: Money::from_nanos(row.cost),
-        cost_month: Money::from_nanos(row.cost_month),
-        p50_ms: row.p50,
-        p95_ms: row.p95,
         errors: row.errors,
+        used: rollups::sums(db, day).await?,
+        cost_month: rollups::spent(db, month).await?,
     })
 }
 
 /// The 24 hours that end with the current one, empty ones included.
 pub async fn hours(db: &mut PgConnection, now: DateTime<Utc>) -> Result<Vec<HourPoint>> {
+    let hour = now.duration_trunc(TimeDelta::hours(1)).unwrap_or(now);
+    let live = rollups::live(db, hour - TimeDelta::hours(23)).await?;
     let rows = sqlx::query!(
         r#"WITH hours AS (
                SELECT generate_series(date_trunc('hour', $1::timestamptz, 'UTC') - interval '23 hours', date_trunc('hour', $1, 'UTC'), '1 hour') AS hour
            ), used AS (
-               SELECT date_trunc('hour', at, 'UTC') AS hour, count(*) FILTER (WHERE finish <> 'failed') AS messages, sum(cost)::bigint AS cost FROM usage
-               WHERE at >= $1 - interval '25 hours' GROUP BY 1
+               SELECT hour, sum(messages)::bigint AS messages, sum(cost)::bigint AS cost FROM (
+                   SELECT starts_at AS hour, calls - failed AS messages, cost FROM usage_hours
+                   WHERE starts_at >= date_trunc('hour', $1, 'UTC') - interval '23 hours' AND starts_at < $2
+                   UNION ALL
+                   SELECT date_trunc('hour', at, 'UTC'), (finish <> 'failed')::int, cost FROM usage WHERE at >= $2
+               ) AS parts GROUP BY 1
            ), failed AS (
                SELECT date_trunc('hour', at, 'UTC') AS hour, count(*) AS errors FROM errors WHERE at >= $1 - interval '25 hours' GROUP BY 1
            )
            SELECT h.hour AS "hour!", coalesce(u.messages, 0) AS "messages!", coalesce(u.cost, 0) AS "cost!", coalesce(f.errors, 0) AS "errors!"
            FROM hours h LEFT JOIN used u USING (hour) LEFT JOIN failed f USING (hour) ORDER BY h.hour"#,
-        now
+        now,
+        live
     )
     .fetch_all(db)
     .await?;

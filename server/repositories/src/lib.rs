@@ -2,6 +2,8 @@
 //! several of them share it. Every statement is checked against the schema at compile time (`bin/lib/sqlx-prepare.sh` after a
 //! change). Not found is `Ok(None)`. No rules live here: what may happen is decided in `services`, or said by a constraint.
 
+pub mod api_calls;
+pub mod api_keys;
 pub mod audit;
 pub mod bot_pages;
 pub mod bots;
@@ -17,6 +19,8 @@ pub mod limits;
 pub mod messages;
 pub mod people;
 pub mod plans;
+pub mod requests;
+pub mod rollups;
 pub mod sessions;
 pub mod staff;
 pub mod updates;
@@ -145,8 +149,27 @@ impl Database {
         tx.execute("SELECT pg_advisory_xact_lock(7305417331)").await?;
         tx.execute("SELECT ensure_message_partitions((now() AT TIME ZONE 'UTC')::date)")
             .await?;
+        // The month before as well: a line may be written by a clock that is a little behind.
+        tx.execute(
+            "SELECT ensure_usage_partitions((now() AT TIME ZONE 'UTC')::date - 31, (now() AT TIME ZONE 'UTC')::date)",
+        )
+        .await?;
         tx.commit().await?;
         Ok(())
+    }
+
+    /// Drops the months of the ledger that ended before the last `months` began; how many they were. It needs the ledger for a moment
+    /// to itself, and lets others go first.
+    pub async fn drop_old_usage(&self, now: chrono::DateTime<chrono::Utc>, months: u32) -> Result<i32> {
+        let first = now.date_naive() - chrono::Months::new(months);
+        let mut tx = self.begin().await?;
+        tx.execute("SELECT pg_advisory_xact_lock(7305417331), set_config('lock_timeout', '2s', true)")
+            .await?;
+        let dropped = sqlx::query_scalar!(r#"SELECT drop_usage_partitions($1) AS "dropped!""#, first)
+            .fetch_one(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(dropped)
     }
 
     /// Opens a transaction, in a task of its own: callers go away in the middle (a browser or Telegram closes its connection),

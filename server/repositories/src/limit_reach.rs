@@ -172,7 +172,7 @@ pub async fn users_since(
         r#"SELECT u.id, u.name, g.used AS "used!", count(*) OVER () AS "count!"
            FROM (SELECT user_id, sum(CASE $1 WHEN 'messages' THEN 1 WHEN 'tokens' THEN prompt_tokens + completion_tokens
                                              ELSE cost END)::bigint AS used
-                 FROM usage WHERE at >= $2 AND ($3::uuid IS NULL OR bot_id = $3) AND ($4::text IS NULL OR model = $4)
+                 FROM usage WHERE at >= $2 AND ($3::uuid IS NULL OR bot_id = $3) AND ($4::text IS NULL OR coalesce(alias, model) = $4)
                  GROUP BY user_id) AS g
            JOIN users u ON u.id = g.user_id ORDER BY g.used DESC, u.id LIMIT $5"#,
         kind.measure().name(),

@@ -25,11 +25,12 @@ pub async fn is_zone(db: &mut PgConnection, name: &str) -> Result<bool> {
 /// other name, is not among them.
 pub async fn names(db: &mut PgConnection, subjects: &[(Scope, String)]) -> Result<HashMap<(Scope, String), String>> {
     let rows = sqlx::query!(
-        r#"SELECT t.scope AS "scope!", t.subject AS "subject!", coalesce(b.name, u.name) AS "name!"
+        r#"SELECT t.scope AS "scope!", t.subject AS "subject!", coalesce(b.name, k.name, u.name) AS "name!"
            FROM unnest($1::text[], $2::text[]) AS t (scope, subject)
            LEFT JOIN bots b ON b.id = CASE WHEN t.scope = 'bot' THEN t.subject::uuid END
+           LEFT JOIN api_keys k ON k.id = CASE WHEN t.scope = 'api_key' THEN t.subject::uuid END
            LEFT JOIN users u ON u.id = CASE WHEN t.scope = 'user' THEN t.subject::uuid END
-           WHERE coalesce(b.name, u.name) IS NOT NULL"#,
+           WHERE coalesce(b.name, k.name, u.name) IS NOT NULL"#,
         &subjects
             .iter()
             .map(|(scope, _)| scope.name().to_owned())
@@ -44,12 +45,14 @@ pub async fn names(db: &mut PgConnection, subjects: &[(Scope, String)]) -> Resul
         .collect())
 }
 
-/// What limits can be set on beside plans, users and the deployment, by scope and name: all bots, and all names of models.
+/// What limits can be set on beside plans, users and the deployment, by scope and name: all bots, names of models, and API keys
+/// that are not revoked.
 pub async fn subjects(db: &mut PgConnection) -> Result<Vec<(Scope, String, String)>> {
     let rows = sqlx::query!(
         r#"SELECT scope AS "scope!", subject AS "subject!", name AS "name!" FROM (
                SELECT 'bot' AS scope, id::text AS subject, name FROM bots
                UNION ALL SELECT 'model', name, name FROM aliases
+               UNION ALL SELECT 'api_key', id::text, name FROM api_keys WHERE revoked_at IS NULL
            ) AS known ORDER BY scope, lower(name), subject"#
     )
     .fetch_all(db)

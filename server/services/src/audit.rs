@@ -26,6 +26,8 @@ const ACTIONS: &[&str] = &[
     "alias.edit",
     "alias.order",
     "alias.remove",
+    "api_key.create",
+    "api_key.revoke",
     "bot.add",
     "bot.edit",
     "bot.mode",

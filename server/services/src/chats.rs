@@ -12,9 +12,9 @@ use domain::{
 };
 use gateway::{Answer, ChatRequest, Finish, Model, Role, TOKENS_PER_MESSAGE, Turn, count_tokens, estimate_prompt};
 use repositories::{
-    PgConnection,
+    PgConnection, Transaction,
     counters::{self, SetAside, Use},
-    deliveries::{self, KnownIds, Part},
+    deliveries::{self, KnownIds, Owner, Part},
     jobs, ledger,
     messages::{self, Remembered},
     people,
@@ -25,6 +25,7 @@ use serde_json::Value;
 
 use crate::{
     Claimed, Error, Services,
+    calls::{self, millis},
     limits::{self, Refusal, Subject, Wanted},
     queue::DONE_KEPT_HOURS,
 };
@@ -213,16 +214,12 @@ impl Chats {
                 .unwrap_or(0)
                 .max(SHORTEST_ANSWER)
                 .min(most)),
-            SetAside::Nothing => {
-                self.reserve(&mut tx, job, incoming, known, &model, prompt, most)
-                    .await?
-            }
+            SetAside::Nothing => self.reserve(tx, job, incoming, known, &model, prompt, most).await?,
         };
         let max_tokens = match reserved {
             Ok(max_tokens) => max_tokens,
             Err(refusal) => return Ok(Begin::Refused(refusal)),
         };
-        tx.commit().await.map_err(repositories::Error::from)?;
         let request = ChatRequest {
             model: model.name.clone(),
             messages: turns,
@@ -236,12 +233,12 @@ impl Chats {
         })))
     }
 
-    /// Sets the budget of one answer aside: the whole of it, or what is left when that still makes a useful answer. The number is
-    /// the tokens the answer may have.
+    /// Sets the budget of one answer aside, and commits that: the whole of it, or what is left when that still makes a useful answer.
+    /// The number is the tokens the answer may have.
     #[allow(clippy::too_many_arguments)] // all that an answer depends on
     async fn reserve(
         &self,
-        tx: &mut PgConnection,
+        mut tx: Transaction,
         job: &Claimed,
         incoming: &Incoming,
         known: &Known,
@@ -256,7 +253,7 @@ impl Chats {
             model: Some(&model.name),
             ..Subject::default()
         };
-        let bounds = limits::bounds(tx, &subject, now).await?;
+        let bounds = limits::bounds(&mut tx, &subject, now).await?;
         let wanted = Wanted {
             tokens: prompt.into(),
             cost: model.input_per_million.per_million(prompt.into()),
@@ -266,13 +263,15 @@ impl Chats {
             images: 0,
         };
         let call = job.id.into();
-        match limits::set_aside(tx, call, subject.user, &bounds, &wanted, None, now).await? {
-            // Rates come last: a message that a budget refuses takes nothing of the minute.
-            Ok(answer) => Ok(limits::admit(&self.0, call, &bounds, incoming.received_at, now)
-                .await
-                .map(|()| answer)),
-            refused => Ok(refused),
-        }
+        let answer = match limits::set_aside(&mut tx, call, subject.user, &bounds, &wanted, None, now).await? {
+            Ok(answer) => answer,
+            refused => return Ok(refused),
+        };
+        tx.commit().await.map_err(repositories::Error::from)?;
+        // Rates come last: a message that a budget refuses takes nothing of the minute. And after the commit: nobody is to wait for a
+        // row while somebody waits for Redis.
+        let admitted = limits::admit(&self.0, call, &bounds, incoming.received_at, now).await?;
+        Ok(admitted.map(|()| answer))
     }
 
     /// Writes an answer: both messages, the usage, the settlement of the reservation, the failure if there was one, and what is
@@ -339,6 +338,8 @@ impl Chats {
             }
             return Err(Error::Internal("the reservation of a running answer is gone"));
         }
+        let tries = calls::try_rows(&answer.tries);
+        let price = answer.price;
         let line = ledger::Usage {
             job: job.id,
             at: now,
@@ -346,7 +347,7 @@ impl Chats {
             bot: incoming.bot,
             conversation: known.conversation,
             provider: &answer.provider,
-            model: &question.request.model,
+            model: tries.last().map_or(&question.request.model, |last| &last.model),
             prompt_tokens: answer.usage.prompt_tokens,
             completion_tokens: answer.usage.completion_tokens,
             cached_tokens: answer.usage.cached_tokens,
@@ -357,6 +358,13 @@ impl Chats {
             first_token_ms: answer.first_token.map(millis),
             total_ms: millis(answer.total),
             felt_ms: (now - incoming.received_at).num_milliseconds(),
+            alias: &question.request.model,
+            model_id: answer.model_id,
+            reasoning_tokens: answer.usage.reasoning_tokens,
+            prices: [price.input, price.cached_input, price.output],
+            tries: &tries,
+            cache: if answer.cached { "exact" } else { "" },
+            error_code: code.map(ErrorCode::as_str),
         };
         ledger::insert(&mut tx, &line).await?;
         let code_text = code.map(ErrorCode::as_str);
@@ -535,6 +543,11 @@ impl Chats {
         Ok(deliveries::known_ids(&mut db, job, bot, &incoming.chat_key(), question, ago).await?)
     }
 
+    /// Whose a message of the chat is, if it is not this job's.
+    pub async fn owner(&self, job: JobId, chat_key: &str, message_id: i64) -> Result<Owner, Error> {
+        Ok(deliveries::owner(&mut *self.0.db.acquire().await?, job, chat_key, message_id).await?)
+    }
+
     /// The user blocked the bot or it was thrown out (`closed`), or came back.
     pub async fn set_closed(&self, bot: BotId, chat_external_id: i64, closed: bool) -> Result<(), Error> {
         let at = closed.then(|| self.0.now());
@@ -619,8 +632,4 @@ fn finish_name(finish: &Finish) -> &'static str {
         Finish::Cut => "cut",
         Finish::Failed => "failed",
     }
-}
-
-fn millis(time: Duration) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }

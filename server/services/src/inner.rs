@@ -23,8 +23,12 @@ pub struct Inner {
     pub(crate) gateway: Gateway,
     pub(crate) telegram: Arc<dyn TelegramDirectory>,
     pub(crate) webhooks: bool,
+    pub(crate) usage_months: u32,
     pub(crate) crowded: crate::intake::Crowded,
     pub(crate) throttle_hashing: Semaphore,
+    pub(crate) call_log: crate::calls::CallLog,
+    pub(crate) no_limits: crate::limits::NoLimits,
+    pub(crate) known_keys: crate::api_keys::KnownKeys,
     /// Woken when a job may be ready in this process; others find theirs by looking.
     pub(crate) work: Notify,
     /// Woken when a message of a playground was written or changed in this process.

@@ -4,10 +4,12 @@
 //! To add one: a method that takes an [`Actor`] where staff acts, parsed values otherwise, and returns [`Error`].
 
 mod actor;
+mod api_keys;
 mod audit;
 mod auth;
 mod bot_board;
 mod bots;
+mod calls;
 mod chats;
 mod clock;
 mod conversations;
@@ -25,15 +27,18 @@ mod plans;
 mod playground;
 mod queue;
 mod rate;
+mod requests;
 mod users;
 
 use std::sync::Arc;
 
 pub use actor::{Actor, Origin};
+pub use api_keys::{ApiKey, ApiKeys, KeyWish};
 pub use audit::{Audit, Verified};
 pub use auth::{Auth, SESSION_STAFF, password_hash_for_bench};
 pub use bot_board::BotHealth;
 pub use bots::{BotIdentity, BotRecord, Bots, TelegramDirectory, Unidentified, well_formed};
+pub use calls::{Call, CallWish, Calls, Line};
 pub use chats::{Absorbed, Begin, Change, Chats, Incoming, Question, Reply};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use conversations::Conversations;
@@ -43,7 +48,7 @@ use inner::Inner;
 pub use intake::{Intake, Peek, is_command, lane, peek};
 pub use jobs_board::JobsService;
 pub use keys::{EXPECTED_KEY, KeyRing};
-pub use limits::{LimitOwner, LimitSetting, Limits, Reached, Refusal, Subject, Use, Wanted};
+pub use limits::{Headroom, LimitOwner, LimitSetting, Limits, Reached, Refusal, Reserved, Subject, Use, Wanted};
 pub use overview::OverviewService;
 pub use pace::{Ask, Held, RECOVERY, SharedPace, Urgency, window};
 pub use plans::Plans;
@@ -53,10 +58,11 @@ pub use rate::{Minute, Rate, RateLimiter, Verdict};
 pub use repositories::{
     Database,
     bots::Fault,
-    deliveries::{KnownIds, Lost, Part, Taken},
+    deliveries::{KnownIds, Lost, Owner, Part, Taken},
     people::Known,
     updates::Asked,
 };
+pub use requests::Requests;
 use tokio::sync::Notify;
 pub use users::Users;
 
@@ -74,6 +80,8 @@ pub struct Parts {
     pub queue_limit: u32,
     /// Requests at once to a provider that has no number of its own.
     pub provider_calls: usize,
+    /// How many months of the ledger are kept beside the current one.
+    pub usage_months: u32,
 }
 
 /// The door to every use case. Cheap to clone.
@@ -98,8 +106,12 @@ impl Services {
             gateway: parts.gateway,
             telegram: parts.telegram,
             webhooks: parts.webhooks,
+            usage_months: parts.usage_months,
             // Each hash takes a core for a tenth of a second and some memory; more at once would only slow everything.
             throttle_hashing: tokio::sync::Semaphore::new(2),
+            call_log: calls::CallLog::default(),
+            no_limits: limits::NoLimits::default(),
+            known_keys: api_keys::KnownKeys::default(),
             work: Notify::new(),
             talk: Notify::new(),
             running: std::sync::Mutex::default(),
@@ -153,6 +165,18 @@ impl Services {
 
     pub fn playground(&self) -> PlaygroundService {
         PlaygroundService(self.clone())
+    }
+
+    pub fn api_keys(&self) -> ApiKeys {
+        ApiKeys(self.clone())
+    }
+
+    pub fn calls(&self) -> Calls {
+        Calls(self.clone())
+    }
+
+    pub fn requests(&self) -> Requests {
+        Requests(self.clone())
     }
 
     pub fn audit(&self) -> Audit {

@@ -89,10 +89,7 @@ impl Queue {
         let backoff;
         let end = match &ended {
             Ended::Done => jobs::End::Done,
-            Ended::Delivered(ids) => {
-                repositories::deliveries::sent(&mut tx, job.id, job.token, 0, ids).await?;
-                jobs::End::Done
-            }
+            Ended::Delivered(ids) => jobs::End::Delivered(ids),
             Ended::Returned => jobs::End::Returned,
             Ended::Retry { after, error } if job.attempt < job.max_attempts => {
                 backoff = after.map_or_else(
@@ -119,9 +116,9 @@ impl Queue {
             jobs::End::Dead { error } => Some(error),
             _ => None,
         };
-        if !jobs::end(&mut tx, job.id, job.token, job.lane.as_deref(), end).await? {
+        let Some(more) = jobs::end(&mut tx, job.id, job.token, job.lane.as_deref(), end).await? else {
             return Ok(false);
-        }
+        };
         if let Some(error) = died {
             self.bury(&mut tx, job.id, Some(job.bot), error).await?;
         } else if job.attempt > 1 && matches!(ended, Ended::Done | Ended::Delivered(_)) {
@@ -129,8 +126,9 @@ impl Queue {
             counters::settle(&mut tx, job.id.into(), Use::default(), self.0.now()).await?;
         }
         tx.commit().await.map_err(repositories::Error::from)?;
-        // The next of the lane may be ready now.
-        self.0.work.notify_one();
+        if more {
+            self.0.work.notify_one();
+        }
         Ok(true)
     }
 
@@ -222,7 +220,8 @@ impl Queue {
                 crashes: 1,
             }
         };
-        if !jobs::end(&mut tx, job.id, job.token, job.lane.as_deref(), end).await? {
+        let ended = jobs::end(&mut tx, job.id, job.token, job.lane.as_deref(), end).await?;
+        if ended.is_none() {
             return Ok(false);
         }
         if dies {

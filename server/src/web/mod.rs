@@ -5,6 +5,7 @@ mod health;
 mod playground;
 mod sessions;
 mod site;
+mod v1;
 mod webhook;
 
 use std::{sync::Arc, time::Duration};
@@ -87,8 +88,11 @@ pub fn router(state: AppState, with_pages: bool) -> Router {
                     .route("/api/playground/{bot_id}/events", get(playground::events))
                     .layer(sessions::layer(&state)),
             )
+            .layer(CompressionLayer::new())
+            // Uncompressed: streams of small pieces, on their way to programs beside us.
+            .merge(v1::router())
     } else {
-        probes
+        probes.layer(CompressionLayer::new())
     };
     let request_id = HeaderName::from_static("x-request-id");
     let layers = ServiceBuilder::new()
@@ -112,7 +116,6 @@ pub fn router(state: AppState, with_pages: bool) -> Router {
             HeaderName::from_static("permissions-policy"),
             "camera=(), microphone=(), geolocation=()",
         ))
-        .layer(CompressionLayer::new())
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(middleware::from_fn_with_state(state.clone(), guard::check));
     router.layer(layers).with_state(state)

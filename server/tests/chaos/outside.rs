@@ -34,13 +34,15 @@ fn badly(random: &mut StdRng) -> (&'static str, bool) {
     WAYS[random.random_range(0..WAYS.len())]
 }
 
-/// Twice the deadline for a first token (2 s here) or for the next one, a pause of a second, and the same again for those of
+const FIRST_TOKEN: &str = "3";
+/// Twice the deadline for a first token (3 s here) or for the next one, a pause of a second, and the same again for those of
 /// the same chat that are answered before.
 const PROVIDER: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn provider_fails_hangs_and_cuts() {
-    let mut world = World::start("provider fails and hangs", Mode::Polling, &[]).await;
+    let deadline = [0, 1].map(|replica| (replica, "BOTDECK_FIRST_TOKEN_SECONDS", FIRST_TOKEN));
+    let mut world = World::start("provider fails and hangs", Mode::Polling, &deadline).await;
     let load = Load {
         people: 60,
         messages: sized(220, 3000),
@@ -49,6 +51,8 @@ async fn provider_fails_hangs_and_cuts() {
     world.write(load, badly);
     world.broken = load.messages / 2;
     world.may_repeat = false;
+    // Each failure is told to staff.
+    world.log_a_message = 200;
     world.end(PROVIDER).await;
 }
 
@@ -68,27 +72,35 @@ async fn telegram(mode: Mode) {
     };
     world.write(load, well);
     while world.busy() {
-        tokio::time::sleep(Duration::from_millis(world.random.random_range(50..500))).await;
+        tokio::time::sleep(Duration::from_millis(world.random.random_range(50..sized(500, 900)))).await;
         let bad = |code: u16, words: &str| Fault::Status(code, words.to_owned());
-        let fault = match world.random.random_range(0..7) {
+        let fault = match world.random.random_range(0..9) {
             0 => bad(502, "Bad Gateway"),
             1 => bad(500, "Internal Server Error"),
             2 => Fault::RetryAfter(1),
             3 => Fault::DropBeforeHandling,
             4 => Fault::DropAfterHandling,
             5 => Fault::Delay(1500),
+            6 => Fault::Html(502),
+            // Said to have failed, and done all the same.
+            7 => Fault::StatusAfterHandling(502),
             _ => bad(504, "Gateway Timeout"),
         };
         // What fails again at once makes the bot wait for longer each time; more of that than now and then would be an outage.
         let method = match world.random.random_range(0..20) {
             0 => "getUpdates",
             1..5 => "editMessageText",
-            5..8 => "sendMessageDraft",
+            5..8 if mode == Mode::Webhook => "sendMessageDraft",
+            5..8 => "editMessageText",
             _ => "sendMessage",
         };
         world.app.telegram.fail_next(method, 1, fault);
-        world.broken += 1;
     }
+    let met = world.app.telegram.calls().into_iter();
+    world.broken = met
+        .filter(|call| call.status.is_none_or(|status| status >= 429))
+        .count();
+    assert!(world.broken > load.messages / 10, "Telegram behaved: {}", world.broken);
     // What is repeated is the sending, never the asking.
     world.may_forget = false;
     world.end(TELEGRAM).await;

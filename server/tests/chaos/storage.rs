@@ -33,7 +33,8 @@ async fn postgres(mode: Mode) {
         world.servers.postgres_is_down().await;
         world.servers.start_again();
     }
-    // A stop in good order tells each connection of it, and the driver says so of each.
+    // Each job in hand says up to five times that Postgres is gone, and a few dozen of some hundred are in hand. A stop in good order
+    // tells each connection of it, and the driver says so of each.
     world.log_a_message = 1200;
     world.end(POSTGRES).await;
 }
@@ -81,5 +82,11 @@ async fn redis_killed_frozen_and_slow() {
         world.redis.delay(Duration::ZERO);
     }
     world.may_repeat = false;
+    world.must_say = &[
+        "Redis is not reached",
+        "Redis is reached",
+        "Redis does not answer",
+        "Redis answers",
+    ];
     world.end(REDIS).await;
 }

@@ -19,17 +19,20 @@ use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{
     balancer::Balancer,
-    check::{Verdict, signed},
-    load::{self, Asked, Load, Manner, Question, joined},
+    check::{Verdict, replies_to_stop, signed},
+    load::{self, Asked, Load, Manner, Question, Script, joined},
     proxy::Proxy,
     servers::Servers,
 };
 
-/// What a replica may say at its start and its end, in bytes: about 40 lines.
-const LOG_A_START: usize = 8_000;
-/// What may be said in all, in bytes a message: 3 lines. Nothing is logged for a message that is simply answered; when Postgres
-/// is gone each job in hand says so up to five times, and a few dozen of some hundred are in hand.
-const LOG_A_MESSAGE: usize = 600;
+/// What a replica may say at its start and its end, in bytes: about ten lines.
+const LOG_A_START: usize = 1_500;
+/// What may be said in all, in bytes a message: a line for every third. Nothing is logged for a message that is simply answered.
+const LOG_A_MESSAGE: usize = 50;
+
+/// How often a bot may be polled by two at once (409) for each replica that was frozen or cut off: by the one that wakes, and by the
+/// one whose poll that ended.
+const CONFLICTS: u64 = 2;
 
 /// How updates arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +71,7 @@ pub struct World {
     pub servers: Servers,
     /// When each message of the bot got the text it has, by chat and id.
     heard: Arc<Mutex<HashMap<(i64, i64), Instant>>>,
-    questions: Vec<Question>,
+    script: Script,
     writing: Option<JoinHandle<Asked>>,
     /// What was broken, for the table.
     pub broken: usize,
@@ -78,6 +81,8 @@ pub struct World {
     pub may_forget: bool,
     /// The bound of what is said.
     pub log_a_message: usize,
+    /// What some replica has to say: else what was broken was not felt.
+    pub must_say: &'static [&'static str],
     /// Whether some job has to be run again: else what was broken met nobody at work.
     pub must_repeat: bool,
 }
@@ -97,8 +102,7 @@ impl World {
         let builder = TestApp::builder(env!("CARGO_BIN_EXE_botdeck"))
             .on_servers(&servers.postgres, &redis.url)
             // As operators have it: its volume is measured.
-            .with("BOTDECK_LOG", "info")
-            .with("BOTDECK_FIRST_TOKEN_SECONDS", "2");
+            .with("BOTDECK_LOG", "info");
         let builder = match mode {
             Mode::Polling => builder.polling(),
             Mode::Webhook => builder.webhook().with("BOTDECK_PUBLIC_URL", &balancer.url),
@@ -158,20 +162,21 @@ impl World {
             redis,
             servers,
             heard,
-            questions: Vec::new(),
+            script: Script::default(),
             writing: None,
             broken: 0,
             may_repeat: true,
             may_forget: true,
             log_a_message: LOG_A_MESSAGE,
+            must_say: &[],
             must_repeat: false,
         }
     }
 
     /// People begin to write; goes on while the caller breaks things.
     pub fn write(&mut self, load: Load, manner: Manner) {
-        self.questions = load.draw(&mut self.random, manner);
-        self.writing = Some(load::write(&self.app.telegram, self.questions.clone()));
+        self.script = load.draw(&mut self.random, manner);
+        self.writing = Some(load::write(&self.app.telegram, self.script.clone()));
     }
 
     pub fn seed(&self) -> u64 {
@@ -251,10 +256,10 @@ impl World {
             let late = format!("not all was worked off {patience:?} after the last message: {open}");
             verdict.faults.push(late);
         }
-        let latencies = self.chats(&mut verdict, &asked);
         let requests = self.app.provider.requests();
-        verdict.pasts(&self.questions, &requests);
-        verdict.books(&self.app.db, &self.questions, &requests).await;
+        verdict.books(&self.app.db, &self.script, &requests).await;
+        verdict.pasts(&self.script, &requests);
+        let latencies = self.chats(&mut verdict, &asked);
         let longest = latencies.last().copied().unwrap_or_default();
         if longest > bound {
             verdict
@@ -273,6 +278,11 @@ impl World {
                 "{requests} requests and {tokens} tokens that the provider told are in no ledger; {may_be} requests may be"
             ));
         }
+        if verdict.stopped.is_empty() || verdict.edited == 0 {
+            verdict
+                .faults
+                .push("nobody was stopped, or nothing answered anew".to_owned());
+        }
         if self.must_repeat && verdict.again == 0 {
             verdict.faults.push("nobody was met at work".to_owned());
         }
@@ -287,25 +297,36 @@ impl World {
                 .faults
                 .push(format!("{violations} calls came before retry_after had passed"));
         }
+        let conflicts = self.app.telegram.counters().refused.get(&409).copied().unwrap_or(0);
+        if conflicts > signed(self.broken).unsigned_abs() * CONFLICTS {
+            verdict
+                .faults
+                .push(format!("{conflicts} times two replicas polled at once"));
+        }
         for replica in &mut self.replicas {
             replica.process.kill().await;
             replica.keep_said();
         }
         let logs: usize = self.replicas.iter().map(|replica| replica.said.len()).sum();
         let starts: usize = self.replicas.iter().map(|replica| replica.starts).sum();
-        let per_message = logs.saturating_sub(starts * LOG_A_START) / self.questions.len();
+        let per_message = logs.saturating_sub(starts * LOG_A_START) / self.script.acts.len();
         if per_message > self.log_a_message {
             verdict.faults.push(format!(
                 "{per_message} bytes of log a message, the bound is {}",
                 self.log_a_message
             ));
         }
+        for words in self.must_say {
+            if !self.replicas.iter().any(|replica| replica.said.contains(words)) {
+                verdict.faults.push(format!("nobody said: {words}"));
+            }
+        }
         for replica in &self.replicas {
             if replica.said.contains("panicked at") {
                 verdict.faults.push("something panicked".to_owned());
             }
         }
-        self.report(&verdict, &latencies, bound, logs / self.questions.len());
+        self.report(&verdict, &latencies, bound, logs / self.script.acts.len());
         if !verdict.faults.is_empty() {
             let path = std::env::temp_dir().join(format!(
                 "botdeck-chaos-{}-{}.log",
@@ -348,7 +369,7 @@ impl World {
             lines.push(format!("{at} {} {chat} {id} {:?} {text:?}", call.method, call.status));
         }
         lines.push("=== messages: id, chat, whose, text".to_owned());
-        let chats: BTreeSet<i64> = self.questions.iter().map(Question::chat).collect();
+        let chats: BTreeSet<i64> = self.script.questions.iter().map(Question::chat).collect();
         let messages = chats.iter().flat_map(|chat| self.app.telegram.messages(TOKEN, *chat));
         let mut messages: Vec<_> = messages.map(|message| (message.id, message)).collect();
         messages.sort_by_key(|(id, _)| *id);
@@ -391,7 +412,7 @@ impl World {
     /// Looks at every chat; how long each answer took, sorted.
     fn chats(&self, verdict: &mut Verdict, asked: &Asked) -> Vec<Duration> {
         let mut people = BTreeMap::<i64, Vec<&Question>>::new();
-        for question in &self.questions {
+        for question in &self.script.questions {
             people.entry(question.person).or_default().push(question);
         }
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -400,11 +421,20 @@ impl World {
             let chat = questions.first().map_or(person, |question| question.chat());
             let messages = self.app.telegram.messages(TOKEN, chat).into_iter();
             let said = messages.filter(|message| message.from_bot && !message.deleted);
-            let said = joined(said.map(|message| (message.id, message.text)).collect());
+            // What is said to /stop comes at any moment, also between the parts of an answer.
+            let (replies, said): (Vec<_>, Vec<_>) = said
+                .map(|message| (message.id, message.text))
+                .partition(|(_, text)| replies_to_stop(text));
+            let stops = asked.stops.get(&person).map(Vec::as_slice).unwrap_or_default();
+            verdict.stop_replies(person, stops.len(), replies.len());
+            for (asked, (id, _)) in stops.iter().zip(&replies) {
+                latencies.extend(heard.get(&(chat, *id)).map(|heard| heard.duration_since(*asked)));
+            }
+            let said = joined(said);
             let texts: Vec<String> = said.iter().map(|(_, text)| text.clone()).collect();
             verdict.chat(&questions, &texts);
             for (question, (id, _)) in questions.iter().zip(&said) {
-                let (asked, heard) = (asked.get(&(person, question.number)), heard.get(&(chat, *id)));
+                let (asked, heard) = (asked.questions.get(&question.identity()), heard.get(&(chat, *id)));
                 latencies.extend(asked.zip(heard).map(|(asked, heard)| heard.duration_since(*asked)));
             }
         }
@@ -422,6 +452,8 @@ impl World {
             ledger_tokens,
             estimated,
             unsettled,
+            stopped,
+            edited,
             again,
             faults,
             attempts_before: _,
@@ -437,10 +469,11 @@ impl World {
         let mut line = String::new();
         let _ = write!(
             line,
-            "{:<26} {mode:<7} {:>5} {:>4} {lost:>4} {twice:>5} {disorder:>5} {billed_twice:>6} {reserved:>4} {ledger_tokens:>8} \
+            "{:<26} {mode:<7} {:>5} {edited:>5} {:>4} {:>4} {lost:>4} {twice:>5} {disorder:>5} {billed_twice:>6} {reserved:>4} {ledger_tokens:>8} \
              {estimated:>4} {:>9} {again:>5} {:>6.2} {:>6.2} {:>6.2} {:>5} {log:>5}  {}",
             self.name,
-            self.questions.len(),
+            self.script.questions.len(),
+            stopped.len(),
             self.broken,
             format!("{}/{}", unsettled.0, unsettled.1),
             percentile(50),
@@ -465,7 +498,7 @@ pub fn tell(line: &str) {
 }
 
 /// Above the lines; `bin/test` prints it once.
-const HEAD: &str = "scenario                   mode     msgs hits lost twice order billed left   ledger est. unsettled again  p50 s  p99 s  max s bound log B";
+const HEAD: &str = "scenario                   mode     msgs edits stop hits lost twice order billed left   ledger est. unsettled again  p50 s  p99 s  max s bound log B";
 
 impl Replica {
     pub async fn ready(&self) {

@@ -70,6 +70,62 @@ async fn an_edited_question_is_answered_in_the_message_of_the_old_answer() {
     app.finish().await;
 }
 
+/// Its first answer is made to the end, and then replaced.
+#[tokio::test]
+async fn a_question_changed_while_it_is_answered_is_answered_anew_in_the_same_message() {
+    let app = app().start().await;
+    let anna = anna();
+    let asked = app.say(&anna, "a b c d e f g h[[chunks=9,300ms]]");
+    let first = app.answer_with(anna.id, "Echo: a").await;
+    app.telegram.edit_text(TOKEN, &anna, asked, "what is a lobster?");
+    let second = app.answer(anna.id, "Echo: what is a lobster?").await;
+    edited(&app, 1).await;
+    assert_eq!(second.id, first.id);
+    assert_eq!(app.said_by_bot(anna.id), ["Echo: what is a lobster?"]);
+    let requests = app.provider.requests();
+    assert_eq!(contents(&requests[1].body), ["what is a lobster?"]);
+    assert!(requests.iter().all(|request| request.finished));
+    assert_eq!(app.count("SELECT count(*) AS n FROM usage WHERE reported").await, 2);
+    assert_eq!(app.count("SELECT count(*) AS n FROM reservations").await, 0);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_new_answer_that_is_stopped_stands_in_place_as_far_as_it_came_and_is_billed_so() {
+    let app = app().start().await;
+    let anna = anna();
+    let asked = app.say(&anna, "one");
+    let first = app.answer(anna.id, "Echo: one").await;
+    app.idle().await;
+    app.telegram
+        .edit_text(TOKEN, &anna, asked, "two three four five[[chunks=5,3000ms]]");
+    app.provider
+        .wait_for(PATIENCE, |provider| {
+            let requests = provider.requests();
+            (requests.len() == 2 && requests[1].chunks_written >= 2).then_some(())
+        })
+        .await
+        .unwrap();
+    app.say(&anna, "/stop");
+    let second = app.answer_with(anna.id, "⏹ Stopped").await;
+    edited(&app, 1).await;
+    assert_eq!(second.id, first.id);
+    assert!(second.text.starts_with("Echo: two\n"), "{second:?}");
+    assert_eq!(app.said_by_bot(anna.id).len(), 2, "the answer, and the reply to /stop");
+    let billed = app
+        .sql(
+            "SELECT finish, reported, prompt_tokens > 0 AS asked, completion_tokens > 0 AS made FROM usage ORDER BY at",
+        )
+        .await;
+    assert_eq!(
+        billed[1],
+        serde_json::json!({"finish": "stopped", "reported": false, "asked": true, "made": true})
+    );
+    assert_eq!(billed.len(), 2);
+    assert_eq!(app.count("SELECT count(*) AS n FROM reservations").await, 0);
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn the_same_text_and_edits_of_what_no_model_answered_change_nothing() {
     let app = app().start().await;

@@ -1,11 +1,14 @@
 //! What the README says of the house: which crate may know which, and one table of lints for all.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
 
 use toml::{Table, Value};
 
 fn manifest(path: &str) -> Table {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    let path = root().join(path);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
@@ -19,6 +22,86 @@ fn crates() -> BTreeMap<String, Table> {
         (manifest["package"]["name"].as_str().unwrap().to_owned(), manifest)
     });
     crates.collect()
+}
+
+const README: &str = include_str!("../../../README.md");
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The folders of the map in the README, from the root.
+fn map() -> BTreeSet<String> {
+    let (_, house) = README.split_once("\n## The house\n").unwrap();
+    let block = house.split("```").nth(1).unwrap();
+    let mut above = "";
+    let mut folders = BTreeSet::new();
+    for line in block.lines().filter(|line| !line.is_empty()) {
+        let names = line.split_whitespace().take_while(|word| word.ends_with('/'));
+        for name in names.map(|name| name.trim_end_matches('/')) {
+            if line.starts_with(' ') {
+                folders.insert(format!("{above}/{name}"));
+            } else {
+                above = name;
+                folders.insert(name.to_owned());
+            }
+        }
+    }
+    folders
+}
+
+#[test]
+fn the_map_shows_every_crate_and_every_folder_of_the_house() {
+    let map = map();
+    for folder in &map {
+        assert!(
+            root().join(folder).is_dir(),
+            "the README shows {folder}/, which is not there"
+        );
+    }
+    let members = manifest("Cargo.toml")["workspace"]["members"]
+        .as_array()
+        .unwrap()
+        .clone();
+    for member in &members {
+        assert!(
+            map.contains(member.as_str().unwrap()),
+            "the README does not show {member}"
+        );
+    }
+    for entry in std::fs::read_dir(root()).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().into_string().unwrap();
+        let is_house = entry.path().is_dir() && !name.starts_with('.') && !["docs", "target"].contains(&name.as_str());
+        assert!(!is_house || map.contains(&name), "the README does not show {name}/");
+    }
+}
+
+#[test]
+fn what_the_readme_points_to_is_there() {
+    let folders = [
+        "app/",
+        "server/",
+        "bin/",
+        "docs/",
+        "migrations/",
+        "end2end/",
+        "LICENSE",
+        "CHANGELOG.md",
+    ];
+    let inline = README.split('`').skip(1).step_by(2);
+    let links = README.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let paths: Vec<&str> = inline
+        .chain(links)
+        .filter_map(|text| text.split_whitespace().next())
+        .filter(|path| folders.iter().any(|folder| path.starts_with(folder)))
+        .collect();
+    assert!(paths.len() > 10, "{paths:?}");
+    for path in paths {
+        assert!(
+            root().join(path).exists(),
+            "the README points to {path}, which is not there"
+        );
+    }
 }
 
 #[test]

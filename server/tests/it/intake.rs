@@ -167,10 +167,54 @@ async fn a_webhook_is_registered_and_answers() {
     assert!(call.params["secret_token"].as_str().unwrap().len() >= 32);
     let allowed = call.params["allowed_updates"].as_array().unwrap();
     assert!(allowed.contains(&json!("message")) && allowed.contains(&json!("my_chat_member")));
+    assert!(
+        call.params["max_connections"]
+            .as_i64()
+            .is_some_and(|most| (1..=100).contains(&most))
+    );
     assert!(call.params.get("drop_pending_updates").is_none_or(|drop| drop == false));
     app.say(&anna, "Hello");
     app.answer(anna.id, "Echo: Hello").await;
     assert!(app.telegram.calls_of("getUpdates").is_empty());
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_webhook_that_telegram_puts_off_is_told_to_staff_and_registered_in_time() {
+    let app = app().webhook().start().await;
+    let (owner, bot, anna) = (app.sign_in("owner").await, app.bot_id().await, anna());
+    let before = app.telegram.calls_of("setWebhook").len();
+    app.telegram.fail_next("setWebhook", 2, Fault::RetryAfter(3));
+    let restarted = owner.post("/api/fn/bots/restart", &[("id", &bot)]).await;
+    assert_eq!(restarted.status, 200, "{restarted:?}");
+    eventually(PATIENCE, "the wait on the page of bots", || async {
+        let page = owner.page("/bots").await.body;
+        let told = page.contains("Telegram asks to wait for 3 s");
+        if told { Ok(()) } else { Err(page) }
+    })
+    .await;
+    eventually(PATIENCE, "the page to be without a fault", || async {
+        let page = owner.page("/bots").await.body;
+        let told = page.contains("Telegram asks to wait for");
+        if told { Err(page) } else { Ok(()) }
+    })
+    .await;
+    let calls = app.telegram.calls_of("setWebhook").split_off(before);
+    assert_eq!(calls.len(), 3, "{calls:?}");
+    for pair in calls.windows(2) {
+        let waited = pair[1].at.duration_since(pair[0].at).unwrap();
+        assert!(waited >= Duration::from_secs(3), "asked again after {waited:?}");
+    }
+    let waits = "SELECT coalesce(sum(waits), 0)::bigint AS n FROM flood_waits";
+    eventually(PATIENCE, "both waits to be counted", || async {
+        match app.count(waits).await {
+            2 => Ok(()),
+            other => Err(other.to_string()),
+        }
+    })
+    .await;
+    app.say(&anna, "Hello");
+    app.answer(anna.id, "Echo: Hello").await;
     app.finish().await;
 }
 

@@ -1,4 +1,4 @@
-//! Logs for machines: each line is JSON, each request and job is told by its id, and no secret is in any of them.
+//! Logs for people and for machines: each line is text or JSON, each request and job is told by its id, and no secret is in any of them.
 
 use serde_json::Value;
 use test_support::{
@@ -76,6 +76,40 @@ async fn each_line_is_json_and_tells_request_or_job() {
             assert!(line[field].is_string(), "no {field} in {line}");
         }
     }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn for_people_each_line_is_text_with_what_it_is_about() {
+    let app = app()
+        .with("BOTDECK_LOG_FORMAT", "pretty")
+        .with("BOTDECK_LOG", "debug")
+        .start()
+        .await;
+    let anna = anna();
+    app.say(&anna, "Hello");
+    app.answer(anna.id, "Echo: Hello").await;
+    app.idle().await;
+    let job = app.sql_one("SELECT id FROM jobs").await["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let told = format!("job.id={job}");
+    eventually(PATIENCE, "a line of the job", || async {
+        let logs = app.logs();
+        let found = logs
+            .lines()
+            .any(|line| line.contains("DEBUG") && line.contains("job{") && line.contains(&told));
+        found.then_some(()).ok_or(logs)
+    })
+    .await;
+    let logs = app.logs();
+    assert!(
+        logs.lines().all(|line| serde_json::from_str::<Value>(line).is_err()),
+        "{logs}"
+    );
+    // Colours are for terminals only.
+    assert!(!logs.contains('\u{1b}'), "{logs}");
     app.finish().await;
 }
 

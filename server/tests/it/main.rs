@@ -5,7 +5,9 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test may fail like the test itself")]
 
 mod albums;
+mod api;
 mod backlog;
+mod clients;
 mod commands;
 mod configuration;
 mod crash;
@@ -21,6 +23,7 @@ mod jobs_page;
 mod limits;
 mod logs;
 mod ordering;
+mod playground;
 mod pressure;
 mod processes;
 mod revoked;

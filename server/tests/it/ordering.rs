@@ -47,6 +47,27 @@ async fn a_slow_answer_in_one_chat_does_not_delay_another() {
     app.finish().await;
 }
 
+/// More than one batch of updates, and more than Telegram lets the bot answer in minutes.
+#[tokio::test]
+async fn one_who_sends_five_hundred_messages_delays_nobody_else() {
+    let app = app().unlimited().start().await;
+    let (anna, boris) = (anna(), boris());
+    for number in 0..500 {
+        app.say(&anna, &format!("message {number}[[delay=100]]"));
+    }
+    app.answer(anna.id, "Echo: message 0").await;
+    let asked = Instant::now();
+    app.say(&boris, "one");
+    app.answer(boris.id, "Echo: one").await;
+    let took = asked.elapsed();
+    assert!(took < Duration::from_secs(3), "the other waited for {took:?}");
+    let open = app
+        .count("SELECT count(*) AS n FROM jobs WHERE state IN ('waiting', 'ready', 'running')")
+        .await;
+    assert!(open > 300, "only {open} were before him");
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn many_chats_are_answered_side_by_side() {
     let app = app().start().await;

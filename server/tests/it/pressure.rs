@@ -1,6 +1,6 @@
 //! More than there are hands for: what overtakes still does, what is too much waits outside, and who is given up is told.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use test_support::{
     TestApp,
@@ -133,6 +133,61 @@ async fn what_is_too_much_waits_with_telegram(app: TestApp) {
         .count("SELECT count(*) AS n FROM jobs WHERE state = 'done' AND attempts = 1")
         .await;
     assert_eq!(done, asked);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn what_telegram_holds_back_is_measured_and_shown() {
+    // Nobody answers, so the queue is full at once.
+    let app = app()
+        .unlimited()
+        .with("BOTDECK_QUEUE_LIMIT", "1")
+        .roles("web,intake,scheduler")
+        .start()
+        .await;
+    let (owner, bot, anna) = (app.sign_in("owner").await, app.bot_id().await, anna());
+    let measured = |updates: i64| {
+        let (owner, line) = (
+            &owner,
+            format!("botdeck_bot_pending_updates{{bot=\"{bot}\"}} {updates}"),
+        );
+        async move {
+            let metrics = owner.get("/metrics").await.body;
+            let found = metrics.lines().any(|found| found == line);
+            if found {
+                Ok(())
+            } else {
+                Err(format!("{line} is not in\n{metrics}"))
+            }
+        }
+    };
+    let asked = Cell::new(0_i64);
+    // What is stored but not confirmed yet still waits, as far as Telegram knows.
+    let waiting = || i64::try_from(app.telegram.pending_updates(TOKEN).len()).unwrap();
+    // Telegram is asked every ten seconds, and the bots are measured every five.
+    eventually(PATIENCE * 2, "what waits", || async {
+        match waiting() {
+            0 => {
+                // Whether there is room is looked at when something comes.
+                asked.set(asked.get() + 1);
+                app.say(&anna, &format!("message {}", asked.get()));
+                Err("nothing waits".to_owned())
+            }
+            updates => measured(updates).await,
+        }
+    })
+    .await;
+    let board = owner.get("/api/fn/bots/list").await.json();
+    let shown = board["bots"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|bot| bot["pending"].is_array());
+    assert_eq!(shown.unwrap()["pending"][0], waiting(), "{board}");
+    let worker = app.replica(&[], &["--roles", "worker"]).await;
+    app.answer(anna.id, &format!("Echo: message {}", asked.get())).await;
+    eventually(PATIENCE * 2, "nothing any more", || measured(0)).await;
+    drop(worker);
     app.finish().await;
 }
 

@@ -116,6 +116,43 @@ async fn a_message_lost_after_a_search_in_vain_is_found() {
     app.finish().await;
 }
 
+/// The reply to `/stop` is sent beside the search for an answer, and its id is noted a moment later: it is not taken for the answer.
+#[tokio::test]
+async fn what_is_sent_beside_a_search_keeps_its_own_text() {
+    let app = app().start().await;
+    let anna = anna();
+    for statement in [
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF (SELECT payload->'message'->>'text' = '/stop' FROM updates WHERE id = NEW.job_id) THEN PERFORM pg_sleep(7); END IF;
+             RETURN NEW;
+         END $$",
+        "CREATE TRIGGER slow BEFORE UPDATE ON deliveries FOR EACH ROW
+             WHEN (OLD.message_id IS DISTINCT FROM NEW.message_id) EXECUTE FUNCTION slow()",
+    ] {
+        app.sql_execute(statement).await;
+    }
+    app.telegram.fail_next("sendMessage", 1, Fault::DropBeforeHandling);
+    app.say(&anna, "hello");
+    app.telegram
+        .wait_for(PATIENCE, |telegram| {
+            (!telegram.calls_of("sendMessage").is_empty()).then_some(())
+        })
+        .await
+        .unwrap();
+    app.say(&anna, "/stop");
+    app.answer(anna.id, "Echo: hello").await;
+    app.idle().await;
+    let mut said = app.said_by_bot(anna.id);
+    said.sort_unstable();
+    assert_eq!(said, ["Echo: hello", "Stopped."]);
+    // It was overwritten, and changed back.
+    let edits = app.telegram.calls_of("editMessageText");
+    let edits = edits.iter().filter(|call| call.status == Some(200));
+    let texts: Vec<&str> = edits.filter_map(|call| call.params["text"].as_str()).collect();
+    assert_eq!(texts, ["Echo: hello", "Stopped."]);
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn a_reply_to_a_command_arrives_exactly_once() {
     let app = app().start().await;

@@ -413,6 +413,8 @@ const FIELDS: &[(&str, &str)] = &[
     ("model", NOBODYS_ID),
     ("provider", NOBODYS_ID),
     ("key", "sk-nobodys"),
+    ("query[outcome]", "any"),
+    ("lifetime", "month"),
     ("fields[name]", "A name"),
     ("fields[kind]", "openai"),
     ("fields[base_url]", "http://127.0.0.1:9/v1"),
@@ -485,7 +487,7 @@ async fn every_server_function_asks_for_its_permission() {
 }
 
 /// The pages, as the router knows them, and what one must be allowed to do there.
-const PAGES: [(&str, Option<Permission>); 13] = [
+const PAGES: [(&str, Option<Permission>); 15] = [
     ("/", Some(Permission::ReadOverview)),
     ("/users", Some(Permission::ReadUsers)),
     ("/users/{id}", Some(Permission::ReadUsers)),
@@ -496,6 +498,8 @@ const PAGES: [(&str, Option<Permission>); 13] = [
     ("/bots/{id}/playground", Some(Permission::UsePlayground)),
     ("/models", Some(Permission::ReadModels)),
     ("/jobs", Some(Permission::ReadJobs)),
+    ("/requests", Some(Permission::ReadRequests)),
+    ("/api-keys", Some(Permission::ReadKeys)),
     ("/audit", Some(Permission::ReadAudit)),
     ("/sign-in", None),
     ("/setup", None),

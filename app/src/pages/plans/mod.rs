@@ -249,6 +249,7 @@ fn Owner(owner: LimitOwner, name: String) -> impl IntoView {
         Some((Scope::User, subject)) => format!("/users/{subject}"),
         Some((Scope::Bot, _)) => "/bots".to_owned(),
         Some((Scope::Model, _)) => "/models".to_owned(),
+        Some((Scope::ApiKey, _)) => "/api-keys".to_owned(),
         _ => return words.into_any(),
     };
     view! { <a href=href>{words}</a> }.into_any()

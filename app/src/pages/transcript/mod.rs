@@ -96,6 +96,10 @@ fn Chat(transcript: Transcript, is_older: bool) -> impl IntoView {
                         </a>
                     }
                 })}
+            <a class="button" href=format!("/requests?conversation={}", conversation.id)>
+                <Icon glyph=Glyph::Requests />
+                <span>{t.nav_requests}</span>
+            </a>
         </PageHead>
         <Notice tone=Tone::Quiet glyph=Glyph::Eye>
             <p>{t.reading_recorded}</p>

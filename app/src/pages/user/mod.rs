@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     components::{
-        Button, Card, Choice, Confirm, Copy, Empty, FormFailure, Glyph, LimitLine, Look, Notice, PageHead, Pager,
+        Button, Card, Choice, Confirm, Copy, Empty, FormFailure, Glyph, Icon, LimitLine, Look, Notice, PageHead, Pager,
         Skeleton, Time, TimeStyle, Tone, page,
     },
     i18n::{fill, group, use_texts},
@@ -121,6 +121,15 @@ fn Person(
     view! {
         <PageHead title=name_or(name, t.nameless) trail=vec![(t.nav_users, "/users")]>
             <UserState blocked=is_blocked />
+            {may.permits(Permission::ReadRequests)
+                .then(|| {
+                    view! {
+                        <a class="button small" href=format!("/requests?user={id}")>
+                            <Icon glyph=Glyph::Requests />
+                            <span>{t.nav_requests}</span>
+                        </a>
+                    }
+                })}
         </PageHead>
         {blocked.map(|blocked| view! { <BlockedNotice blocked /> })}
         <div class="columns wide-left">

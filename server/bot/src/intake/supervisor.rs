@@ -29,6 +29,8 @@ use crate::{
 const LEASE: Duration = Duration::from_secs(6);
 const ROUND: Duration = Duration::from_secs(2);
 const WEBHOOK_CONNECTIONS: u32 = 40;
+/// Between attempts to prepare a bot.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Before a bot is prepared anew: what stands in the way may be there still.
 const BEFORE_ANEW: Duration = Duration::from_secs(1);
 /// How often Telegram is asked how much it holds back.
@@ -262,9 +264,14 @@ async fn prepared(
         let words = error.to_string();
         let fault = polling::fault(&error).unwrap_or(Fault::words(&words));
         let _ = bots.set_fault(bot.id, &settings.replica, fault).await;
+        let wait = match error {
+            TelegramError::RetryAfter(wait) => wait,
+            _ => pause,
+        };
+        pause = (pause * 2).min(LONGEST_PAUSE);
         tokio::select! {
             () = stop.cancelled() => return false,
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(60)),
+            () = tokio::time::sleep(wait) => {}
         }
     }
 }

@@ -89,6 +89,7 @@ fn replayed(stored: &Stored, started: Instant, on_text: &mut (dyn FnMut(&str) + 
         tries: Vec::new(),
         provider: stored.provider.clone(),
         model_id: stored.model_id,
+        price: Price::default(),
         cached: true,
     }
 }

@@ -16,6 +16,8 @@ pub struct Forward {
     pub body: ForwardBody,
     /// What the body says of it.
     pub stream: bool,
+    /// The tokens that the answer may have, where that is less than the body says, or than the model would give by itself.
+    pub answer_tokens: Option<u32>,
 }
 
 /// An answer on its way.
@@ -50,6 +52,8 @@ pub struct Outcome {
     pub provider: String,
     /// The model that answered; `None` for those of the settings, and when nobody was asked.
     pub model_id: Option<ModelId>,
+    /// At what its usage is billed; nothing when nobody was asked.
+    pub price: Price,
     /// Set when nothing or only a part came; not when the program left.
     pub failure: Option<GatewayError>,
 }
@@ -165,6 +169,7 @@ impl Gateway {
             total: run.started.elapsed(),
             provider: run.provider(),
             model_id: run.model_id(),
+            price: run.price(),
             tries: run.tries,
             failure: None,
         };
@@ -276,7 +281,10 @@ async fn open(hop: &Hop, call: &Forward) -> Result<Opened, GatewayError> {
         model: &hop.target.model.name,
         body: &call.body,
         stream: call.stream,
-        max_answer_tokens: hop.target.model.max_answer_tokens,
+        max_answer_tokens: call.answer_tokens.map_or(hop.target.model.max_answer_tokens, |bound| {
+            bound.min(hop.target.model.max_answer_tokens)
+        }),
+        answer_tokens: call.answer_tokens,
     };
     let incoming = hop.key.adapter.forward(&outgoing).await?;
     let mut opened = Opened {
@@ -366,7 +374,7 @@ impl Meter {
             (Some(_), _) => Finish::Cut,
             (None, _) => Finish::Stopped,
         };
-        let price = self.hop.target.model.price;
+        let price = self.run.price();
         let counted = |usage: Option<Usage>| Usage {
             prompt_tokens: usage.map_or_else(
                 || i64::from(count_tokens(&outgoing::words(&self.call.body))),
@@ -385,6 +393,7 @@ impl Meter {
         }
         Outcome {
             cost: price.of(usage),
+            price,
             usage,
             reported,
             finish,

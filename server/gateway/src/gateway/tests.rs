@@ -380,6 +380,25 @@ async fn stopping_before_the_first_token_bills_the_question_only_if_it_was_taken
 }
 
 #[tokio::test(start_paused = true)]
+async fn stopping_behind_the_end_waits_for_the_usage_but_not_for_long() {
+    for (script, millis, usage, took) in [
+        (vec![text("ok"), stop(), Wait(2), used(5, 9)], 1900, Some(9), 2000),
+        (vec![text("ok"), stop(), Hang], 1900, None, 2150),
+        (vec![text("ok"), Wait(2), stop(), used(5, 9)], 1900, None, 1900),
+    ] {
+        let (question, cancel) = (request(), CancellationToken::new());
+        let gateway = gateway([Ok(script)]);
+        let answer = tokio::join!(gateway.answer(&question, &cancel, |_| {}), async {
+            sleep(Duration::from_millis(millis)).await;
+            cancel.cancel();
+        })
+        .0;
+        let told = answer.usage_reported.then_some(answer.usage.completion_tokens);
+        assert_eq!((told, answer.total.as_millis()), (usage, took));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_model_off_the_list_is_refused_without_asking() {
     let gateway = gateway([]);
     let request = ChatRequest {

@@ -24,13 +24,20 @@ impl OpenAi {
             }
             _ => None,
         };
+        let word = match request.endpoint {
+            Endpoint::Chat if server.quirks.completion() => Some("max_completion_tokens"),
+            Endpoint::Chat => Some("max_tokens"),
+            Endpoint::Responses => Some("max_output_tokens"),
+            _ => None,
+        };
+        let bound = word.zip(request.answer_tokens);
         loop {
             let add_usage = wants_usage == Some(false) && server.quirks.usage();
             let builder = server.http.post(&url).headers(config.headers());
             let builder = match request.body {
                 ForwardBody::Json(body) => builder
                     .header(CONTENT_TYPE, "application/json")
-                    .body(outgoing::rewritten(body, request.model, add_usage)?),
+                    .body(outgoing::rewritten(body, request.model, add_usage, bound)?),
                 ForwardBody::Form(parts) => {
                     let (content_type, pieces) = outgoing::form(parts, request.model);
                     let length: usize = pieces.iter().map(Bytes::len).sum();

@@ -81,6 +81,11 @@ impl Quirks {
         }
     }
 
+    /// Whether answers are bounded by `max_completion_tokens` rather than `max_tokens`.
+    pub(super) fn completion(&self) -> bool {
+        self.completion.load(Ordering::Relaxed)
+    }
+
     /// Whether streams are asked for their usage.
     pub(super) fn usage(&self) -> bool {
         self.usage.load(Ordering::Relaxed)
@@ -145,7 +150,7 @@ pub(super) struct Lesson<'a> {
 impl Lesson<'_> {
     pub(super) fn shape(&self) -> Shape {
         Shape {
-            completion: self.quirks.completion.load(Ordering::Relaxed),
+            completion: self.quirks.completion(),
             usage: self.quirks.usage(),
             limit: self.limit,
         }

@@ -239,5 +239,6 @@ fn services(test: &TestDatabase, script: &Script) -> Services {
         webhooks: false,
         queue_limit: 20_000,
         provider_calls: 64,
+        usage_months: 13,
     })
 }

@@ -52,7 +52,7 @@ pub async fn end(db: &Database, job: &Claimed, how: End<'_>) -> bool {
         .await
         .unwrap();
     tx.commit().await.unwrap();
-    ended
+    ended.is_some()
 }
 
 pub async fn state(db: &Database, job: JobId) -> String {

@@ -117,7 +117,7 @@ async fn end_to_end(test: &TestDatabase, work: impl AsyncFn(&mut PgConnection)) 
     }
     sqlx::query(
         "SELECT relname::text, seq_tup_read FROM pg_stat_xact_user_tables
-         WHERE seq_tup_read > 0 AND relname NOT IN ('plans', 'limits', 'bots')",
+         WHERE seq_tup_read > 0 AND relname NOT IN ('plans', 'limits', 'bots', 'usage_rolled')",
     )
     .fetch_all(&mut *tx)
     .await
@@ -187,7 +187,7 @@ async fn no_query_of_the_hot_way_or_of_a_list_reads_a_large_table_from_end_to_en
         "hold, end" => async |db| {
             for job in jobs::claim(db, "w", 2, 9.0, jobs::Which::All, &[]).await.unwrap() {
                 assert!(jobs::hold(db, job.id, job.token).await.unwrap());
-                assert!(jobs::end(db, job.id, job.token, job.lane.as_deref(), jobs::End::Done).await.unwrap());
+                assert!(jobs::end(db, job.id, job.token, job.lane.as_deref(), jobs::End::Done).await.unwrap().is_some());
             }
         },
         "heartbeat, cancelled" => async |db| {
@@ -278,8 +278,39 @@ async fn the_queue_is_measured_and_the_day_is_summed_up_without_reading_what_is_
 
     check!(&test,
         "queue state, every five seconds" => async |db| { assert!(jobs::queue_state(db).await.unwrap().waiting > 0); },
+        "sums of the day" => async |db| {
+            repositories::rollups::sums(db, hour).await.unwrap();
+            repositories::rollups::spent(db, hour).await.unwrap();
+        },
         "failures by code" => async |db| { ledger::failures_by_code(db, hour).await.unwrap(); },
         "hours" => async |db| { ledger::hours(db, now).await.unwrap(); },
+    );
+}
+
+#[tokio::test]
+async fn the_log_of_calls_is_read_by_its_filters() {
+    use domain::views::requests::Outcome;
+    use repositories::requests::{self, Filter};
+
+    let test = TestDatabase::new().await;
+    fill(&test).await;
+    test.run("UPDATE usage SET error_code = 'BD-AI-DOWN' WHERE abs(hashtext(job_id::text)) % 200 = 0")
+        .await;
+    test.run("VACUUM ANALYZE usage").await;
+    let user = UserId(id(&test, "user", 4242).await);
+    let now = test.now().await.unwrap();
+    let job = id(&test, "job", 77).await;
+    let list = async |db: &mut PgConnection, filter: Filter<'_>| requests::list(db, &filter, 51).await.unwrap().len();
+    check!(&test,
+        "first page" => async |db| { assert_eq!(list(db, Filter::default()).await, 51); },
+        "page after" => async |db| {
+            let after = Some((now - TimeDelta::days(3), uuid::Uuid::max()));
+            assert_eq!(list(db, Filter { after, ..Filter::default() }).await, 51);
+        },
+        "failed" => async |db| { assert_eq!(list(db, Filter { outcome: Outcome::Failed, ..Filter::default() }).await, 51); },
+        "of a bot" => async |db| { assert_eq!(list(db, Filter { bot: Some(BOT), ..Filter::default() }).await, 51); },
+        "of a user" => async |db| { assert_eq!(list(db, Filter { user: Some(user), ..Filter::default() }).await, 1); },
+        "one" => async |db| { assert_eq!(requests::get(db, job).await.unwrap().unwrap().id, job); },
     );
 }
 

@@ -17,3 +17,4 @@ mod migrations;
 mod people;
 mod queue;
 mod transactions;
+mod usage;

@@ -508,5 +508,5 @@ async fn an_error_text_from_elsewhere_never_keeps_a_job_from_ending() {
     let mut tx = test.begin().await.unwrap();
     let dead = End::Dead { error: "broken\0text" };
     let ended = jobs::end(&mut tx, job.id, job.token, job.lane.as_deref(), dead).await;
-    assert!(matches!(ended, Ok(true)), "{ended:?}");
+    assert!(matches!(ended, Ok(Some(_))), "{ended:?}");
 }

@@ -5,12 +5,15 @@
 //! deployment. Requests per minute are a rate (`rate.rs`); everything else is a budget, taken by one statement or not at all.
 
 mod effect;
+mod headroom;
 mod sheet;
 mod staff;
 
 use chrono::{DateTime, Utc};
 pub use domain::LimitOwner;
 use domain::{ApiKeyId, BotId, ErrorCode, LimitKind, Measure, Money, ReservationId, Scope, UserId};
+pub use headroom::Headroom;
+pub(crate) use headroom::NoLimits;
 pub use repositories::counters::{Settled, Use};
 use repositories::{
     PgConnection,
@@ -57,6 +60,17 @@ pub struct Wanted {
     pub images: i64,
 }
 
+/// A call that was admitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reserved {
+    /// The tokens that its answer may have.
+    pub answer: u32,
+    /// Something was set aside, and has to be settled.
+    pub held: bool,
+    /// What is left of the limits that apply to it.
+    pub room: Vec<Headroom>,
+}
+
 /// Why a message is not answered by a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -100,27 +114,49 @@ impl Refusal {
 pub struct Limits(pub(crate) Services);
 
 impl Limits {
-    /// Sets aside what a call can use at most, until it is settled or `expires_at` has come; the number is the tokens that its answer
-    /// may have. Rates come last, so that a call that a budget refuses takes nothing of them.
+    /// Sets aside what a call can use at most, until it is settled or `expires_at` has come. Rates come last, so that a call that a
+    /// budget refuses takes nothing of them; and after the commit, since nobody is to wait for a row while somebody waits for Redis.
     pub async fn reserve(
         &self,
         call: ReservationId,
         subject: &Subject<'_>,
         wanted: &Wanted,
         expires_at: DateTime<Utc>,
-    ) -> Result<Result<u32, Refusal>, Error> {
+    ) -> Result<Result<Reserved, Refusal>, Error> {
+        let free = Reserved {
+            answer: wanted.answer,
+            held: false,
+            room: Vec::new(),
+        };
+        if self.0.no_limits.knows(subject) {
+            return Ok(Ok(free));
+        }
         let now = self.0.now();
         let mut tx = self.0.db.begin().await?;
         let bounds = bounds(&mut tx, subject, now).await?;
-        let answer = match set_aside(&mut tx, call, subject.user, &bounds, wanted, Some(expires_at), now).await? {
-            Ok(answer) => answer,
-            Err(refusal) => return Ok(Err(refusal)),
+        if bounds.is_empty() {
+            self.0.no_limits.note(subject);
+            return Ok(Ok(free));
+        }
+        // Of rates nothing is set aside.
+        let held = bounds.iter().any(|bound| !bound.kind.is_rate());
+        let answer = if held {
+            match set_aside(&mut tx, call, subject.user, &bounds, wanted, Some(expires_at), now).await? {
+                Ok(answer) => answer,
+                Err(refusal) => return Ok(Err(refusal)),
+            }
+        } else {
+            wanted.answer
         };
-        if let Err(refusal) = admit(&self.0, call, &bounds, now, now).await {
+        tx.commit().await.map_err(repositories::Error::from)?;
+        if let Err(refusal) = admit(&self.0, call, &bounds, now, now).await? {
             return Ok(Err(refusal));
         }
-        tx.commit().await.map_err(repositories::Error::from)?;
-        Ok(Ok(answer))
+        Ok(Ok(Reserved {
+            answer,
+            held,
+            room: headroom::left(&self.0, &bounds, wanted.tokens + i64::from(answer), now).await,
+        }))
     }
 
     /// Counts what a call has really used and gives the rest back. False when that was done before, or the call has expired.
@@ -232,24 +268,24 @@ fn cost(wanted: &Wanted, answer: u32) -> Money {
     wanted.cost + wanted.answer_per_million.per_million(i64::from(answer))
 }
 
-/// Counts a call on all rates among the bounds, or on none. `at`: when it was asked for, which may be long ago for a message.
+/// Counts a call, whose budgets have been set aside, on all rates among the bounds or on none; refused, it gives the budgets back.
+/// `at`: when it was asked for, which may be long ago for a message.
 pub(crate) async fn admit(
     services: &Services,
     call: ReservationId,
     bounds: &[Bound],
     at: DateTime<Utc>,
     now: DateTime<Utc>,
-) -> Result<(), Refusal> {
+) -> Result<Result<(), Refusal>, Error> {
     let (rates, bounds): (Vec<Rate>, Vec<&Bound>) =
         bounds.iter().filter_map(|bound| Some((rate(bound)?, bound))).unzip();
-    match services.rate.admit_all(call, at, &rates).await {
-        Ok(()) => Ok(()),
-        Err((place, again)) => match bounds.get(place) {
-            // There may be room again by now, if the message has waited long.
-            Some(bound) => Err(Refusal::reached(bound, Some(again.max(now)))),
-            None => Ok(()),
-        },
-    }
+    let refused = services.rate.admit_all(call, at, &rates).await.err();
+    let Some((bound, again)) = refused.and_then(|(place, again)| Some((*bounds.get(place)?, again))) else {
+        return Ok(Ok(()));
+    };
+    counters::settle(&mut *services.db.acquire().await?, call, Use::default(), now).await?;
+    // There may be room again by now, if the message has waited long.
+    Ok(Err(Refusal::reached(bound, Some(again.max(now)))))
 }
 
 fn rate(bound: &Bound) -> Option<Rate> {

@@ -5,7 +5,7 @@ use domain::{
     LimitKind, LimitOwner, Scope, UserId,
     views::limits::{LimitChange, LimitChanges},
 };
-use repositories::{PgConnection, bots, counters, limits as rows, plans, users};
+use repositories::{PgConnection, api_keys, bots, counters, limits as rows, plans, users};
 use serde_json::{Map, Value, json};
 
 use super::{Limits, sheet::bound_of};
@@ -150,14 +150,14 @@ pub(super) async fn name_of(db: &mut PgConnection, owner: &LimitOwner) -> Result
         LimitOwner::Bot(id) => bots::get(db, *id).await?.ok_or(Error::NotFound("the bot"))?.name,
         LimitOwner::Model(name) if name.trim().is_empty() => return Err(Error::Invalid("the name of a model")),
         LimitOwner::Model(name) => name.clone(),
-        LimitOwner::ApiKey(id) => id.to_string(),
+        LimitOwner::ApiKey(id) => api_keys::name(db, *id).await?.ok_or(Error::NotFound("the key"))?,
         LimitOwner::Deployment => String::new(),
     })
 }
 
 impl Limits {
-    /// Sets what is named and leaves the rest; the answer is what that has changed. Holds from the next call on; a call that changes
-    /// nothing leaves no trace.
+    /// Sets what is named and leaves the rest; the answer is what that has changed. Holds from the next call on (for
+    /// a program that had no limit at all, after two seconds on other replicas); a call that changes nothing leaves no trace.
     pub async fn set(
         &self,
         actor: &Actor,
@@ -191,6 +191,7 @@ impl Limits {
         let (before, after) = recorded(&changes);
         record(&self.0, &mut tx, actor, "limits.set", target, before, after).await?;
         tx.commit().await.map_err(repositories::Error::from)?;
+        self.0.no_limits.forget();
         Ok(changes)
     }
 

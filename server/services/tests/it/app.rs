@@ -348,6 +348,7 @@ fn services(
         webhooks: true,
         queue_limit,
         provider_calls: 64,
+        usage_months: 13,
     })
 }
 
@@ -391,8 +392,20 @@ pub fn answer(text: &str, finish: Finish, (prompt, completion): (i64, i64), fail
         total: Duration::from_millis(7),
         attempts: 1,
         failure,
-        tries: Vec::new(),
+        tries: vec![gateway::Try {
+            provider: "demo".to_owned(),
+            model: "tester-1".to_owned(),
+            code: None,
+            status: None,
+            took: Duration::from_millis(7),
+        }],
         provider: "demo".to_owned(),
+        price: gateway::Price {
+            input: Money::from_nanos(1_000_000_000),
+            cached_input: Money::from_nanos(1_000_000_000),
+            output: Money::from_nanos(2_000_000_000),
+            ..gateway::Price::default()
+        },
         model_id: None,
         cached: false,
     }

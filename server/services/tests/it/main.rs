@@ -6,11 +6,13 @@
     reason = "a helper of a test may fail like the test itself"
 )]
 
+mod api_keys;
 mod app;
 mod audit;
 mod auth;
 mod bot_board;
 mod bots;
+mod calls;
 #[expect(dead_code, reason = "the tests of repositories need more of it")]
 #[path = "../../../repositories/tests/it/database.rs"]
 mod database;
@@ -22,6 +24,7 @@ mod limits;
 mod models;
 mod queue;
 mod rate;
+mod requests;
 mod scopes;
 mod settle;
 mod users;

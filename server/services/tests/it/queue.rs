@@ -202,8 +202,15 @@ async fn who_waits_for_work_is_woken_when_it_is_accepted_or_the_next_of_a_lane_i
     let woken = async { tokio::time::timeout(soon, queue.work_arrived()).await };
     let (woken, job) = tokio::join!(woken, app.job(7, 7, "hello"));
     woken.expect("nobody was woken by new work");
+    assert!(queue.end(&job.0, Ended::Done).await.unwrap());
+    let in_vain = tokio::time::timeout(Duration::from_millis(50), queue.work_arrived()).await;
+    assert!(in_vain.is_err(), "woken by the end of a job that nothing waited for");
+    let (job, _) = app.job(7, 7, "hello").await;
+    let next = app.update(7, 7, "and this");
+    app.intake().accept(app.bot, vec![next]).await.unwrap();
+    queue.work_arrived().await;
     let woken = async { tokio::time::timeout(soon, queue.work_arrived()).await };
-    let (woken, ended) = tokio::join!(woken, queue.end(&job.0, Ended::Done));
+    let (woken, ended) = tokio::join!(woken, queue.end(&job, Ended::Done));
     assert!(ended.unwrap());
     woken.expect("nobody was woken by the end of a job");
 }

@@ -27,6 +27,16 @@ fn call() -> ReservationId {
     ReservationId(Uuid::now_v7())
 }
 
+/// The program behind [`key`].
+async fn program(app: &App) {
+    app.test
+        .run(
+            "INSERT INTO api_keys (id, name, prefix, hash, scopes, created_at, created_by)
+             VALUES ('00000000-0000-0000-0000-000000000007', 'program', 'bd-123456', sha256('x'), '{chat}', now(), 'test')",
+        )
+        .await;
+}
+
 fn soon(app: &App) -> DateTime<Utc> {
     app.now() + TimeDelta::minutes(10)
 }
@@ -150,6 +160,7 @@ async fn of_two_hundred_at_once_on_two_processes_with_ten_left_exactly_ten_are_a
 async fn of_two_hundred_calls_without_a_job_exactly_as_many_pass_as_the_narrowest_limit_allows() {
     let app = App::new().await;
     let other = app.process().await;
+    program(&app).await;
     let owner = LimitOwner::ApiKey(key().key.unwrap());
     app.limit_of(owner, LimitKind::MessagesPerDay, 15).await;
     app.limit_of(
@@ -230,6 +241,7 @@ async fn calls_that_share_some_limits_never_wait_for_each_other_in_a_circle() {
 #[tokio::test]
 async fn each_scope_refuses_by_its_own_code() {
     let app = App::new().await;
+    program(&app).await;
     let user = app.user(7).await.user;
     let subject = Subject {
         user: Some(user),

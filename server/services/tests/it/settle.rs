@@ -28,7 +28,7 @@ async fn answer_usage_settlement_and_what_is_to_be_sent_are_written_together() {
     );
 
     let line: (String, i64, i64, i64, String, i64) = sqlx::query_as(
-        "SELECT model, prompt_tokens, completion_tokens, cost, finish, felt_ms FROM usage WHERE job_id = $1",
+        "SELECT alias, prompt_tokens, completion_tokens, cost, finish, felt_ms FROM usage WHERE job_id = $1",
     )
     .bind(job.id.0)
     .fetch_one(app.test.pool())

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use reqwest::header::{ACCEPT, COOKIE, LOCATION, ORIGIN, SET_COOKIE};
 use reqwest::{Method, StatusCode};
@@ -9,6 +10,9 @@ use serde_json::Value;
 
 use super::OrFail;
 use crate::net::lock;
+
+/// A test that reads a stream for longer has gone wrong.
+const LONGEST_STREAM: Duration = Duration::from_secs(120);
 
 /// One visitor with their cookies.
 pub struct Visitor {
@@ -42,7 +46,7 @@ impl Visitor {
         let client = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
-            .timeout(std::time::Duration::from_secs(30))
+            .timeout(Duration::from_secs(30))
             .build();
         Self {
             client: client.or_fail("no HTTP client"),
@@ -96,6 +100,14 @@ impl Visitor {
     pub async fn open(&self, path: &str) -> StatusCode {
         let response = self.request(Method::GET, path).send().await.or_fail(path);
         response.status()
+    }
+
+    /// A stream of server-sent events, to be read with `chunk`.
+    pub async fn events(&self, path: &str) -> reqwest::Response {
+        let request = self.request(Method::GET, path).header(ACCEPT, "text/event-stream");
+        let response = request.timeout(LONGEST_STREAM).send().await.or_fail(path);
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        response
     }
 
     fn form(&self, path: &str, fields: &[(&str, &str)]) -> reqwest::RequestBuilder {

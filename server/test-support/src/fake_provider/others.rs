@@ -9,6 +9,8 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -106,10 +108,19 @@ pub(crate) async fn embeddings(
             ));
         }
     };
+    let vector = |text: &str| {
+        let numbers = [text.len() as f32 / 1000.0, 0.5];
+        if body["encoding_format"] == "base64" {
+            let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+            json!(STANDARD.encode(bytes))
+        } else {
+            json!(numbers)
+        }
+    };
     let data: Vec<Value> = inputs
         .iter()
         .enumerate()
-        .map(|(at, text)| json!({"object": "embedding", "index": at, "embedding": [text.len() as f64 / 1000.0, 0.5]}))
+        .map(|(at, text)| json!({"object": "embedding", "index": at, "embedding": vector(text)}))
         .collect();
     let prompt_tokens = inputs.iter().map(|text| count_tokens(text)).sum();
     trace.usage(Usage {

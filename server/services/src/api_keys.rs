@@ -1,0 +1,274 @@
+//! Keys with which other programs call the gateway: shown once when they are made, kept as a hash, given back by revoking.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{
+    ApiKeyId, ApiScope, KeyName, Lifetime, Scope,
+    views::api_keys::{FreshKey, KeyRow, KeyState},
+};
+use rand::Rng;
+use repositories::{
+    api_keys::{self as rows, NewKey},
+    limits,
+};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use crate::{
+    Actor, Error, Services,
+    audit::{Target, record},
+};
+
+/// More keys than anybody looks through; the oldest that open nothing are left out first.
+const LISTED: i64 = 500;
+/// How long a replica goes on believing what it read of a key; so long may one that was revoked elsewhere still be used here.
+const BELIEVED: Duration = Duration::from_secs(2);
+/// What a sealed fresh key is bound to.
+const FRESH: &[u8] = b"fresh api key";
+const BYTES: usize = 32;
+/// Of `bd-` and 32 bytes in base64.
+const LENGTH: usize = 46;
+/// How much of a key is shown afterwards: enough to recognise it, far too little to guess it.
+const SHOWN: usize = 9;
+
+/// What a new key is to open.
+#[derive(Clone, Debug)]
+pub struct KeyWish {
+    pub name: KeyName,
+    pub scopes: Vec<ApiScope>,
+    /// `None` is every model.
+    pub models: Option<Vec<String>>,
+    pub lifetime: Lifetime,
+}
+
+/// A key that was found good.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ApiKey {
+    pub id: ApiKeyId,
+    pub name: String,
+    pub scopes: Vec<ApiScope>,
+    pub models: Option<Vec<String>>,
+}
+
+impl ApiKey {
+    pub fn may(&self, scope: ApiScope) -> bool {
+        self.scopes.contains(&scope)
+    }
+
+    pub fn may_use(&self, model: &str) -> bool {
+        self.models
+            .as_ref()
+            .is_none_or(|models| models.iter().any(|known| known == model))
+    }
+}
+
+/// What was read of keys a moment ago. Only keys that exist are in it, so nobody can fill it.
+#[derive(Default)]
+pub(crate) struct KnownKeys(Mutex<HashMap<[u8; 32], (KeyRow, Instant)>>);
+
+impl KnownKeys {
+    fn get(&self, hash: &[u8; 32]) -> Option<KeyRow> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known
+            .get(hash)
+            .filter(|(_, at)| at.elapsed() < BELIEVED)
+            .map(|(key, _)| key.clone())
+    }
+
+    fn put(&self, hash: [u8; 32], key: KeyRow) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, (_, at)| at.elapsed() < BELIEVED);
+        known.insert(hash, (key, Instant::now()));
+    }
+
+    fn forget(&self, id: ApiKeyId) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, (key, _)| key.id != id);
+    }
+}
+
+/// API keys.
+pub struct ApiKeys(pub(crate) Services);
+
+impl ApiKeys {
+    pub async fn list(&self, _actor: &Actor) -> Result<Vec<KeyRow>, Error> {
+        let mut db = self.0.db.acquire().await?;
+        let mut keys = rows::list(&mut db, self.0.now(), LISTED).await?;
+        for limited in limits::list(&mut db).await? {
+            let owner = |key: &&mut KeyRow| limited.scope == Scope::ApiKey && limited.subject == key.id.to_string();
+            if let Some(key) = keys.iter_mut().find(owner) {
+                key.limits = limited.limits;
+            }
+        }
+        Ok(keys)
+    }
+
+    /// Makes a key. What is returned is shown once and kept nowhere.
+    pub async fn create(&self, actor: &Actor, wish: KeyWish) -> Result<FreshKey, Error> {
+        if wish.scopes.is_empty() {
+            return Err(Error::Invalid("at least one kind of call"));
+        }
+        if wish.models.as_ref().is_some_and(Vec::is_empty) {
+            return Err(Error::Invalid("at least one model, or all of them"));
+        }
+        let now = self.0.now();
+        let (id, secret) = (ApiKeyId(uuid::Uuid::now_v7()), generate());
+        let key = NewKey {
+            id,
+            name: wish.name.as_str(),
+            prefix: &secret.expose_secret()[..SHOWN],
+            hash: &hash_of(&secret),
+            scopes: &wish.scopes,
+            models: wish.models.as_deref(),
+            created_by: &actor.name,
+            expires_at: wish.lifetime.days().map(|days| now + TimeDelta::days(days)),
+        };
+        let mut tx = self.0.db.begin().await?;
+        rows::insert(&mut tx, &key, now).await?;
+        let after =
+            json!({ "prefix": key.prefix, "scopes": wish.scopes, "models": wish.models, "expires": key.expires_at });
+        record(
+            &self.0,
+            &mut tx,
+            actor,
+            "api_key.create",
+            target(id, wish.name.as_str()),
+            None,
+            Some(after),
+        )
+        .await?;
+        tx.commit().await.map_err(repositories::Error::from)?;
+        Ok(FreshKey {
+            id,
+            name: wish.name.into(),
+            secret: secret.expose_secret().to_owned(),
+        })
+    }
+
+    /// Seals a fresh key for the one page that is to show it.
+    pub fn conceal(&self, fresh: &FreshKey) -> Result<String, Error> {
+        let text = serde_json::to_string(fresh).map_err(|_| Error::Internal("a key that is no JSON"))?;
+        let (cipher, key_id) = self.0.keys.seal(&text.into(), FRESH)?;
+        Ok(format!("{key_id}.{}", URL_SAFE_NO_PAD.encode(cipher)))
+    }
+
+    /// `None` where it cannot be opened.
+    pub fn reveal(&self, sealed: &str) -> Option<FreshKey> {
+        let (key_id, cipher) = sealed.split_once('.')?;
+        let text = self
+            .0
+            .keys
+            .open(&URL_SAFE_NO_PAD.decode(cipher).ok()?, key_id, FRESH)
+            .ok()?;
+        serde_json::from_str(text.expose_secret()).ok()
+    }
+
+    /// For good: a key that was given up never opens anything again.
+    pub async fn revoke(&self, actor: &Actor, id: ApiKeyId) -> Result<(), Error> {
+        let mut tx = self.0.db.begin().await?;
+        let key = rows::lock(&mut tx, id).await?.ok_or(Error::NotFound("the key"))?;
+        if key.revoked.is_some() {
+            return Err(Error::Conflict("the key is revoked already"));
+        }
+        rows::revoke(&mut tx, id, &actor.name, self.0.now()).await?;
+        let (before, after) = (json!({ "revoked": false }), json!({ "revoked": true }));
+        record(
+            &self.0,
+            &mut tx,
+            actor,
+            "api_key.revoke",
+            target(id, &key.name),
+            Some(before),
+            Some(after),
+        )
+        .await?;
+        tx.commit().await.map_err(repositories::Error::from)?;
+        self.0.known_keys.forget(id);
+        Ok(())
+    }
+
+    /// Whose key it is; `None` for one that is unknown, expired or revoked.
+    pub async fn authenticate(&self, secret: &SecretString) -> Result<Option<ApiKey>, Error> {
+        if !well_formed(secret) {
+            return Ok(None);
+        }
+        let hash = hash_of(secret);
+        let key = match self.0.known_keys.get(&hash) {
+            Some(key) => key,
+            None => {
+                let Some(key) = rows::by_hash(&mut *self.0.db.acquire().await?, &hash).await? else {
+                    return Ok(None);
+                };
+                self.0.known_keys.put(hash, key.clone());
+                key
+            }
+        };
+        Ok((key.state(self.0.now()) == KeyState::Good).then_some(ApiKey {
+            id: key.id,
+            name: key.name,
+            scopes: key.scopes,
+            models: key.models,
+        }))
+    }
+
+    /// Notes that keys were used; told again within a minute, it changes nothing.
+    pub async fn used(&self, ids: &[ApiKeyId], at: DateTime<Utc>) -> Result<(), Error> {
+        Ok(rows::used(&mut *self.0.db.acquire().await?, ids, at).await?)
+    }
+}
+
+fn target(id: ApiKeyId, name: &str) -> Target<'_> {
+    Target {
+        kind: "api_key",
+        id: id.to_string(),
+        name,
+    }
+}
+
+fn generate() -> SecretString {
+    let mut bytes = Zeroizing::new([0_u8; BYTES]);
+    rand::rng().fill(bytes.as_mut_slice());
+    format!("bd-{}", URL_SAFE_NO_PAD.encode(bytes.as_slice())).into()
+}
+
+fn well_formed(secret: &SecretString) -> bool {
+    let text = secret.expose_secret();
+    text.len() == LENGTH
+        && text.strip_prefix("bd-").is_some_and(|rest| {
+            rest.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        })
+}
+
+/// A plain hash: nobody guesses 32 random bytes, so nothing has to be slow. Looking it up in an index tells no more by its time than
+/// how a hash begins, from which no key can be made.
+fn hash_of(secret: &SecretString) -> [u8; 32] {
+    *blake3::hash(secret.expose_secret().as_bytes()).as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_long_and_never_the_same() {
+        let (one, two) = (generate(), generate());
+        assert!(well_formed(&one) && well_formed(&two));
+        assert_ne!(one.expose_secret(), two.expose_secret());
+        for bad in [
+            "",
+            "bd-",
+            "sk-0123456789012345678901234567890123456789012",
+            "bd-012345678901234567890123456789012345678901é",
+        ] {
+            assert!(!well_formed(&bad.to_owned().into()), "{bad} was taken");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+use chrono::TimeDelta;
+use domain::{ApiScope, Lifetime, Permission, Role, views::api_keys::KeyState};
+use services::{Error, KeyWish};
+
+use crate::app::App;
+
+fn wish(name: &str) -> KeyWish {
+    KeyWish {
+        name: name.parse().unwrap(),
+        scopes: vec![ApiScope::Chat, ApiScope::Models],
+        models: Some(vec!["tester".to_owned()]),
+        lifetime: Lifetime::Month,
+    }
+}
+
+#[tokio::test]
+async fn a_key_opens_what_it_was_made_for_and_is_stored_nowhere() {
+    let app = App::new().await;
+    let owner = app.owner().await;
+    let fresh = app.api_keys().create(&owner, wish("search")).await.unwrap();
+    let key = app
+        .api_keys()
+        .authenticate(&fresh.secret.clone().into())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!((key.id, key.name.as_str()), (fresh.id, "search"));
+    assert!(key.may(ApiScope::Chat) && !key.may(ApiScope::Images));
+    assert!(key.may_use("tester") && !key.may_use("another"));
+    // Neither the table nor the trail holds it.
+    let (tables, rest) = (
+        "(SELECT k::text AS row FROM api_keys k UNION ALL SELECT a::text FROM audit a) AS all_rows",
+        &fresh.secret[12..],
+    );
+    assert_eq!(app.test.count(&format!("{tables} WHERE row LIKE '%{rest}%'")).await, 0);
+    assert_eq!(
+        app.test
+            .count("audit WHERE action = 'api_key.create' AND target_name = 'search'")
+            .await,
+        1
+    );
+    let listed = app.api_keys().list(&owner).await.unwrap();
+    assert!(fresh.secret.starts_with(&listed[0].prefix) && listed[0].prefix.len() == 9);
+    assert!(!format!("{fresh:?}").contains(rest));
+}
+
+#[tokio::test]
+async fn a_key_that_is_unknown_revoked_or_expired_opens_nothing() {
+    let app = App::new().await;
+    let owner = app.owner().await;
+    let keys = app.api_keys();
+    let (one, two) = (
+        keys.create(&owner, wish("one")).await.unwrap(),
+        keys.create(&owner, wish("two")).await.unwrap(),
+    );
+    let opens = async |secret: &str| keys.authenticate(&secret.to_owned().into()).await.unwrap().is_some();
+    assert!(opens(&one.secret).await && opens(&two.secret).await);
+    for wrong in [
+        "",
+        "bd-",
+        &one.secret[..45],
+        &format!("{}A", &one.secret[..45]),
+        &format!("{} ", one.secret),
+    ] {
+        assert!(wrong == one.secret || !opens(wrong).await, "{wrong} opened");
+    }
+    keys.revoke(&owner, one.id).await.unwrap();
+    assert!(!opens(&one.secret).await, "at once where it was revoked");
+    assert!(matches!(keys.revoke(&owner, one.id).await, Err(Error::Conflict(_))));
+    app.clock.advance(TimeDelta::days(30));
+    assert!(!opens(&two.secret).await);
+    let states: Vec<KeyState> = keys
+        .list(&owner)
+        .await
+        .unwrap()
+        .iter()
+        .map(|key| key.state(app.now()))
+        .collect();
+    assert_eq!(states, [KeyState::Expired, KeyState::Revoked]);
+    assert_eq!(app.test.count("audit WHERE action = 'api_key.revoke'").await, 1);
+}
+
+#[tokio::test]
+async fn a_key_revoked_elsewhere_is_refused_within_seconds() {
+    let app = App::new().await;
+    let owner = app.owner().await;
+    let other = app.replica(&app.secret);
+    let fresh = app.api_keys().create(&owner, wish("one")).await.unwrap();
+    let secret = fresh.secret.clone().into();
+    assert!(other.api_keys().authenticate(&secret).await.unwrap().is_some());
+    app.api_keys().revoke(&owner, fresh.id).await.unwrap();
+    let refused = async {
+        while other.api_keys().authenticate(&secret).await.unwrap().is_some() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(5), refused)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn when_a_key_was_used_is_noted_once_a_minute() {
+    let app = App::new().await;
+    let fresh = app.api_keys().create(&app.owner().await, wish("one")).await.unwrap();
+    let start = app.now();
+    for seconds in [0, 30, 59, 61, 5] {
+        app.api_keys()
+            .used(&[fresh.id], start + TimeDelta::seconds(seconds))
+            .await
+            .unwrap();
+    }
+    let used: chrono::DateTime<chrono::Utc> = app.test.one("SELECT last_used_at FROM api_keys").await;
+    assert_eq!((used - start).num_seconds(), 61);
+}
+
+#[tokio::test]
+async fn a_key_waits_sealed_for_the_page_that_shows_it() {
+    let app = App::new().await;
+    let fresh = app.api_keys().create(&app.owner().await, wish("one")).await.unwrap();
+    let sealed = app.api_keys().conceal(&fresh).unwrap();
+    assert!(!sealed.contains(&fresh.secret[3..20]));
+    assert_eq!(app.api_keys().reveal(&sealed), Some(fresh));
+    assert_eq!(app.api_keys().reveal("x.y"), None);
+}
+
+#[tokio::test]
+async fn nothing_chosen_is_no_key_and_only_owners_and_admins_see_them() {
+    let app = App::new().await;
+    let owner = app.owner().await;
+    for bad in [
+        KeyWish {
+            scopes: Vec::new(),
+            ..wish("x")
+        },
+        KeyWish {
+            models: Some(Vec::new()),
+            ..wish("x")
+        },
+    ] {
+        assert!(matches!(
+            app.api_keys().create(&owner, bad).await,
+            Err(Error::Invalid(_))
+        ));
+    }
+    for (role, may) in [(Role::Admin, true), (Role::Support, false), (Role::Viewer, false)] {
+        let id = app.staff(role).await;
+        assert_eq!(app.actor(id, Permission::ReadKeys).await.is_ok(), may, "{role}");
+    }
+}

@@ -1,0 +1,155 @@
+use chrono::TimeDelta;
+use domain::{
+    ErrorCode,
+    views::requests::{Outcome, RequestQuery},
+};
+use gateway::{Finish, GatewayError};
+
+use crate::app::{App, answer, rich};
+
+#[tokio::test]
+async fn the_log_tells_who_asked_what_it_cost_and_what_failed() {
+    let app = App::new().await;
+    let owner = app.owner().await;
+    let anna = app.talk(7, "hi", "fine").await;
+    app.talk(8, "hi", "fine").await;
+    let (job, incoming) = app.job(7, 7, "again").await;
+    let (known, question) = app.ask(&job, &incoming).await;
+    let failure = GatewayError::Refused {
+        status: Some(400),
+        detail: "no".to_owned(),
+    };
+    let failed = answer("", Finish::Failed, (0, 0), Some(failure));
+    assert!(
+        app.chats()
+            .settle(&job, &incoming, &known, &question, &failed, &[rich("sorry")])
+            .await
+            .unwrap()
+    );
+
+    let list = async |query: RequestQuery| app.requests().list(&owner, query).await.unwrap().rows;
+    let all = list(RequestQuery::default()).await;
+    assert_eq!(all.len(), 3);
+    assert_eq!(
+        (all[0].id, all[0].code.as_deref(), all[0].finish.as_str()),
+        (job.id.0, Some("BD-AI-REFUSED"), "failed")
+    );
+    let good = &all[2];
+    assert_eq!(
+        good.user.as_ref().map(|user| (user.id, user.name.as_str())),
+        Some((anna.user, "Person 7"))
+    );
+    assert_eq!(
+        (good.prompt_tokens, good.completion_tokens, good.cost.nanos()),
+        (10, 10, 30_000)
+    );
+    assert_eq!(
+        good.prices.unwrap().map(|price| price.to_string()),
+        ["$1.00", "$1.00", "$2.00"]
+    );
+    assert_eq!(
+        (good.alias.as_str(), good.first_token_ms, good.key.as_ref()),
+        ("tester", Some(3), None)
+    );
+    let tried: Vec<(&str, i64)> = good.tries.iter().map(|one| (one.model.as_str(), one.ms)).collect();
+    assert_eq!((good.model.as_str(), tried), ("tester-1", vec![("tester-1", 7)]));
+
+    let failed = RequestQuery {
+        outcome: Outcome::Failed,
+        ..RequestQuery::default()
+    };
+    assert_eq!(list(failed).await.len(), 1);
+    let good = RequestQuery {
+        outcome: Outcome::Good,
+        user: Some(anna.user),
+        ..RequestQuery::default()
+    };
+    assert_eq!(list(good).await.len(), 1);
+    let code = RequestQuery {
+        code: Some(" bd-ai-refused ".to_owned()),
+        ..RequestQuery::default()
+    };
+    assert_eq!(list(code).await.len(), 1);
+    let model = RequestQuery {
+        model: Some("another".to_owned()),
+        ..RequestQuery::default()
+    };
+    assert!(list(model).await.is_empty());
+    assert_eq!(app.requests().get(&owner, job.id.0).await.unwrap().unwrap(), all[0]);
+    assert_eq!(app.requests().get(&owner, uuid::Uuid::now_v7()).await.unwrap(), None);
+    assert!(ErrorCode::ALL.iter().any(|code| code.as_str() == "BD-AI-REFUSED"));
+}
+
+#[tokio::test]
+async fn pages_of_the_log_hold_every_call_once() {
+    let app = App::new().await;
+    let owner = app.owner().await;
+    app.talk(7, "hi", "fine").await;
+    // Many at the same moment: the order needs more than the time.
+    app.test
+        .run("INSERT INTO usage SELECT (md5(n::text))::uuid, at, user_id, bot_id, conversation_id, provider, model, 1, 1, 0, true, 1, 1, 'stop', 1, 1, 1
+              FROM usage, generate_series(1, 119) AS n")
+        .await;
+    let (mut seen, mut after, mut pages) = (std::collections::BTreeSet::new(), None, 0);
+    loop {
+        let page = app
+            .requests()
+            .list(
+                &owner,
+                RequestQuery {
+                    after,
+                    ..RequestQuery::default()
+                },
+            )
+            .await
+            .unwrap();
+        pages += 1;
+        assert!(page.rows.iter().all(|row| seen.insert(row.id)), "twice");
+        match page.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!((seen.len(), pages), (120, 3));
+}
+
+#[tokio::test]
+async fn the_overview_says_the_same_before_and_after_the_hours_are_summed_up() {
+    let app = App::new().await;
+    let owner = app.owner().await;
+    // Early in the day and the month, so that what follows is of the same.
+    let midnight = domain::Period::Month.reset(app.now());
+    app.clock.advance(midnight - app.now() + TimeDelta::minutes(10));
+    app.talk(7, "hi", "fine").await;
+    app.clock.advance(TimeDelta::hours(2));
+    app.talk(8, "hi", "fine").await;
+    let before = app.overview().today(&owner).await.unwrap();
+    app.overview().roll_up().await.unwrap();
+    assert_eq!(
+        app.test.count("usage_hours").await,
+        1,
+        "the running hour is not summed up"
+    );
+    let after = app.overview().today(&owner).await.unwrap();
+    assert_eq!(after, before);
+    assert_eq!(
+        (after.tokens, after.cost.nanos(), after.cost_month.nanos()),
+        (40, 60_000, 60_000)
+    );
+    app.clock.advance(TimeDelta::hours(2));
+    let other = app.replica(&app.secret);
+    let (one, two) = (app.overview(), other.overview());
+    let (first, second) = tokio::join!(one.roll_up(), two.roll_up());
+    first.unwrap();
+    second.unwrap();
+    assert_eq!(app.test.count("usage_hours").await, 2);
+    let today = app.overview().today(&owner).await.unwrap();
+    assert_eq!(
+        (
+            today.tokens,
+            today.p50_ms,
+            today.hours.iter().map(|hour| hour.messages).sum::<i64>()
+        ),
+        (40, before.p50_ms, 2)
+    );
+}
