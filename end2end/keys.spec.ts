@@ -36,12 +36,15 @@ test('a key is made, and shown this once', async ({ page }) => {
 test('it is limited', async ({ page }) => {
   await signIn(page, '/api-keys');
   const row = page.getByRole('row').filter({ hasText: 'search service' });
-  await row.getByText('Limits…').click();
-  await row.getByLabel('Messages per minute').fill('20');
-  await row.getByLabel('Dollars per month').fill('2.50');
+  await row.getByRole('link', { name: 'Change the limits. API key: search service' }).click();
+  await page.getByLabel('Messages per minute').fill('20');
+  await page.getByLabel('Dollars per month').fill('2.50');
+  const effect = page.getByRole('region', { name: 'What it would do' });
+  await expect(effect).toContainText('Dollars per month: No limit → $2.50');
   await accessible(page);
-  await row.getByRole('button', { name: 'Save the limits of search service' }).click();
-  await expect(page.getByText('hold from the next request on')).toBeVisible();
+  await effect.getByRole('button', { name: 'Save' }).click();
+  await expect(page.getByText('Saved:')).toBeVisible();
+  await open(page, '/api-keys');
   await expect(row).toContainText('2.50');
   expect(sql("SELECT string_agg(amount::text, ' ' ORDER BY amount) FROM scope_limits WHERE scope = 'api_key'")).toBe('20 2500000000');
   await open(page, '/plans');

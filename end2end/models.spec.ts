@@ -1,5 +1,5 @@
 // Who answers: a provider with a key and a model is added, asked under a name of its own, and taken away again.
-import { accessible, expect, fits, open, signIn, test } from './deck';
+import { accessible, expect, fits, focusByTab, open, owner, signIn, test } from './deck';
 
 test.describe.configure({ mode: 'serial' });
 
@@ -25,6 +25,62 @@ test('a provider, its model and a name are added, and the key is seen no more', 
   await card.getByRole('button', { name: 'Test house-model' }).click();
   await expect(card).toContainText('It does not answer:');
   await accessible(page);
+});
+
+test('a price keeps its past, and each model its own', async ({ page }) => {
+  await signIn(page, '/models');
+  const card = page.getByRole('region', { name: 'Home lab' });
+  const model = card.locator('.models > li').filter({ hasText: 'house-model' });
+  await model.getByText('Change', { exact: true }).click();
+  await model.getByLabel('Input, $ per million', { exact: true }).fill('0.5');
+  await model.getByRole('button', { name: 'Save' }).click();
+  await expect(model).toContainText('$0.5 in, $1 out per million tokens');
+  await model.getByText('Price history').click();
+  const past = model.locator('ul.changes li');
+  await expect(past).toHaveCount(2);
+  await expect(past.first()).toContainText('$0.5 in');
+  await expect(past.last()).toContainText('$0.25 in');
+  await accessible(page);
+});
+
+test('the order of fallback is changed by keyboard alone', async ({ page }) => {
+  await signIn(page, '/models');
+  const card = page.getByRole('region', { name: 'Home lab' });
+  await card.getByText('Add a model', { exact: true }).click();
+  await card.getByLabel('Model', { exact: true }).last().fill('spare-model');
+  await card.getByRole('button', { name: 'Save' }).filter({ visible: true }).first().click();
+  const names = page.getByRole('region', { name: 'Names' });
+  await expect(names.locator('code', { hasText: /^spare-model$/ })).toBeVisible();
+  await names.getByText('New name').click();
+  const form = names.locator('form').filter({ has: page.locator('#alias-name') });
+  await form.getByLabel('Name', { exact: true }).fill('house');
+  await form.getByLabel('Place of house-model Home lab').fill('1');
+  await form.getByLabel('Place of spare-model Home lab').fill('2');
+  await form.getByRole('button', { name: 'Save' }).click();
+  const way = names.locator('.routes > li').filter({ has: page.locator('code', { hasText: /^house$/ }) }).locator('.route-way');
+  await expect(way).toHaveText(/house-model.*→.*spare-model/);
+  await focusByTab(page, way.getByRole('button', { name: 'Ask spare-model of Home lab earlier for house' }));
+  await page.keyboard.press('Enter');
+  await expect(way).toHaveText(/spare-model.*→.*house-model/);
+  await accessible(page);
+});
+
+test.describe('without script', () => {
+  test.use({ javaScriptEnabled: false });
+
+  test('the order of fallback is changed, and prices have a past', async ({ page }) => {
+    await page.goto('/sign-in?next=/models');
+    await page.getByLabel('E-mail').fill(owner.email);
+    await page.getByLabel('Password', { exact: true }).fill(owner.password);
+    await page.getByRole('button', { name: 'Sign in' }).click();
+    const names = page.getByRole('region', { name: 'Names' });
+    const way = names.locator('.routes > li').filter({ has: page.locator('code', { hasText: /^house$/ }) }).locator('.route-way');
+    await way.getByRole('button', { name: 'Ask house-model of Home lab earlier for house' }).click();
+    await expect(way).toHaveText(/house-model.*→.*spare-model/);
+    const model = page.locator('.models > li').filter({ hasText: 'house-model' });
+    await model.getByText('Price history').click();
+    await expect(model.locator('ul.changes li')).toHaveCount(2);
+  });
 });
 
 test('the page is whole on a telephone, in both colours', async ({ page }) => {

@@ -20,7 +20,7 @@ use crate::{
         jobs::JobsPage,
         models::ModelsPage,
         overview::OverviewPage,
-        plans::PlansPage,
+        plans::{PlansPage, edit::EditLimitsPage},
         playground::PlaygroundPage,
         prefs::{SetLang, SetTheme, get_shell},
         requests::RequestsPage,
@@ -96,6 +96,7 @@ pub fn App() -> impl IntoView {
                     <Route path=path!("/users/:id") view=UserPage ssr=SsrMode::Async />
                     <Route path=path!("/conversations/:id") view=TranscriptPage ssr=SsrMode::Async />
                     <Route path=path!("/plans") view=PlansPage ssr=SsrMode::Async />
+                    <Route path=path!("/plans/edit") view=EditLimitsPage ssr=SsrMode::Async />
                     <Route path=path!("/bots") view=BotsPage ssr=SsrMode::Async />
                     <Route path=path!("/bots/:id/playground") view=PlaygroundPage ssr=SsrMode::Async />
                     <Route path=path!("/models") view=ModelsPage ssr=SsrMode::Async />

@@ -7,6 +7,7 @@ mod api_keys;
 mod codes;
 mod ids;
 mod lang;
+mod limit_owner;
 mod limits;
 mod models;
 mod money;
@@ -21,6 +22,7 @@ pub use ids::{
     ReservationId, StaffId, TelegramChatId, TelegramMessageId, TelegramUserId, ThreadId, UpdateId, UpdateRowId, UserId,
 };
 pub use lang::Lang;
+pub use limit_owner::LimitOwner;
 pub use limits::{Limit, LimitKind, Measure, Period, Scope};
 pub use models::{ModelKind, Price, ProviderKind};
 pub use money::Money;

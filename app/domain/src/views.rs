@@ -3,6 +3,7 @@
 pub mod api_keys;
 pub mod bots;
 pub mod jobs;
+pub mod limits;
 pub mod models;
 pub mod requests;
 

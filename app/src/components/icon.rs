@@ -37,6 +37,7 @@ pub enum Glyph {
     Queue,
     Eye,
     Filter,
+    Earlier,
     Requests,
     Close,
 }
@@ -75,6 +76,7 @@ impl Glyph {
             Self::Copy => "M9 9h11v11H9zM15 9V4H4v11h5",
             Self::Lock => "M5 11h14v9H5zM8 11V8a4 4 0 0 1 8 0v3M12 15v2",
             Self::Next => "M9 5l7 7-7 7",
+            Self::Earlier => "M12 20V5M5.5 11.5 12 5l6.5 6.5",
             Self::First => "M17 5l-7 7 7 7M6 5v14",
             Self::Plus => "M12 5v14M5 12h14",
             Self::Send => "M4 12 20.5 4 15 20.5l-3.5-7zM11.5 13.5 20.5 4",

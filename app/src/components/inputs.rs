@@ -186,7 +186,7 @@ pub fn QueryForm(
     /// `search` where it finds things, `form` otherwise.
     #[prop(default = "form")]
     role: &'static str,
-    label: &'static str,
+    #[prop(into)] label: String,
     children: Children,
 ) -> impl IntoView {
     let navigate = leptos_router::hooks::use_navigate();

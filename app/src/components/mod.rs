@@ -7,6 +7,7 @@ mod feedback;
 mod icon;
 mod inputs;
 mod layout;
+mod limit;
 mod rich_text;
 mod show;
 mod time;
@@ -17,6 +18,7 @@ pub use feedback::{Confirm, Empty, ErrorBox, FormFailure, Notice, PageError, Sav
 pub use icon::{Glyph, Icon};
 pub use inputs::{Button, Choice, Field, Look, PasswordField, QueryForm, SecretField};
 pub use layout::{Card, PageHead, Pager};
+pub use limit::{LimitLine, percent};
 pub use rich_text::Rich;
 pub use show::{Badge, Bar, BarLevel, Copy, Stat, level};
 pub use time::{Ago, Time, TimeStyle};

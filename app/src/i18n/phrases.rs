@@ -5,6 +5,10 @@
 pub(super) const EXPECTATIONS: &[(&str, &str)] = &[
     ("the name of a model", "имя модели"),
     (
+        "a plan, a user, an API key, a bot, a model or the whole deployment",
+        "тариф, пользователь, ключ API, бот, модель или вся панель",
+    ),
+    (
         "there is no limit that could be counted so",
         "нет лимита, который так считался бы",
     ),

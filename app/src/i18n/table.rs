@@ -227,7 +227,7 @@ texts! {
     tries: "{} attempts", "попыток: {}";
 
     // Plans
-    plans_lead: "What the users of each plan may use up.", "Сколько могут потратить люди на каждом тарифе.";
+    plans_lead: "How much may be used: by each user of a plan, and by all together of a bot, a model, a key or the whole deck.", "Сколько можно потратить: каждому на тарифе и всем вместе у бота, модели, ключа или на всей панели.";
     plans_none: "No plans", "Тарифов нет";
     plan_default: "New users get this", "Для новых людей";
     plan_users: "{} {}", "{} {}";
@@ -238,12 +238,39 @@ texts! {
     plan_soft: "Threshold, %", "Порог, %";
     plan_soft_hint: "From here on staff is told.", "С этого места узнают сотрудники.";
     other_limits: "Other limits", "Другие лимиты";
-    other_limits_note: "They hold for all who use the same together. Set with botdeck limits set.", "Действуют сразу для всех, кто этим пользуется. Задаются командой botdeck limits set.";
+    other_limits_note: "They hold for all who use the same together; all limits that apply must hold.", "Действуют сразу для всех, кто этим пользуется; выполняться должны все, которые применимы.";
+    other_limits_none: "None are set: only plans bound what is used.", "Не заданы: расход ограничивают только тарифы.";
+    limits_choose: "Set limits of", "Задать лимиты для";
+    limits_set: "Open", "Открыть";
+    limits_change: "Change", "Изменить";
+    limits_change_label: "Change the limits. {}", "Изменить лимиты. {}";
+    limit_zero: "{}: lets nothing through", "{}: не пропускает ничего";
+    limits_of: "Limits. {}", "Лимиты. {}";
+    limits_lead_plan: "For each user of the plan on their own; it has {} {}.", "У каждого на тарифе свой счёт; на нём {} {}.";
+    limits_lead_user: "For this user alone. The limits of the plan hold as well: the lower one counts.", "Только для этого пользователя. Лимиты тарифа тоже действуют: считается меньший.";
+    limits_lead_shared: "For all together who use it.", "Для всех вместе, кто этим пользуется.";
+    limits_more: "More limits", "Другие лимиты";
+    limits_preview: "Show what it would do", "Показать, что изменится";
+    limits_use: "Used now", "Использовано сейчас";
+    limits_history: "History", "История";
+    limits_history_note: "Each change of these limits, from the audit trail.", "Все изменения этих лимитов, из журнала.";
+    user_own_limits: "Limits of this user alone", "Собственные лимиты пользователя";
+    effect_title: "What it would do", "Что изменится";
+    effect_note: "Nothing is saved yet.", "Пока ничего не сохранено.";
+    effect_none: "Nothing is different from what holds now.", "Отличий от действующего нет.";
+    effect_people: "{} {} would be stopped at once, of {}. With the present limit: {}.", "Сразу упрутся в лимит: {} {} из {}. С нынешним: {}.";
+    effect_user_stopped: "The user would be stopped at once.", "Пользователь сразу упрётся в лимит.";
+    effect_user_free: "The user would not be stopped now.", "Сейчас пользователь в лимит не упрётся.";
+    effect_shared: "It holds for all together; used in this time so far by {} {}.", "Лимит общий на всех; за это время пользовались: {} {}.";
+    effect_minute: "A minute is over before this page could tell: whoever writes faster waits for less than a minute.", "Минута проходит быстрее, чем её покажет страница: кто пишет чаще, подождёт меньше минуты.";
+    effect_from_now: "It counts from now on: what was used before does not count.", "Считается с этой минуты: израсходованное раньше не учитывается.";
+    effect_zero: "Lets nothing through", "Не пропускает ничего";
+    effect_stops: "Stops at once", "Остановит сразу";
+    effect_together: "All together", "Все вместе";
     thresholds: "Nearly used up", "Почти исчерпано";
     thresholds_note: "Limits that passed their threshold, each told once in its day, month or in all.", "Лимиты, прошедшие свой порог: один раз за день, за месяц или за всё время.";
     used_of: "{} of {}", "{} из {}";
     near_limit: "Near the limit", "Близко к лимиту";
-    plan_save_label: "Save limits of plan {}", "Сохранить лимиты тарифа {}";
     plan_new: "New plan", "Новый тариф";
     plan_new_hint: "It starts without limits; set them after it is created.", "Сначала без лимитов; задайте их после создания.";
     plan_create: "Create plan", "Создать тариф";
@@ -312,6 +339,7 @@ texts! {
     name_then: "then", "затем";
     name_raise: "Move up", "Выше";
     name_raise_label: "Move {} up", "Поднять {} выше";
+    target_raise_label: "Ask {} of {} earlier for {}", "Спрашивать {} у {} раньше для {}";
     name_remove_hint: "Whoever asks for {} gets the default instead.", "Кто спросит {}, получит модель по умолчанию.";
     name_edit: "Where it leads", "Куда ведёт";
     name_edit_label: "Where {} leads", "Куда ведёт {}";
@@ -494,9 +522,6 @@ texts! {
     api_key_revoke_hint: "Programs that use this key are refused from now on. A revoked key cannot be brought back.", "Программы с этим ключом сразу получат отказ. Отозванный ключ вернуть нельзя.";
     api_key_revoke_confirm: "Revoke the key", "Отозвать ключ";
     api_key_revoked_now: "Revoked. Every replica refuses the key within seconds.", "Отозван. Все реплики откажут ключу за секунды.";
-    api_key_limits: "Limits…", "Лимиты…";
-    api_key_limits_label: "Save the limits of {}", "Сохранить лимиты: {}";
-    api_key_limited: "The limits are saved and hold from the next request on.", "Лимиты сохранены и действуют со следующего запроса.";
     api_key_made: "The key for {}", "Ключ для {}";
     api_key_once: "Copy it now. It is kept nowhere and not shown again.", "Скопируйте сейчас. Он нигде не хранится и больше не будет показан.";
     api_key_try: "To try it:", "Проверить:";

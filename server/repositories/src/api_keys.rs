@@ -110,6 +110,13 @@ pub async fn by_hash(db: &mut PgConnection, hash: &[u8; 32]) -> Result<Option<Ke
     .transpose()
 }
 
+/// What a key is for.
+pub async fn name(db: &mut PgConnection, id: ApiKeyId) -> Result<Option<String>> {
+    Ok(sqlx::query_scalar!("SELECT name FROM api_keys WHERE id = $1", id.0)
+        .fetch_optional(db)
+        .await?)
+}
+
 /// Locked until the transaction ends.
 pub async fn lock(db: &mut PgConnection, id: ApiKeyId) -> Result<Option<KeyRow>> {
     sqlx::query_as!(

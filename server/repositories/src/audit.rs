@@ -201,3 +201,25 @@ pub async fn about_user(db: &mut PgConnection, user: UserId, limit: i64) -> Resu
     .await?;
     Ok(rows.into_iter().map(Into::into).collect())
 }
+
+/// The last rows of some actions on one target, newest first.
+pub async fn about(
+    db: &mut PgConnection,
+    target_kind: &str,
+    target_id: &str,
+    actions: &[&str],
+    limit: i64,
+) -> Result<Vec<views::AuditRow>> {
+    let rows = sqlx::query_as!(
+        Row,
+        "SELECT id, at, actor, action, target_kind, target_id, target_name, before, after, ip FROM audit
+         WHERE target_kind = $1 AND target_id = $2 AND action = ANY($3) ORDER BY id DESC LIMIT $4",
+        target_kind,
+        target_id,
+        &actions.iter().map(|&action| action.to_owned()).collect::<Vec<_>>(),
+        limit
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(Into::into).collect())
+}

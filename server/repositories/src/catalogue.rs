@@ -46,8 +46,6 @@ pub struct Model {
     pub max_answer_tokens: i32,
     pub enabled: bool,
     pub price: Price,
-    /// When the price began.
-    pub priced_since: Option<DateTime<Utc>>,
 }
 
 /// A name under which people and programs ask.
@@ -128,7 +126,7 @@ pub async fn load(db: &mut PgConnection, now: DateTime<Utc>) -> Result<Catalogue
     .collect();
     let models = sqlx::query!(
         r#"SELECT m.id, m.provider_id, m.name, m.kind, m.context_tokens, m.max_answer_tokens, m.enabled,
-                  p.since AS "since?", coalesce(p.input, 0) AS "input!", coalesce(p.cached_input, 0) AS "cached_input!",
+                  coalesce(p.input, 0) AS "input!", coalesce(p.cached_input, 0) AS "cached_input!",
                   coalesce(p.output, 0) AS "output!", p.reasoning AS "reasoning?", coalesce(p.image, 0) AS "image!",
                   coalesce(p.audio_input, 0) AS "audio_input!", coalesce(p.audio_output, 0) AS "audio_output!"
            FROM models m LEFT JOIN LATERAL (
@@ -157,7 +155,6 @@ pub async fn load(db: &mut PgConnection, now: DateTime<Utc>) -> Result<Catalogue
                 audio_input: Money::from_nanos(row.audio_input),
                 audio_output: Money::from_nanos(row.audio_output),
             },
-            priced_since: row.since,
         })
     })
     .collect::<Result<Vec<_>>>()?;
@@ -326,6 +323,37 @@ pub struct PriceRow {
     pub since: DateTime<Utc>,
     pub price: Price,
     pub set_by: String,
+}
+
+/// The prices of every model, at most `limit` of each, newest first.
+pub async fn all_prices(db: &mut PgConnection, limit: i64) -> Result<Vec<(ModelId, PriceRow)>> {
+    let rows = sqlx::query!(
+        "SELECT m.id, p.since, p.input, p.cached_input, p.output, p.reasoning, p.image, p.audio_input, p.audio_output, p.set_by
+         FROM models m CROSS JOIN LATERAL (SELECT * FROM prices WHERE model_id = m.id ORDER BY since DESC LIMIT $1) AS p
+         ORDER BY m.id, p.since DESC",
+        limit
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let price = PriceRow {
+                since: row.since,
+                price: Price {
+                    input: Money::from_nanos(row.input),
+                    cached_input: Money::from_nanos(row.cached_input),
+                    output: Money::from_nanos(row.output),
+                    reasoning: row.reasoning.map(Money::from_nanos),
+                    image: Money::from_nanos(row.image),
+                    audio_input: Money::from_nanos(row.audio_input),
+                    audio_output: Money::from_nanos(row.audio_output),
+                },
+                set_by: row.set_by,
+            };
+            (ModelId(row.id), price)
+        })
+        .collect())
 }
 
 /// Newest first.

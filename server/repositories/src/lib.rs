@@ -14,6 +14,7 @@ pub mod deliveries;
 pub mod job_pages;
 pub mod jobs;
 pub mod ledger;
+pub mod limit_reach;
 pub mod limits;
 pub mod messages;
 pub mod people;

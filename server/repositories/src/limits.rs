@@ -1,5 +1,7 @@
 //! Limits of users, API keys, bots, models and the deployment, boosts, and what was told of thresholds. Those of plans are in `plans`.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use domain::{
     LimitKind, Scope, UserId,
@@ -19,18 +21,54 @@ pub async fn is_zone(db: &mut PgConnection, name: &str) -> Result<bool> {
     .await?)
 }
 
+/// What the subjects of limits are called: the one place to add to when limits can be set on something new. What is gone, or needs no
+/// other name, is not among them.
+pub async fn names(db: &mut PgConnection, subjects: &[(Scope, String)]) -> Result<HashMap<(Scope, String), String>> {
+    let rows = sqlx::query!(
+        r#"SELECT t.scope AS "scope!", t.subject AS "subject!", coalesce(b.name, k.name, u.name) AS "name!"
+           FROM unnest($1::text[], $2::text[]) AS t (scope, subject)
+           LEFT JOIN bots b ON b.id = CASE WHEN t.scope = 'bot' THEN t.subject::uuid END
+           LEFT JOIN api_keys k ON k.id = CASE WHEN t.scope = 'api_key' THEN t.subject::uuid END
+           LEFT JOIN users u ON u.id = CASE WHEN t.scope = 'user' THEN t.subject::uuid END
+           WHERE coalesce(b.name, k.name, u.name) IS NOT NULL"#,
+        &subjects
+            .iter()
+            .map(|(scope, _)| scope.name().to_owned())
+            .collect::<Vec<_>>(),
+        &subjects.iter().map(|(_, subject)| subject.clone()).collect::<Vec<_>>()
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| Some(((Scope::from_name(&row.scope)?, row.subject), row.name)))
+        .collect())
+}
+
+/// What limits can be set on beside plans, users and the deployment, by scope and name: all bots, names of models, and API keys
+/// that are not revoked.
+pub async fn subjects(db: &mut PgConnection) -> Result<Vec<(Scope, String, String)>> {
+    let rows = sqlx::query!(
+        r#"SELECT scope AS "scope!", subject AS "subject!", name AS "name!" FROM (
+               SELECT 'bot' AS scope, id::text AS subject, name FROM bots
+               UNION ALL SELECT 'model', name, name FROM aliases
+               UNION ALL SELECT 'api_key', id::text, name FROM api_keys WHERE revoked_at IS NULL
+           ) AS known ORDER BY scope, lower(name), subject"#
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| Some((Scope::from_name(&row.scope)?, row.subject, row.name)))
+        .collect())
+}
+
 /// All that is set, by scope and subject, each with the name of what it is about.
 pub async fn list(db: &mut PgConnection) -> Result<Vec<ScopeLimits>> {
     let rows = sqlx::query!(
-        r#"SELECT s.scope, s.subject, s.measure, s.period, s.amount, s.zone, s.soft_percent,
-                  coalesce(b.name, k.name, u.name, s.subject) AS "name!"
-           FROM scope_limits s
-           LEFT JOIN bots b ON s.scope = 'bot' AND b.id::text = s.subject
-           LEFT JOIN api_keys k ON k.id = CASE WHEN s.scope = 'api_key' THEN s.subject::uuid END
-           LEFT JOIN users u ON s.scope = 'user' AND u.id = CASE WHEN s.scope = 'user' THEN s.subject::uuid END
-           ORDER BY s.scope, 8, s.subject"#
+        "SELECT scope, subject, measure, period, amount, zone, soft_percent FROM scope_limits ORDER BY scope, subject"
     )
-    .fetch_all(db)
+    .fetch_all(&mut *db)
     .await?;
     let mut list: Vec<ScopeLimits> = Vec::new();
     for row in rows {
@@ -44,30 +82,41 @@ pub async fn list(db: &mut PgConnection) -> Result<Vec<ScopeLimits>> {
             Some(last) if last.scope == scope && last.subject == row.subject => last.limits.push((kind, row.amount)),
             _ => list.push(ScopeLimits {
                 scope,
+                name: row.subject.clone(),
                 subject: row.subject,
-                name: row.name,
                 zone: row.zone,
                 soft_percent: row.soft_percent.into(),
                 limits: vec![(kind, row.amount)],
             }),
         }
     }
+    let subjects: Vec<_> = list.iter().map(|one| (one.scope, one.subject.clone())).collect();
+    let mut names = names(db, &subjects).await?;
     for one in &mut list {
+        if let Some(name) = names.remove(&(one.scope, one.subject.clone())) {
+            one.name = name;
+        }
         one.limits.sort_by_key(|(kind, _)| *kind);
     }
+    list.sort_by(|a, b| (a.scope.name(), &a.name, &a.subject).cmp(&(b.scope.name(), &b.name, &b.subject)));
     Ok(list)
 }
 
-/// The limits of one subject, with zone and threshold of each, locked until the transaction ends so that a before/after record is true.
-pub async fn lock(db: &mut PgConnection, scope: Scope, subject: &str) -> Result<Vec<(LimitKind, i64, String, i64)>> {
+/// Locks the limits of one subject until the transaction ends, so that a before/after record is true.
+pub async fn lock(db: &mut PgConnection, scope: Scope, subject: &str) -> Result<()> {
     // Rows that are not there yet cannot be locked; what is being changed can be named.
     sqlx::query!(
         "SELECT pg_advisory_xact_lock(hashtextextended('limits ' || $1 || ' ' || $2, 0))",
         scope.name(),
         subject
     )
-    .execute(&mut *db)
+    .execute(db)
     .await?;
+    Ok(())
+}
+
+/// The limits of one subject, with zone and threshold of each.
+pub async fn of(db: &mut PgConnection, scope: Scope, subject: &str) -> Result<Vec<(LimitKind, i64, String, i64)>> {
     let rows = sqlx::query!(
         "SELECT measure, period, amount, zone, soft_percent FROM scope_limits WHERE scope = $1 AND subject = $2",
         scope.name(),
@@ -210,29 +259,36 @@ pub async fn set_boost(
 /// Thresholds that were passed, newest first, with or without those of users.
 pub async fn events(db: &mut PgConnection, users: bool, limit: i64) -> Result<Vec<LimitEvent>> {
     let rows = sqlx::query!(
-        r#"SELECT e.scope, e.subject, e.measure, e.period, e.at, e.used, e.cap, coalesce(b.name, k.name, u.name, e.subject) AS "name!"
-           FROM (SELECT * FROM limit_events WHERE scope <> 'user' OR $1 ORDER BY at DESC LIMIT $2) e
-           LEFT JOIN bots b ON e.scope = 'bot' AND b.id::text = e.subject
-           LEFT JOIN api_keys k ON k.id = CASE WHEN e.scope = 'api_key' THEN e.subject::uuid END
-           LEFT JOIN users u ON u.id = CASE WHEN e.scope = 'user' THEN e.subject::uuid END
-           ORDER BY e.at DESC"#,
+        "SELECT scope, subject, measure, period, at, used, cap FROM limit_events
+         WHERE scope <> 'user' OR $1 ORDER BY at DESC LIMIT $2",
         users,
         limit
     )
-    .fetch_all(db)
+    .fetch_all(&mut *db)
     .await?;
-    Ok(rows
+    let mut events: Vec<LimitEvent> = rows
         .into_iter()
         .filter_map(|row| {
             Some(LimitEvent {
                 at: row.at,
                 scope: Scope::from_name(&row.scope)?,
+                name: row.subject.clone(),
                 subject: row.subject,
-                name: row.name,
                 kind: LimitKind::from_parts(&row.measure, &row.period)?,
                 used: row.used,
                 limit: row.cap,
             })
         })
-        .collect())
+        .collect();
+    let subjects: Vec<_> = events
+        .iter()
+        .map(|event| (event.scope, event.subject.clone()))
+        .collect();
+    let names = names(db, &subjects).await?;
+    for event in &mut events {
+        if let Some(name) = names.get(&(event.scope, event.subject.clone())) {
+            event.name.clone_from(name);
+        }
+    }
+    Ok(events)
 }

@@ -45,6 +45,12 @@ pub async fn name(db: &mut PgConnection, id: PlanId) -> Result<Option<String>> {
         .await?)
 }
 
+/// How many users a plan has.
+pub async fn users(db: &mut PgConnection, id: PlanId) -> Result<i64> {
+    let count = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM users WHERE plan_id = $1"#, id.0);
+    Ok(count.fetch_one(db).await?)
+}
+
 /// Without regard to case.
 pub async fn by_name(db: &mut PgConnection, name: &str) -> Result<Option<PlanId>> {
     let id = sqlx::query_scalar!("SELECT id FROM plans WHERE lower(name) = lower($1)", name)
@@ -65,11 +71,15 @@ pub async fn insert(db: &mut PgConnection, id: PlanId, name: &PlanName, now: Dat
     Ok(())
 }
 
-/// The limits of one plan, locked until the transaction ends so that a before/after record is true.
-pub async fn lock_limits(db: &mut PgConnection, id: PlanId) -> Result<Vec<Limit>> {
+/// Locks a plan until the transaction ends, so that a before/after record is true.
+pub async fn lock(db: &mut PgConnection, id: PlanId) -> Result<()> {
     sqlx::query!("SELECT FROM plans WHERE id = $1 FOR UPDATE", id.0)
-        .fetch_optional(&mut *db)
+        .fetch_optional(db)
         .await?;
+    Ok(())
+}
+
+pub async fn limits(db: &mut PgConnection, id: PlanId) -> Result<Vec<Limit>> {
     let rows = sqlx::query!("SELECT measure, period, amount FROM limits WHERE plan_id = $1", id.0)
         .fetch_all(db)
         .await?;

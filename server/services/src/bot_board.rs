@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
-    BotId, Period, Permission, Persona,
+    BotId, Period, Permission, Persona, Scope,
     views::{
         BotTransport, IntakeMode,
         bots::{BotBoard, BotCard},
@@ -16,16 +16,24 @@ use crate::{
     Actor, Bots, Error,
     audit::{Target, record},
     bots::well_formed,
+    limits::shared_bars,
 };
 
 impl Bots {
-    pub async fn board(&self, _actor: &Actor) -> Result<BotBoard, Error> {
+    pub async fn board(&self, actor: &Actor) -> Result<BotBoard, Error> {
         let now = self.0.now();
         let default = self.0.gateway.default_model();
         let mut db = self.0.db.acquire().await?;
         let rows = bots::rows(&mut db, Period::Day.start(now), &default.name).await?;
         let mut health = bot_pages::health(&mut db).await?;
+        let mut bars = Vec::new();
+        if actor.may(Permission::ReadLimits) {
+            let bots: Vec<_> = rows.iter().map(|row| (Scope::Bot, row.id.to_string())).collect();
+            bars = shared_bars(&self.0, &mut db, &bots).await?;
+        }
         let cards = rows.into_iter().filter_map(|row| {
+            let id = row.id.to_string();
+            let ours = bars.iter().filter(|(_, subject, _)| *subject == id);
             let at = health.iter().position(|health| health.id == row.id)?;
             let health = health.swap_remove(at);
             Some(BotCard {
@@ -36,6 +44,7 @@ impl Bots {
                 flood_waits: health.flood_waits,
                 persona: health.persona,
                 model: health.model,
+                limits: ours.map(|(.., bar)| bar.clone()).collect(),
             })
         });
         Ok(BotBoard {

@@ -9,8 +9,8 @@ mod views;
 use std::time::Duration;
 
 use domain::{
-    Invalid, ModelId, ModelKind, Money, Permission, Price, ProviderId, ProviderKeyId, ProviderKind,
-    views::models::{ModelBoard, PriceRow},
+    Invalid, ModelId, ModelKind, Money, Permission, Price, ProviderId, ProviderKeyId, ProviderKind, Scope,
+    views::models::ModelBoard,
 };
 use repositories::{
     PgConnection,
@@ -24,11 +24,13 @@ pub use settings::FromSettings;
 use crate::{
     Actor, Error, Services,
     audit::{Target, record},
+    limits::shared_bars,
 };
 
 /// How soon a change on one replica is seen on the others.
 pub const REFRESH: Duration = Duration::from_secs(1);
-const PRICES_SHOWN: i64 = 50;
+/// How much of the past of a model's price is shown.
+const PRICES_SHOWN: i64 = 20;
 const MOST_TARGETS: usize = 20;
 
 /// What staff say of a provider.
@@ -69,23 +71,17 @@ pub struct AliasForm {
 pub struct Models(pub(crate) Services);
 
 impl Models {
-    pub async fn board(&self, _actor: &Actor) -> Result<ModelBoard, Error> {
+    pub async fn board(&self, actor: &Actor) -> Result<ModelBoard, Error> {
         let now = self.0.now();
-        let rows = catalogue::load(&mut *self.0.db.acquire().await?, now).await?;
-        views::board(&self.0, rows, now)
-    }
-
-    /// The prices a model has had, newest first.
-    pub async fn prices(&self, _actor: &Actor, model: ModelId) -> Result<Vec<PriceRow>, Error> {
-        let rows = catalogue::prices(&mut *self.0.db.acquire().await?, model, PRICES_SHOWN).await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| PriceRow {
-                since: row.since,
-                price: row.price,
-                set_by: row.set_by,
-            })
-            .collect())
+        let mut db = self.0.db.acquire().await?;
+        let rows = catalogue::load(&mut db, now).await?;
+        let prices = catalogue::all_prices(&mut db, PRICES_SHOWN).await?;
+        let mut bars = Vec::new();
+        if actor.may(Permission::ReadLimits) {
+            let names = rows.aliases.iter().map(|alias| (Scope::Model, alias.name.clone()));
+            bars = shared_bars(&self.0, &mut db, &names.collect::<Vec<_>>()).await?;
+        }
+        Ok(views::board(&self.0, rows, &prices, &bars, now))
     }
 
     /// Adds a provider (`id` is `None`) or changes one; `key` is one more key of it.
@@ -275,7 +271,6 @@ impl Models {
             max_answer_tokens: form.max_answer_tokens,
             enabled: form.enabled,
             price: form.price,
-            priced_since: None,
         };
         catalogue::save_model(&mut tx, &model, now)
             .await
@@ -390,6 +385,36 @@ impl Models {
             &mut tx,
             actor,
             "alias.order",
+            alias_target(name),
+            Some(before),
+            Some(after),
+        )
+        .await?;
+        self.commit(tx).await
+    }
+
+    /// Has a model behind a name asked one place earlier: before those that are asked before it, or, where it shares its place with
+    /// others, before these. The first one stays where it is.
+    pub async fn raise_target(&self, actor: &Actor, name: &str, model: ModelId) -> Result<(), Error> {
+        let mut tx = self.0.db.begin().await?;
+        catalogue::lock(&mut tx).await?;
+        let mut rows = catalogue::load(&mut tx, self.0.now()).await?;
+        let alias = rows.aliases.iter().find(|alias| alias.name == name).cloned();
+        let alias = alias.ok_or(Error::NotFound("the name"))?;
+        let before = views::shown_alias(&alias, &rows);
+        let (mut ours, others): (Vec<Route>, Vec<Route>) = rows.routes.drain(..).partition(|route| route.alias == name);
+        if !raise(&mut ours, model).ok_or(Error::NotFound("the model"))? {
+            return Ok(());
+        }
+        catalogue::set_routes(&mut tx, name, &ours).await?;
+        ours.sort_by_key(|route| route.tier);
+        rows.routes = others;
+        rows.routes.extend(ours);
+        let after = views::shown_alias(&alias, &rows);
+        self.note(
+            &mut tx,
+            actor,
+            "alias.edit",
             alias_target(name),
             Some(before),
             Some(after),
@@ -514,6 +539,36 @@ async fn add_alias(
         weight: 1,
     };
     Ok(catalogue::set_routes(tx, &alias.name, &[route]).await?)
+}
+
+/// Moves one route up and numbers the tiers anew; `None` when it is not among them, false when it is the first already.
+fn raise(routes: &mut [Route], model: ModelId) -> Option<bool> {
+    let tier = routes.iter().find(|route| route.model == model)?.tier;
+    let shares = routes.iter().filter(|route| route.tier == tier).count() > 1;
+    let first = routes.iter().all(|route| route.tier >= tier);
+    if first && !shares {
+        return Some(false);
+    }
+    let earlier = routes
+        .iter()
+        .map(|route| route.tier)
+        .filter(|known| *known < tier)
+        .max();
+    let place = |route: &Route| match (route.model == model, shares, earlier) {
+        // Alone: it changes places with the tier before. Of several: it gets a place between that and the rest.
+        (true, false, Some(earlier)) => 2 * i32::from(earlier) - 1,
+        (true, ..) => 2 * i32::from(tier) - 1,
+        (false, ..) => 2 * i32::from(route.tier),
+    };
+    let places: Vec<i32> = routes.iter().map(place).collect();
+    let mut order = places.clone();
+    order.sort_unstable();
+    order.dedup();
+    for (route, place) in routes.iter_mut().zip(places) {
+        let at = order.iter().position(|known| *known == place).unwrap_or(0);
+        route.tier = i16::try_from(at).unwrap_or(i16::MAX);
+    }
+    Some(true)
 }
 
 /// Behind all others.

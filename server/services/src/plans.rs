@@ -1,13 +1,16 @@
 //! Plans and their limits.
 
-use domain::{LimitKind, PlanId, PlanName, views::PlanView};
+use domain::{
+    LimitKind, PlanId, PlanName,
+    views::{PlanView, limits::LimitChanges},
+};
 use repositories::plans;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::{
     Actor, Error, Services,
     audit::{Target, record},
-    limits::{LimitSetting, manner, note_manner},
+    limits::{Current, LimitSetting, recorded},
 };
 
 /// What people may use.
@@ -52,57 +55,37 @@ impl Plans {
         Ok(id)
     }
 
-    /// Sets what is named and leaves the rest. Holds from the next message on. A call that changes nothing leaves no trace.
+    /// Sets what is named and leaves the rest; the answer is what that has changed. Holds from the next message on. A call that
+    /// changes nothing leaves no trace.
     pub async fn set_limits(
         &self,
         actor: &Actor,
         id: PlanId,
         settings: Vec<impl Into<LimitSetting>>,
-    ) -> Result<(), Error> {
+    ) -> Result<LimitChanges, Error> {
         let settings: Vec<LimitSetting> = settings.into_iter().map(Into::into).collect();
         let mut tx = self.0.db.begin().await?;
         let name = plans::name(&mut tx, id).await?.ok_or(Error::NotFound("the plan"))?;
-        let current = plans::lock_limits(&mut tx, id).await?;
-        let was = plans::manner(&mut tx, id).await?.ok_or(Error::NotFound("the plan"))?;
-        let is = manner(&mut tx, &settings, was.clone()).await?;
-        let (mut before, mut after) = (Map::new(), Map::new());
-        for setting in settings {
-            let LimitSetting::Limit(kind, amount) = setting else {
-                continue;
-            };
-            let old = current
-                .iter()
-                .find(|limit| limit.kind == kind)
-                .map(|limit| limit.amount);
-            if old == amount {
-                continue;
-            }
-            plans::set_limit(&mut tx, id, kind, amount).await?;
-            before.insert(kind.name().to_owned(), shown(kind, old));
-            after.insert(kind.name().to_owned(), shown(kind, amount));
+        plans::lock(&mut tx, id).await?;
+        let current = Current::of_plan(&mut tx, id).await?;
+        let changes = current.changes(&mut tx, &settings).await?;
+        if changes == LimitChanges::default() {
+            return Ok(changes);
         }
-        note_manner(&mut before, &mut after, &was, &is);
-        if after.is_empty() {
-            return Ok(());
+        for change in &changes.limits {
+            plans::set_limit(&mut tx, id, change.kind, change.after).await?;
         }
-        plans::set_manner(&mut tx, id, &is.0, is.1).await?;
+        let (zone, soft_percent) = current.manner_after(&changes);
+        plans::set_manner(&mut tx, id, &zone, soft_percent).await?;
         let target = Target {
             kind: "plan",
             id: id.to_string(),
             name: &name,
         };
-        record(
-            &self.0,
-            &mut tx,
-            actor,
-            "plan.limits",
-            target,
-            Some(before.into()),
-            Some(after.into()),
-        )
-        .await?;
+        let (before, after) = recorded(&changes);
+        record(&self.0, &mut tx, actor, "plan.limits", target, before, after).await?;
         tx.commit().await.map_err(repositories::Error::from)?;
-        Ok(())
+        Ok(changes)
     }
 }
 

@@ -420,10 +420,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("fields[base_url]", "http://127.0.0.1:9/v1"),
     ("fields[context_tokens]", "1000"),
     ("fields[max_answer_tokens]", "100"),
-    ("messages_per_minute", ""),
-    ("messages_per_day", ""),
-    ("tokens_per_day", ""),
-    ("money_per_month", ""),
+    ("owner", "deployment"),
     ("kind", "messages_per_day"),
     ("amount", ""),
     ("email", "eve@example.org"),
@@ -490,12 +487,13 @@ async fn every_server_function_asks_for_its_permission() {
 }
 
 /// The pages, as the router knows them, and what one must be allowed to do there.
-const PAGES: [(&str, Option<Permission>); 14] = [
+const PAGES: [(&str, Option<Permission>); 15] = [
     ("/", Some(Permission::ReadOverview)),
     ("/users", Some(Permission::ReadUsers)),
     ("/users/{id}", Some(Permission::ReadUsers)),
     ("/conversations/{id}", Some(Permission::ReadConversations)),
     ("/plans", Some(Permission::ReadLimits)),
+    ("/plans/edit", Some(Permission::ReadLimits)),
     ("/bots", Some(Permission::ReadBots)),
     ("/bots/{id}/playground", Some(Permission::UsePlayground)),
     ("/models", Some(Permission::ReadModels)),

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::BotRow;
+use super::{BotRow, LimitBar};
 
 /// All bots, and what they can be set to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,4 +32,6 @@ pub struct BotCard {
     pub persona: String,
     /// `None` for the default one.
     pub model: Option<String>,
+    /// Its own limits with their use; empty without `limits:read`.
+    pub limits: Vec<LimitBar>,
 }

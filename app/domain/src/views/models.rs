@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::LimitBar;
 use crate::{ModelId, ModelKind, Price, ProviderId, ProviderKeyId, ProviderKind};
 
 /// Whether a provider, or one of its keys, is asked at present.
@@ -69,7 +70,8 @@ pub struct ModelRow {
     pub max_answer_tokens: i32,
     pub enabled: bool,
     pub price: Price,
-    pub priced_since: Option<DateTime<Utc>>,
+    /// Newest first, the one in force included.
+    pub prices: Vec<PriceRow>,
 }
 
 /// A name under which people and programs ask, and where it leads.
@@ -79,6 +81,8 @@ pub struct AliasRow {
     pub shown: bool,
     /// Tried in order; within a tier shared out by weight.
     pub tiers: Vec<Vec<TargetRow>>,
+    /// The limits of the name with their use; empty without `limits:read`.
+    pub limits: Vec<LimitBar>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

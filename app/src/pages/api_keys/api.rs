@@ -15,7 +15,6 @@ pub const FUNCTIONS: &[Function] = &[
     (ListKeys::PATH, Some(Permission::ReadKeys)),
     (CreateKey::PATH, Some(Permission::WriteKeys)),
     (RevokeKey::PATH, Some(Permission::WriteKeys)),
-    (LimitKey::PATH, Some(Permission::WriteLimits)),
 ];
 
 /// With it comes, once, the key that was made by a form without script.
@@ -62,30 +61,5 @@ pub async fn revoke_key(id: ApiKeyId) -> Answer<ApiKeyId> {
     use crate::ssr;
     let actor = ssr::require(Permission::WriteKeys).await?;
     ssr::services()?.api_keys().revoke(&actor, id).await?;
-    Ok(id)
-}
-
-/// Amounts as typed; an empty one means no limit. Limits of other kinds stay as they are.
-#[server(prefix = "/api/fn", endpoint = "keys/limits")]
-pub async fn limit_key(
-    id: ApiKeyId,
-    messages_per_minute: String,
-    messages_per_day: String,
-    tokens_per_day: String,
-    money_per_month: String,
-) -> Answer<ApiKeyId> {
-    use domain::{Invalid, LimitKind};
-    use services::{LimitOwner, LimitSetting};
-
-    use crate::ssr;
-    let actor = ssr::require(Permission::WriteLimits).await?;
-    let typed = [messages_per_minute, messages_per_day, tokens_per_day, money_per_month];
-    let settings = LimitKind::USUAL
-        .into_iter()
-        .zip(&typed)
-        .map(|(kind, amount)| Ok(LimitSetting::Limit(kind, kind.parse_amount(amount)?)))
-        .collect::<Result<Vec<_>, Invalid>>()?;
-    let limits = ssr::services()?.limits();
-    limits.set(&actor, &LimitOwner::ApiKey(id), &settings).await?;
     Ok(id)
 }

@@ -4,13 +4,16 @@ pub mod api;
 
 use chrono::{DateTime, Utc};
 use domain::{
-    ApiScope, Lifetime, LimitKind, Permission,
+    ApiScope, Lifetime, LimitOwner, Permission,
     views::api_keys::{FreshKey, KeyBoard, KeyRow, KeyState},
 };
 use leptos::{prelude::*, server_fn::ServerFn};
 
-use self::api::{CreateKey, LimitKey, RevokeKey, list_keys};
-use super::{plans::Amount, user::amount_or_none};
+use self::api::{CreateKey, RevokeKey, list_keys};
+use super::{
+    plans::{edit_href, owner_words},
+    user::amount_or_none,
+};
 use crate::{
     components::{
         Ago, Badge, Button, Card, Choice, Confirm, Copy, Empty, Field, FormFailure, Glyph, Look, Notice, PageHead,
@@ -26,9 +29,8 @@ pub fn ApiKeysPage() -> impl IntoView {
     let session = use_session();
     let create = ServerAction::<CreateKey>::new();
     let revoke = ServerAction::<RevokeKey>::new();
-    let limit = ServerAction::<LimitKey>::new();
-    let saves = (successes(create), successes(revoke), successes(limit));
-    let board = Resource::new(move || (saves.0.get(), saves.1.get(), saves.2.get()), |_| list_keys());
+    let saves = (successes(create), successes(revoke));
+    let board = Resource::new(move || (saves.0.get(), saves.1.get()), |_| list_keys());
     view! {
         <Transition fallback=|| view! { <Skeleton rows=6 /> }>
             {move || Suspend::new(async move {
@@ -36,7 +38,7 @@ pub fn ApiKeysPage() -> impl IntoView {
                 let writes = may.permits(Permission::WriteKeys);
                 let acts = Acts {
                     revoke: writes.then_some(revoke),
-                    limit: may.permits(Permission::WriteLimits).then_some(limit),
+                    limits: may.permits(Permission::WriteLimits),
                     logs: may.permits(Permission::ReadRequests),
                 };
                 page(
@@ -49,10 +51,8 @@ pub fn ApiKeysPage() -> impl IntoView {
                             <PageHead title=t.nav_keys lead=t.api_keys_lead />
                             <FormFailure error=failure(create) />
                             <FormFailure error=failure(revoke) />
-                            <FormFailure error=failure(limit) />
                             {fresh}
                             {done(revoke, t.api_key_revoked_now)}
-                            {done(limit, t.api_key_limited)}
                             <Keys board acts />
                             {writes.then(|| view! { <NewKey create models /> })}
                         }
@@ -91,7 +91,7 @@ fn Fresh(fresh: FreshKey, base_url: String, model: String) -> impl IntoView {
 #[derive(Clone, Copy)]
 struct Acts {
     revoke: Option<ServerAction<RevokeKey>>,
-    limit: Option<ServerAction<LimitKey>>,
+    limits: bool,
     logs: bool,
 }
 
@@ -186,31 +186,10 @@ fn Row(key: KeyRow, now: DateTime<Utc>, acts: Acts) -> impl IntoView {
         })
         .collect_view();
     let good = state == KeyState::Good;
-    let change = acts.limit.filter(|_| good).map(|limit| {
-        let fields = LimitKind::USUAL
-            .into_iter()
-            .map(|kind| {
-                let amount = key
-                    .limits
-                    .iter()
-                    .find(|(known, _)| *known == kind)
-                    .map(|(_, amount)| *amount);
-                view! { <Amount owner=id.to_string() kind amount usual=true /> }
-            })
-            .collect_view();
-        let label = fill(t.api_key_limits_label, &[&name]);
-        view! {
-            <Confirm open=t.api_key_limits glyph=Glyph::Limits>
-                <ActionForm action=limit attr:class="stack">
-                    <input type="hidden" name="id" value=id.to_string() />
-                    {fields}
-                    <p class="hint">{t.plan_hint}</p>
-                    <Button look=Look::Main pending=limit.pending() label>
-                        {t.save}
-                    </Button>
-                </ActionForm>
-            </Confirm>
-        }
+    let change = (acts.limits && good).then(|| {
+        let owner = LimitOwner::ApiKey(id);
+        let label = fill(t.limits_change_label, &[&owner_words(t, &owner, &name)]);
+        view! { <a class="button ghost" href=edit_href(&owner) aria-label=label>{t.limits_title}</a> }
     });
     let act = acts.revoke.filter(|_| good).map(|revoke| {
         let label = fill(t.api_key_revoke_label, &[&name]);

@@ -5,7 +5,7 @@ mod settings;
 
 use chrono::{DateTime, Utc};
 use domain::{
-    Permission,
+    LimitOwner, Permission,
     views::{BotRow, BotTransport, IntakeMode, bots::BotCard},
 };
 use leptos::prelude::*;
@@ -16,10 +16,11 @@ use self::{
 };
 use crate::{
     components::{
-        Ago, Badge, Button, Card, Confirm, Empty, FormFailure, Glyph, Icon, Look, Notice, PageHead, Saved, SecretField,
-        Skeleton, Tone, page,
+        Ago, Badge, Button, Card, Confirm, Empty, FormFailure, Glyph, Icon, LimitLine, Look, Notice, PageHead, Saved,
+        SecretField, Skeleton, Tone, page,
     },
     i18n::{duration, fill, group, use_texts},
+    pages::plans::{edit_href, owner_words},
     state::{May, failure, successes, use_session},
 };
 
@@ -108,7 +109,17 @@ fn Bot(bot: BotCard, offer: Offer, now: DateTime<Utc>, may: May, forms: Forms) -
     let t = use_texts();
     let card = bot.clone();
     let health = view! { <Health bot=bot.clone() now /> };
+    let limits = bot
+        .limits
+        .into_iter()
+        .map(|limit| view! { <LimitLine limit /> })
+        .collect::<Vec<_>>();
     let bot = bot.row;
+    let limits_link = may.permits(Permission::WriteLimits).then(|| {
+        let owner = LimitOwner::Bot(bot.id);
+        let label = fill(t.limits_change_label, &[&owner_words(t, &owner, &bot.name)]);
+        view! { <a class="button ghost" href=edit_href(&owner) aria-label=label>{t.limits_title}</a> }
+    });
     let switch = forms.switch;
     let heading = format!("bot-{}", bot.id);
     let way = match (bot.transport, bot.mode) {
@@ -203,6 +214,7 @@ fn Bot(bot: BotCard, offer: Offer, now: DateTime<Utc>, may: May, forms: Forms) -
                 </div>
                 {health}
             </dl>
+            {(!limits.is_empty()).then(|| view! { <ul class="limits" aria-label=t.limits_title>{limits}</ul> })}
             <div class="card-actions">
                 {talks
                     .then(|| {
@@ -216,7 +228,7 @@ fn Bot(bot: BotCard, offer: Offer, now: DateTime<Utc>, may: May, forms: Forms) -
                                 <span>{t.playground}</span>
                             </a>
                         }
-                    })} {controls}
+                    })} {controls} {limits_link}
             </div>
             <Settings bot=card offer may forms />
         </section>

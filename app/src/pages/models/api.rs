@@ -1,9 +1,6 @@
 //! Providers, models, prices and names.
 
-use domain::{
-    ModelId, Permission, ProviderId, ProviderKeyId,
-    views::models::{ModelBoard, PriceRow},
-};
+use domain::{ModelId, Permission, ProviderId, ProviderKeyId, views::models::ModelBoard};
 use leptos::{
     prelude::*,
     server_fn::{ServerFn, codec::GetUrl},
@@ -14,7 +11,6 @@ use crate::{Answer, pages::Function};
 
 pub const FUNCTIONS: &[Function] = &[
     (ListModels::PATH, Some(Permission::ReadModels)),
-    (ListPrices::PATH, Some(Permission::ReadModels)),
     (SaveProvider::PATH, Some(Permission::WriteModels)),
     (RemoveProvider::PATH, Some(Permission::WriteModels)),
     (AddKey::PATH, Some(Permission::WriteSecrets)),
@@ -24,6 +20,7 @@ pub const FUNCTIONS: &[Function] = &[
     (TestModel::PATH, Some(Permission::WriteModels)),
     (SaveAlias::PATH, Some(Permission::WriteModels)),
     (RaiseAlias::PATH, Some(Permission::WriteModels)),
+    (RaiseTarget::PATH, Some(Permission::WriteModels)),
     (RemoveAlias::PATH, Some(Permission::WriteModels)),
 ];
 
@@ -103,13 +100,6 @@ pub async fn list_models() -> Answer<ModelBoard> {
     Ok(ssr::services()?.models().board(&actor).await?)
 }
 
-#[server(prefix = "/api/fn", endpoint = "models/prices", input = GetUrl)]
-pub async fn list_prices(model: ModelId) -> Answer<Vec<PriceRow>> {
-    use crate::ssr;
-    let actor = ssr::require(Permission::ReadModels).await?;
-    Ok(ssr::services()?.models().prices(&actor, model).await?)
-}
-
 /// Without `id` a new one, with its first key.
 #[server(prefix = "/api/fn", endpoint = "models/provider")]
 pub async fn save_provider(id: Option<ProviderId>, fields: ProviderFields) -> Answer<ProviderId> {
@@ -184,6 +174,14 @@ pub async fn raise_alias(name: String) -> Answer<()> {
     use crate::ssr;
     let actor = ssr::require(Permission::WriteModels).await?;
     Ok(ssr::services()?.models().raise_alias(&actor, &name).await?)
+}
+
+/// One place earlier in what is asked under a name.
+#[server(prefix = "/api/fn", endpoint = "models/alias/raise-target")]
+pub async fn raise_target(name: String, model: ModelId) -> Answer<()> {
+    use crate::ssr;
+    let actor = ssr::require(Permission::WriteModels).await?;
+    Ok(ssr::services()?.models().raise_target(&actor, &name, model).await?)
 }
 
 #[server(prefix = "/api/fn", endpoint = "models/alias/remove")]

@@ -9,7 +9,7 @@ use leptos::prelude::*;
 
 use self::{
     api::{
-        AddKey, ListPrices, RaiseAlias, RemoveAlias, RemoveKey, RemoveModel, RemoveProvider, SaveAlias, SaveModel,
+        AddKey, RaiseAlias, RaiseTarget, RemoveAlias, RemoveKey, RemoveModel, RemoveProvider, SaveAlias, SaveModel,
         SaveProvider, TestModel, list_models,
     },
     names::Names,
@@ -31,9 +31,9 @@ struct Forms {
     model: ServerAction<SaveModel>,
     remove_model: ServerAction<RemoveModel>,
     test: ServerAction<TestModel>,
-    prices: ServerAction<ListPrices>,
     alias: ServerAction<SaveAlias>,
     raise: ServerAction<RaiseAlias>,
+    raise_target: ServerAction<RaiseTarget>,
     remove_alias: ServerAction<RemoveAlias>,
 }
 
@@ -49,9 +49,9 @@ pub fn ModelsPage() -> impl IntoView {
         model: ServerAction::new(),
         remove_model: ServerAction::new(),
         test: ServerAction::new(),
-        prices: ServerAction::new(),
         alias: ServerAction::new(),
         raise: ServerAction::new(),
+        raise_target: ServerAction::new(),
         remove_alias: ServerAction::new(),
     };
     let saves = [
@@ -63,6 +63,7 @@ pub fn ModelsPage() -> impl IntoView {
         successes(forms.remove_model),
         successes(forms.alias),
         successes(forms.raise),
+        successes(forms.raise_target),
         successes(forms.remove_alias),
     ];
     let board = Resource::new(move || saves.map(|saved| saved.get()), |_| list_models());
@@ -72,6 +73,7 @@ pub fn ModelsPage() -> impl IntoView {
                 let may = session.may().await;
                 let writes = may.permits(Permission::WriteModels);
                 let secrets = may.permits(Permission::WriteSecrets);
+                let limits = may.permits(Permission::WriteLimits);
                 page(
                     board.await,
                     move |board| {
@@ -96,7 +98,7 @@ pub fn ModelsPage() -> impl IntoView {
                                     }
                                 })}
                             {(!board.aliases.is_empty() || (writes && !empty))
-                                .then(|| view! { <Names board=board.clone() writes forms /> })}
+                                .then(|| view! { <Names board=board.clone() writes limits forms /> })}
                             <h2 class="section-title">{t.providers}</h2>
                             {if empty {
                                 view! { <Empty glyph=Glyph::Key title=t.providers_none hint=t.providers_none_hint /> }.into_any()
@@ -126,6 +128,7 @@ fn Failures(forms: Forms) -> impl IntoView {
         <FormFailure error=failure(forms.test) />
         <FormFailure error=failure(forms.alias) />
         <FormFailure error=failure(forms.raise) />
+        <FormFailure error=failure(forms.raise_target) />
         <FormFailure error=failure(forms.remove_alias) />
     }
 }

@@ -1,16 +1,20 @@
 //! The names under which people and programs ask, in the order in which they are offered.
 
-use domain::views::models::{AliasRow, ModelBoard, ModelRow};
+use domain::{
+    LimitOwner, ModelId,
+    views::models::{AliasRow, ModelBoard, ModelRow},
+};
 use leptos::prelude::*;
 
 use super::Forms;
 use crate::{
-    components::{Badge, Button, Card, Confirm, Field, Glyph, Look, Tone},
+    components::{Badge, Button, Card, Confirm, Field, Glyph, Icon, LimitLine, Look, Tone},
     i18n::{fill, use_texts},
+    pages::plans::{edit_href, owner_words},
 };
 
 #[component]
-pub(super) fn Names(board: ModelBoard, writes: bool, forms: Forms) -> impl IntoView {
+pub(super) fn Names(board: ModelBoard, writes: bool, limits: bool, forms: Forms) -> impl IntoView {
     let t = use_texts();
     let models: Vec<(String, ModelRow)> = board
         .providers
@@ -28,7 +32,7 @@ pub(super) fn Names(board: ModelBoard, writes: bool, forms: Forms) -> impl IntoV
         .into_iter()
         .enumerate()
         .map(|(at, alias)| {
-            view! { <Name alias models=models.clone() is_first={at == 0} is_default={Some(at) == default} writes forms /> }
+            view! { <Name alias models=models.clone() is_first={at == 0} is_default={Some(at) == default} writes limits forms /> }
         })
         .collect_view();
     view! {
@@ -54,10 +58,23 @@ fn Name(
     is_first: bool,
     is_default: bool,
     writes: bool,
+    /// Whoever looks may set them.
+    limits: bool,
     forms: Forms,
 ) -> impl IntoView {
     let t = use_texts();
     let name = alias.name.clone();
+    let bars = alias
+        .limits
+        .iter()
+        .cloned()
+        .map(|limit| view! { <LimitLine limit /> })
+        .collect::<Vec<_>>();
+    let limits = limits.then(|| {
+        let owner = LimitOwner::Model(name.clone());
+        let label = fill(t.limits_change_label, &[&owner_words(t, &owner, &name)]);
+        view! { <a class="button ghost" href=edit_href(&owner) aria-label=label>{t.limits_title}</a> }
+    });
     let last = alias.tiers.len().saturating_sub(1);
     let way = alias
         .tiers
@@ -73,8 +90,14 @@ fn Name(
                     } else {
                         String::new()
                     };
+                    // Those that share the first place can be told apart as well.
+                    let raise = (writes && (at > 0 || shared)).then(|| {
+                        let label = fill(t.target_raise_label, &[&target.name, &target.provider, &alias.name]);
+                        view! { <Earlier name=alias.name.clone() model=target.model label forms /> }
+                    });
                     view! {
                         <span class="route-target">
+                            {raise}
                             <b>{target.name.clone()}</b>
                             <span class="muted">{format!(" {}{weight}", target.provider)}</span>
                         </span>
@@ -132,10 +155,31 @@ fn Name(
                 {hidden.then(|| view! { <Badge tone=Tone::Quiet glyph=Glyph::Eye text=t.name_hidden /> })}
                 {nowhere.then(|| view! { <Badge tone=Tone::Bad glyph=Glyph::Warning text=t.name_nowhere /> })}
             </div>
-            <p class="route-way">{way}</p>
-            <div class="card-actions">{raise} {remove}</div>
+            <div class="route-way">{way}</div>
+            {(!bars.is_empty()).then(|| view! { <ul class="limits">{bars}</ul> })}
+            <div class="card-actions">{raise} {limits} {remove}</div>
             {edit}
         </li>
+    }
+}
+
+/// Has a model asked one place earlier.
+#[component]
+fn Earlier(name: String, model: ModelId, label: String, forms: Forms) -> impl IntoView {
+    view! {
+        <ActionForm action=forms.raise_target>
+            <input type="hidden" name="name" value=name />
+            <input type="hidden" name="model" value=model.to_string() />
+            <button
+                type="submit"
+                class="button ghost small icon-only"
+                aria-label=label.clone()
+                title=label
+                disabled=move || forms.raise_target.pending().get()
+            >
+                <Icon glyph=Glyph::Earlier />
+            </button>
+        </ActionForm>
     }
 }
 

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use domain::{
     ModelKind, Money, Price, ProviderId, ProviderKind,
-    views::models::{BreakerState, KeyRow, ModelRow, ProviderCard},
+    views::models::{BreakerState, KeyRow, ModelRow, PriceRow, ProviderCard},
 };
 use leptos::prelude::*;
 
@@ -225,6 +225,7 @@ fn Model(model: ModelRow, provider: ProviderId, ours: bool, writes: bool, forms:
             })
     };
     let name = model.name.clone();
+    let (model_kind, prices) = (model.kind, model.prices.clone());
     let tests = writes && model.kind == ModelKind::Chat && model.enabled;
     let price = price_words(t, model.kind, &model.price);
     let sizes = [model.context_tokens, model.max_answer_tokens].map(|tokens| group(tokens.into()));
@@ -272,57 +273,39 @@ fn Model(model: ModelRow, provider: ProviderId, ours: bool, writes: bool, forms:
                 {off.then(|| view! { <Badge tone=Tone::Quiet glyph=Glyph::Stop text=t.breaker_off /> })}
             </div>
             <p class="muted">{price}" · "{fill(t.model_sizes, &[&sizes[0], &sizes[1]])}</p>
-            <div class="card-actions">{test} <History model=id name forms /> {remove}</div>
+            <div class="card-actions">{test} {remove}</div>
             {tested}
+            <History kind=model_kind prices name />
             {edit}
         </li>
     }
 }
 
-/// What the model has cost before; fetched when somebody asks.
+/// What the model has cost, and who has said so.
 #[component]
-fn History(model: domain::ModelId, name: String, forms: Forms) -> impl IntoView {
+fn History(kind: ModelKind, prices: Vec<PriceRow>, name: String) -> impl IntoView {
     let t = use_texts();
-    let asked = RwSignal::new(false);
-    let prices = forms.prices;
-    let rows = move || {
-        if !asked.get() {
-            return None;
+    let rows = prices
+        .into_iter()
+        .map(|row| {
+            view! {
+                <li>
+                    <Time at=row.since style=TimeStyle::Minute />
+                    " "
+                    {price_words(t, kind, &row.price)}
+                    <span class="muted">" "{row.set_by}</span>
+                </li>
+            }
+        })
+        .collect::<Vec<_>>();
+    (!rows.is_empty()).then(|| {
+        view! {
+            <details class="unfold">
+                <summary aria-label=fill(t.prices_label, &[&name])>{t.prices}</summary>
+                <ul class="changes">{rows}</ul>
+            </details>
         }
-        let rows = prices
-            .value()
-            .with(|value| value.as_ref().and_then(|result| result.as_ref().ok()).cloned())?;
-        let rows = rows
-            .into_iter()
-            .map(|row| {
-                view! {
-                    <li>
-                        <Time at=row.since style=TimeStyle::Minute />
-                        " "
-                        {price_words(t, ModelKind::Chat, &row.price)}
-                        <span class="muted">" "{row.set_by}</span>
-                    </li>
-                }
-            })
-            .collect_view();
-        Some(view! { <ul class="changes">{rows}</ul> })
-    };
-    let ask = move |_| {
-        asked.update(|asked| *asked = !*asked);
-        prices.dispatch(super::api::ListPrices { model });
-    };
-    view! {
-        <button
-            type="button"
-            class="button ghost needs-script"
-            on:click=ask
-            aria-expanded=move || asked.get().to_string()
-            aria-label=fill(t.prices_label, &[&name])
-        >
-            {t.prices}
-        </button>
-        {rows}
-    }
+    })
 }
 
 fn dollars(money: Money) -> String {
@@ -356,7 +339,7 @@ fn ModelForm(model: Option<ModelRow>, provider: ProviderId, ours: bool, forms: F
         max_answer_tokens: 8192,
         enabled: true,
         price: Price::default(),
-        priced_since: None,
+        prices: Vec::new(),
     });
     let kinds = ModelKind::ALL
         .into_iter()

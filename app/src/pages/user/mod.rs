@@ -4,7 +4,7 @@ pub mod api;
 mod boost;
 
 use domain::{
-    LimitKind, Measure, Money, Permission, PlanId, Scope, UserId,
+    LimitKind, LimitOwner, Measure, Money, Permission, PlanId, Scope, UserId,
     views::{Blocked, ConversationRow, LimitBar, Page, UserDetail, UserError},
 };
 use leptos::prelude::*;
@@ -19,15 +19,15 @@ use self::{
 };
 use super::{
     audit::AuditRows,
-    plans::api::list_plans,
+    plans::{api::list_plans, edit_href},
     users::{UserState, name_or},
 };
 use crate::{
     components::{
-        Badge, Bar, Button, Card, Choice, Confirm, Copy, Empty, FormFailure, Glyph, Icon, Look, Notice, PageHead,
-        Pager, Skeleton, Time, TimeStyle, Tone, page,
+        Button, Card, Choice, Confirm, Copy, Empty, FormFailure, Glyph, Icon, LimitLine, Look, Notice, PageHead, Pager,
+        Skeleton, Time, TimeStyle, Tone, page,
     },
-    i18n::{amount, fill, group, use_texts},
+    i18n::{fill, group, use_texts},
     state::{May, failure, not_found, successes, use_session},
 };
 
@@ -137,6 +137,14 @@ fn Person(
                 <Card title=t.limits_title id="limits" note=fill(t.limits_note, &[&plan])>
                     <FormFailure error=failure(forms.reset) />
                     <Limits id limits reset=sets_limits.then_some(forms.reset) />
+                    {sets_limits
+                        .then(|| {
+                            view! {
+                                <p class="card-foot">
+                                    <a href=edit_href(&LimitOwner::User(id))>{t.user_own_limits}</a>
+                                </p>
+                            }
+                        })}
                 </Card>
                 <Card title=t.conversations_title id="conversations" flush=true>
                     <Conversations user=id conversations reads is_older />
@@ -241,76 +249,21 @@ fn LimitRow(id: UserId, limit: LimitBar, reset: Option<ServerAction<ResetLimit>>
     let t = use_texts();
     let LimitBar {
         scope,
-        name,
         kind,
-        limit,
-        boosted_until,
-        near,
         used,
-        reserved,
-        resets_at,
+        limit: cap,
+        ..
     } = limit;
-    let show = move |value: i64| amount(kind, value);
-    let bar = limit.and_then(|limit| {
-        let percent = |part: i64| {
-            if limit > 0 {
-                part.saturating_mul(100) / limit
-            } else {
-                100
-            }
-        };
-        let used = used?;
-        let left = (limit - used - reserved).max(0);
-        let text = fill(t.limit_text, &[&show(used), &show(limit), &show(left)]);
-        Some((percent(used), percent(reserved), left, text))
-    });
-    let used_shown = used.map(|used| view! { <b>{show(used)}</b> });
-    let detail = match (&bar, limit) {
-        (Some((_, _, left, _)), Some(limit)) => view! {
-            <span>
-                {used_shown}
-                " "
-                {fill(t.of_limit, &[&show(limit)])}
-            </span>
-            {(reserved > 0).then(|| view! { <span>{fill(t.limit_reserved, &[&show(reserved)])}</span> })}
-            <span>{fill(t.limit_left, &[&show(*left)])}</span>
-        }
-        .into_any(),
-        // A count that is not known is not zero.
-        (None, Some(limit)) => view! { <span>{fill(t.limit_unknown, &[&show(limit)])}</span> }.into_any(),
-        _ => view! {
-            <span>{used_shown.map(|used| view! { {used} " · " })} {t.no_limit}</span>
-        }
-        .into_any(),
-    };
     // Whose it is, where others use it up as well.
-    let owner = (scope != Scope::User).then(|| format!("{} {name}: ", t.scope(scope)).replace(" : ", ": "));
-    let reset = reset.filter(|_| scope == Scope::User && limit.is_some() && (used.is_none_or(|used| used > 0)));
+    let owner = match scope {
+        Scope::User => String::new(),
+        _ => format!("{} {}: ", t.scope(scope), limit.name).replace(" : ", ": "),
+    };
+    let reset = reset.filter(|_| scope == Scope::User && cap.is_some() && (used.is_none_or(|used| used > 0)));
     view! {
-        <li>
-            <div class="limit-head">
-                <span class="limit-name">
-                    {owner}
-                    {t.limit(kind)}
-                    {near.then(|| view! { " " <Badge tone=Tone::Warn glyph=Glyph::Limits text=t.near_limit /> })}
-                </span>
-                {resets_at
-                    .map(|at| view! { <span class="muted">{t.resets}" "<Time at style=reset_style(kind) /></span> })}
-            </div>
-            {bar.map(|(used, reserved, _, text)| view! { <Bar used_percent=used reserved_percent=reserved text /> })}
-            <div class="limit-detail">
-                {detail}
-                {boosted_until.map(|at| view! { <span>{t.boosted_until} " " <Time at /></span> })}
-                {reset.map(|action| view! { <ResetForm id kind action /> })}
-            </div>
-        </li>
-    }
-}
-
-fn reset_style(kind: LimitKind) -> TimeStyle {
-    match kind.period() {
-        domain::Period::Minute => TimeStyle::Second,
-        _ => TimeStyle::Minute,
+        <LimitLine limit owner>
+            {reset.map(|action| view! { <ResetForm id kind action /> })}
+        </LimitLine>
     }
 }
 

@@ -355,3 +355,36 @@ async fn the_pages_of_jobs_and_bots_do_not_read_what_is_past() {
         "bots" => async |db| { bot_pages::health(db).await.unwrap(); },
     );
 }
+
+#[tokio::test]
+async fn what_a_limit_would_do_is_found_without_reading_what_does_not_concern_it() {
+    use domain::LimitKind;
+    use repositories::limit_reach::{self, Whose};
+
+    let test = TestDatabase::new().await;
+    fill(&test).await;
+    let now = test.now().await.unwrap();
+    let user = UserId(id(&test, "user", 4242).await);
+    let hour = now - TimeDelta::hours(1);
+    check!(&test,
+        "of one user" => async |db| {
+            for kind in [LimitKind::TokensPerMonth, LimitKind::MessagesPerDay] {
+                let people = limit_reach::people(db, Whose::User(user), kind, Some(1), None, now).await.unwrap();
+                // Of tokens there is a boost, which holds still.
+                let stopped = i64::from(kind == LimitKind::MessagesPerDay);
+                assert_eq!((people.count, people.stopped, people.heaviest[0].used), (1, stopped, 1), "{kind}");
+            }
+        },
+        "of a bot" => async |db| {
+            let window = limit_reach::window(db, Scope::Bot, &BOT.to_string(), LimitKind::TokensPerDay, "UTC", now).await.unwrap();
+            assert_eq!(window.used, 0);
+            let (count, heaviest) =
+                limit_reach::users_since(db, Scope::Bot, &BOT.to_string(), LimitKind::TokensPerDay, hour).await.unwrap();
+            assert_eq!((count, heaviest.len(), heaviest[0].used), (60, 5, 2));
+        },
+        "its history" => async |db| {
+            let past = audit::about(db, "user", &user.to_string(), &["user.block"], 20).await.unwrap();
+            assert_eq!(past.len(), 1);
+        },
+    );
+}

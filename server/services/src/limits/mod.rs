@@ -4,10 +4,13 @@
 //! Several limits apply to one call, and all must hold: those of the user (plan, own limit, boost), API key, bot, model and the whole
 //! deployment. Requests per minute are a rate (`rate.rs`); everything else is a budget, taken by one statement or not at all.
 
+mod effect;
 mod headroom;
+mod sheet;
 mod staff;
 
 use chrono::{DateTime, Utc};
+pub use domain::LimitOwner;
 use domain::{ApiKeyId, BotId, ErrorCode, LimitKind, Measure, Money, ReservationId, Scope, UserId};
 pub use headroom::Headroom;
 pub(crate) use headroom::NoLimits;
@@ -16,8 +19,9 @@ use repositories::{
     PgConnection,
     counters::{self, Bound, Claim},
 };
-pub use staff::{LimitOwner, LimitSetting};
-pub(crate) use staff::{bars, manner, note_manner};
+pub(crate) use sheet::{bars, shared_bars};
+pub use staff::LimitSetting;
+pub(crate) use staff::{Current, recorded};
 
 use crate::{Error, Services, rate::Rate};
 
@@ -291,11 +295,16 @@ fn rate(bound: &Bound) -> Option<Rate> {
             user: bound.subject.parse().ok()?,
             limit,
         },
-        scope => Rate::Paced {
-            key: format!("{}:{}", scope.name(), bound.subject),
-            limit,
-        },
+        scope => paced(scope, &bound.subject, limit),
     })
+}
+
+/// The rate of what many share.
+fn paced(scope: Scope, subject: &str, limit: i64) -> Rate {
+    Rate::Paced {
+        key: format!("{}:{subject}", scope.name()),
+        limit,
+    }
 }
 
 /// Counts the thresholds that a settlement has passed; after its commit.

@@ -1,47 +1,19 @@
-//! What staff sees of limits, and what it does to them.
+//! What staff does to limits.
 
 use chrono::{DateTime, Utc};
 use domain::{
-    BotId, LimitKind, Permission, Scope, UserId,
-    views::{LimitBar, LimitEvent, ScopeLimits},
+    LimitKind, LimitOwner, Scope, UserId,
+    views::limits::{LimitChange, LimitChanges},
 };
-use repositories::{
-    PgConnection, api_keys, bots,
-    counters::{self, Bound},
-    limits as rows, users,
-};
+use repositories::{PgConnection, api_keys, bots, counters, limits as rows, plans, users};
 use serde_json::{Map, Value, json};
 
-use super::Limits;
+use super::{Limits, sheet::bound_of};
 use crate::{
-    Actor, Error, Services,
+    Actor, Error,
     audit::{Target, record},
     plans::shown,
-    rate::Minute,
 };
-
-/// Whose limits are set, where it is not a plan's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LimitOwner {
-    User(UserId),
-    Bot(BotId),
-    ApiKey(domain::ApiKeyId),
-    /// The name by which it is asked for; it need not be offered now.
-    Model(String),
-    Deployment,
-}
-
-impl LimitOwner {
-    fn parts(&self) -> (Scope, String) {
-        match self {
-            Self::User(id) => (Scope::User, id.to_string()),
-            Self::Bot(id) => (Scope::Bot, id.to_string()),
-            Self::ApiKey(id) => (Scope::ApiKey, id.to_string()),
-            Self::Model(name) => (Scope::Model, name.clone()),
-            Self::Deployment => (Scope::Deployment, String::new()),
-        }
-    }
-}
 
 /// One thing that can be set about the limits of a plan or of another owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,103 +32,167 @@ impl From<(LimitKind, Option<i64>)> for LimitSetting {
     }
 }
 
-/// Checks zone and threshold; the database knows the zones.
-pub(crate) async fn manner(
-    db: &mut PgConnection,
-    settings: &[LimitSetting],
-    current: (String, i64),
-) -> Result<(String, i16), Error> {
-    let (mut zone, mut soft) = current;
-    for setting in settings {
-        match setting {
-            LimitSetting::Zone(name) if *name != zone => {
-                if !rows::is_zone(db, name).await? {
-                    return Err(Error::Invalid("a time zone such as UTC or Europe/Berlin"));
-                }
-                zone.clone_from(name);
-            }
-            LimitSetting::Soft(percent) => soft = *percent,
-            LimitSetting::Zone(_) | LimitSetting::Limit(..) => {}
-        }
+/// The limits of one owner as they are set.
+#[derive(Clone, Debug)]
+pub(crate) struct Current {
+    pub limits: Vec<(LimitKind, i64)>,
+    pub zone: String,
+    pub soft_percent: i64,
+}
+
+impl Current {
+    /// What is set on something that is not a plan.
+    pub(super) async fn of(db: &mut PgConnection, scope: Scope, subject: &str) -> Result<Self, Error> {
+        let rows = rows::of(db, scope, subject).await?;
+        let manner = rows.first().map(|(_, _, zone, soft)| (zone.clone(), *soft));
+        let (zone, soft_percent) = manner.unwrap_or_else(|| ("UTC".to_owned(), 80));
+        Ok(Self {
+            limits: rows.into_iter().map(|(kind, amount, ..)| (kind, amount)).collect(),
+            zone,
+            soft_percent,
+        })
     }
-    match i16::try_from(soft) {
-        Ok(soft @ 1..=100) => Ok((zone, soft)),
-        _ => Err(Error::Invalid("a threshold of 1 to 100 percent")),
+
+    /// What is set on a plan.
+    pub(crate) async fn of_plan(db: &mut PgConnection, id: domain::PlanId) -> Result<Self, Error> {
+        let limits = plans::limits(db, id).await?;
+        let (zone, soft_percent) = plans::manner(db, id).await?.ok_or(Error::NotFound("the plan"))?;
+        Ok(Self {
+            limits: limits.into_iter().map(|limit| (limit.kind, limit.amount)).collect(),
+            zone,
+            soft_percent,
+        })
+    }
+
+    pub(super) fn amount(&self, kind: LimitKind) -> Option<i64> {
+        let known = self.limits.iter().find(|(known, _)| *known == kind);
+        known.map(|(_, amount)| *amount)
+    }
+
+    /// What the settings would make different; of several for the same thing the last one counts. The database knows the zones.
+    pub(crate) async fn changes(
+        &self,
+        db: &mut PgConnection,
+        settings: &[LimitSetting],
+    ) -> Result<LimitChanges, Error> {
+        let mut limits: Vec<LimitChange> = Vec::new();
+        let (mut zone, mut soft) = (self.zone.clone(), self.soft_percent);
+        for setting in settings {
+            match setting {
+                LimitSetting::Limit(kind, after) => {
+                    limits.retain(|change| change.kind != *kind);
+                    limits.push(LimitChange {
+                        kind: *kind,
+                        before: self.amount(*kind),
+                        after: *after,
+                    });
+                }
+                LimitSetting::Zone(name) => zone.clone_from(name),
+                LimitSetting::Soft(percent) => soft = *percent,
+            }
+        }
+        limits.retain(|change| change.before != change.after);
+        limits.sort_by_key(|change| change.kind);
+        if zone != self.zone && !rows::is_zone(db, &zone).await? {
+            return Err(Error::Invalid("a time zone such as UTC or Europe/Berlin"));
+        }
+        if !(1..=100).contains(&soft) {
+            return Err(Error::Invalid("a threshold of 1 to 100 percent"));
+        }
+        Ok(LimitChanges {
+            limits,
+            zone: (zone != self.zone).then(|| [self.zone.clone(), zone]),
+            soft_percent: (soft != self.soft_percent).then_some([self.soft_percent, soft]),
+        })
+    }
+
+    /// Zone and threshold after the changes.
+    pub(crate) fn manner_after(&self, changes: &LimitChanges) -> (String, i16) {
+        let zone = changes.zone.as_ref().map_or(&self.zone, |[_, zone]| zone);
+        let soft = changes.soft_percent.map_or(self.soft_percent, |[_, soft]| soft);
+        // `changes` lets through only what fits.
+        (zone.clone(), i16::try_from(soft).unwrap_or(100))
+    }
+
+    /// A zone or a threshold of something that is not a plan stands with its limits.
+    pub(super) fn check_manner(&self, changes: &LimitChanges) -> Result<(), Error> {
+        let manner = changes.zone.is_some() || changes.soft_percent.is_some();
+        if manner && self.limits.is_empty() && changes.limits.iter().all(|change| change.after.is_none()) {
+            return Err(Error::Conflict("there is no limit that could be counted so"));
+        }
+        Ok(())
     }
 }
 
+/// Before and after of the changes, for the trail.
+pub(crate) fn recorded(changes: &LimitChanges) -> (Option<Value>, Option<Value>) {
+    let (mut before, mut after) = (Map::new(), Map::new());
+    for change in &changes.limits {
+        before.insert(change.kind.name().to_owned(), shown(change.kind, change.before));
+        after.insert(change.kind.name().to_owned(), shown(change.kind, change.after));
+    }
+    if let Some([was, is]) = &changes.zone {
+        before.insert("zone".to_owned(), was.as_str().into());
+        after.insert("zone".to_owned(), is.as_str().into());
+    }
+    if let Some([was, is]) = changes.soft_percent {
+        before.insert("soft".to_owned(), was.into());
+        after.insert("soft".to_owned(), is.into());
+    }
+    (Some(before.into()), Some(after.into()))
+}
+
+/// What the owner is called; empty for the deployment. An owner that is not there is an error.
+pub(super) async fn name_of(db: &mut PgConnection, owner: &LimitOwner) -> Result<String, Error> {
+    Ok(match owner {
+        LimitOwner::Plan(id) => plans::name(db, *id).await?.ok_or(Error::NotFound("the plan"))?,
+        LimitOwner::User(id) => users::get(db, *id).await?.ok_or(Error::NotFound("the user"))?.name,
+        LimitOwner::Bot(id) => bots::get(db, *id).await?.ok_or(Error::NotFound("the bot"))?.name,
+        LimitOwner::Model(name) if name.trim().is_empty() => return Err(Error::Invalid("the name of a model")),
+        LimitOwner::Model(name) => name.clone(),
+        LimitOwner::ApiKey(id) => api_keys::name(db, *id).await?.ok_or(Error::NotFound("the key"))?,
+        LimitOwner::Deployment => String::new(),
+    })
+}
+
 impl Limits {
-    /// Limits of everything but plans; of users only for who may know their names.
-    pub async fn list(&self, actor: &Actor) -> Result<Vec<ScopeLimits>, Error> {
-        let mut list = rows::list(&mut *self.0.db.acquire().await?).await?;
-        list.retain(|one| one.scope != Scope::User || actor.may(Permission::ReadUsers));
-        Ok(list)
-    }
-
-    /// The thresholds that were passed last; those of users only for who may know their names.
-    pub async fn events(&self, actor: &Actor) -> Result<Vec<LimitEvent>, Error> {
-        let users = actor.may(Permission::ReadUsers);
-        Ok(rows::events(&mut *self.0.db.acquire().await?, users, 20).await?)
-    }
-
-    /// Sets what is named and leaves the rest. Holds from the next call on (for a program that had no limit at all, after two seconds on
-    /// other replicas); a call that changes nothing leaves no trace.
-    pub async fn set(&self, actor: &Actor, owner: &LimitOwner, settings: &[LimitSetting]) -> Result<(), Error> {
-        let (scope, subject) = owner.parts();
-        let mut tx = self.0.db.begin().await?;
-        let name = match owner {
-            LimitOwner::User(id) => {
-                let user = users::get(&mut tx, *id).await?.ok_or(Error::NotFound("the user"))?;
-                user.name
-            }
-            LimitOwner::Bot(id) => {
-                let bot = bots::get(&mut tx, *id).await?.ok_or(Error::NotFound("the bot"))?;
-                bot.name
-            }
-            LimitOwner::Model(name) if name.trim().is_empty() => return Err(Error::Invalid("the name of a model")),
-            LimitOwner::Model(name) => name.clone(),
-            LimitOwner::ApiKey(id) => {
-                let key = api_keys::lock(&mut tx, *id).await?.ok_or(Error::NotFound("the key"))?;
-                key.name
-            }
-            LimitOwner::Deployment => subject.clone(),
+    /// Sets what is named and leaves the rest; the answer is what that has changed. Holds from the next call on (for
+    /// a program that had no limit at all, after two seconds on other replicas); a call that changes nothing leaves no trace.
+    pub async fn set(
+        &self,
+        actor: &Actor,
+        owner: &LimitOwner,
+        settings: &[LimitSetting],
+    ) -> Result<LimitChanges, Error> {
+        let (scope, subject) = match (owner, owner.parts()) {
+            (LimitOwner::Plan(id), _) => return self.0.plans().set_limits(actor, *id, settings.to_vec()).await,
+            (_, Some(parts)) => parts,
+            (_, None) => return Err(Error::Internal("an owner without a scope")),
         };
-        let current = rows::lock(&mut tx, scope, &subject).await?;
-        let was = current
-            .first()
-            .map_or(("UTC".to_owned(), 80), |(_, _, zone, soft)| (zone.clone(), *soft));
-        let is = manner(&mut tx, settings, was.clone()).await?;
-        let (mut before, mut after) = (Map::new(), Map::new());
-        for setting in settings {
-            let LimitSetting::Limit(kind, amount) = setting else {
-                continue;
-            };
-            let old = current.iter().find(|known| known.0 == *kind).map(|known| known.1);
-            if old != *amount {
-                rows::set(&mut tx, scope, &subject, *kind, *amount).await?;
-                before.insert(kind.name().to_owned(), shown(*kind, old));
-                after.insert(kind.name().to_owned(), shown(*kind, *amount));
-            }
+        let mut tx = self.0.db.begin().await?;
+        let name = name_of(&mut tx, owner).await?;
+        rows::lock(&mut tx, scope, &subject).await?;
+        let current = Current::of(&mut tx, scope, &subject).await?;
+        let changes = current.changes(&mut tx, settings).await?;
+        current.check_manner(&changes)?;
+        if changes == LimitChanges::default() {
+            return Ok(changes);
         }
-        let left = rows::lock(&mut tx, scope, &subject).await?;
-        if left.is_empty() && after.is_empty() && (was.0 != is.0 || was.1 != i64::from(is.1)) {
-            return Err(Error::Conflict("there is no limit that could be counted so"));
+        for change in &changes.limits {
+            rows::set(&mut tx, scope, &subject, change.kind, change.after).await?;
         }
-        note_manner(&mut before, &mut after, &was, &is);
-        if after.is_empty() {
-            return Ok(());
-        }
-        rows::set_manner(&mut tx, scope, &subject, &is.0, is.1).await?;
+        let (zone, soft_percent) = current.manner_after(&changes);
+        rows::set_manner(&mut tx, scope, &subject, &zone, soft_percent).await?;
         let target = Target {
             kind: scope.name(),
             id: subject,
             name: &name,
         };
-        let (before, after) = (Some(before.into()), Some(after.into()));
+        let (before, after) = recorded(&changes);
         record(&self.0, &mut tx, actor, "limits.set", target, before, after).await?;
         tx.commit().await.map_err(repositories::Error::from)?;
         self.0.no_limits.forget();
-        Ok(())
+        Ok(changes)
     }
 
     /// Lets a user have more of one limit until a date; `None` ends that.
@@ -227,96 +263,5 @@ impl Limits {
             self.0.rate.forget(user).await;
         }
         Ok(())
-    }
-}
-
-/// Puts a change of zone or threshold into the record.
-pub(crate) fn note_manner(
-    before: &mut Map<String, Value>,
-    after: &mut Map<String, Value>,
-    was: &(String, i64),
-    is: &(String, i16),
-) {
-    if was.0 != is.0 {
-        before.insert("zone".to_owned(), was.0.as_str().into());
-        after.insert("zone".to_owned(), is.0.as_str().into());
-    }
-    if was.1 != i64::from(is.1) {
-        before.insert("soft".to_owned(), was.1.into());
-        after.insert("soft".to_owned(), is.1.into());
-    }
-}
-
-async fn bound_of(
-    db: &mut PgConnection,
-    user: UserId,
-    kind: LimitKind,
-    now: DateTime<Utc>,
-) -> Result<Option<Bound>, Error> {
-    let bounds = counters::bounds(db, Some(user), &[], now).await?;
-    Ok(bounds.into_iter().find(|bound| bound.kind == kind))
-}
-
-/// The limits of a user with their use: the usual ones in any case, others where they are set. With `shared`, those that hold for
-/// this user and others together as well: the deployment's, and those of the bots that the user has written to.
-pub(crate) async fn bars(
-    services: &Services,
-    db: &mut PgConnection,
-    user: UserId,
-    shared: &[(BotId, String)],
-    deployment: bool,
-) -> Result<Vec<LimitBar>, Error> {
-    let now = services.now();
-    let mut subjects: Vec<_> = shared.iter().map(|(id, _)| (Scope::Bot, id.to_string())).collect();
-    if deployment {
-        subjects.push((Scope::Deployment, String::new()));
-    }
-    let bounds = counters::bounds(db, Some(user), &subjects, now).await?;
-    let minute = services.rate.minute(user, now).await;
-    let mut bars: Vec<LimitBar> = bounds
-        .iter()
-        .filter(|bound| bound.scope == Scope::User || !bound.kind.is_rate())
-        .map(|bound| bar(bound, shared, minute))
-        .collect();
-    if !bars.iter().any(|bar| bar.scope == Scope::User && bar.kind.is_rate()) {
-        // Counted only where there is a limit.
-        bars.push(LimitBar {
-            scope: Scope::User,
-            name: String::new(),
-            kind: LimitKind::MessagesPerMinute,
-            limit: None,
-            boosted_until: None,
-            near: false,
-            used: None,
-            reserved: 0,
-            resets_at: None,
-        });
-    }
-    bars.sort_by_key(|bar| (bar.scope, bar.name.clone(), bar.kind));
-    Ok(bars)
-}
-
-fn bar(bound: &Bound, bots: &[(BotId, String)], minute: Option<Minute>) -> LimitBar {
-    let name = bots
-        .iter()
-        .find(|(id, _)| bound.scope == Scope::Bot && id.to_string() == bound.subject);
-    let (used, resets_at) = if bound.kind.is_rate() {
-        (
-            minute.map(|minute| minute.used),
-            minute.and_then(|minute| minute.resets_at),
-        )
-    } else {
-        (Some(bound.used), bound.resets_at)
-    };
-    LimitBar {
-        scope: bound.scope,
-        name: name.map(|(_, name)| name.clone()).unwrap_or_default(),
-        kind: bound.kind,
-        limit: bound.cap,
-        boosted_until: bound.boosted_until,
-        near: bound.soft().is_some_and(|soft| bound.used > 0 && bound.used >= soft),
-        used,
-        reserved: bound.reserved,
-        resets_at,
     }
 }

@@ -166,7 +166,6 @@ async fn follow_models(
             max_answer_tokens: i32::try_from(model.max_answer_tokens).unwrap_or(i32::MAX),
             enabled: true,
             price,
-            priced_since: None,
         };
         if known.is_none() {
             catalogue::save_model(tx, &row, now).await?;

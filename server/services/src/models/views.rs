@@ -1,14 +1,27 @@
 //! The catalogue as the page of models shows it.
 
 use chrono::{DateTime, Utc};
-use domain::views::models::{AliasRow, BreakerState, KeyRow, ModelBoard, ModelRow, ProviderCard, TargetRow};
-use repositories::catalogue::{Alias, Catalogue};
+use domain::{
+    ModelId, Scope,
+    views::{
+        LimitBar,
+        models::{self as views, AliasRow, BreakerState, KeyRow, ModelBoard, ModelRow, ProviderCard, TargetRow},
+    },
+};
+use repositories::catalogue::{Alias, Catalogue, PriceRow};
 use serde_json::{Value, json};
 
 use super::picture;
-use crate::{Error, Services};
+use crate::Services;
 
-pub(super) fn board(services: &Services, rows: Catalogue, now: DateTime<Utc>) -> Result<ModelBoard, Error> {
+/// `prices`: those each model has had. `bars`: the limits of names.
+pub(super) fn board(
+    services: &Services,
+    rows: Catalogue,
+    prices: &[(ModelId, PriceRow)],
+    bars: &[(Scope, String, LimitBar)],
+    now: DateTime<Utc>,
+) -> ModelBoard {
     let states = services.gateway.states();
     let providers = rows
         .providers
@@ -40,7 +53,15 @@ pub(super) fn board(services: &Services, rows: Catalogue, now: DateTime<Utc>) ->
                     max_answer_tokens: model.max_answer_tokens,
                     enabled: model.enabled,
                     price: model.price,
-                    priced_since: model.priced_since,
+                    prices: prices
+                        .iter()
+                        .filter(|(id, _)| *id == model.id)
+                        .map(|(_, row)| views::PriceRow {
+                            since: row.since,
+                            price: row.price,
+                            set_by: row.set_by.clone(),
+                        })
+                        .collect(),
                 });
             ProviderCard {
                 id: row.id,
@@ -70,14 +91,19 @@ pub(super) fn board(services: &Services, rows: Catalogue, now: DateTime<Utc>) ->
             name: alias.name.clone(),
             shown: alias.shown,
             tiers: tiers(alias, &rows),
+            limits: bars
+                .iter()
+                .filter(|(_, subject, _)| *subject == alias.name)
+                .map(|(.., bar)| bar.clone())
+                .collect(),
         })
         .collect();
-    Ok(ModelBoard {
+    ModelBoard {
         now,
         providers,
         aliases,
         is_demo: services.gateway.is_demo(),
-    })
+    }
 }
 
 fn breaker(state: gateway::BreakerState, rest: Option<std::time::Duration>, now: DateTime<Utc>) -> BreakerState {

@@ -19,6 +19,7 @@ mod database;
 mod history;
 mod intake;
 mod jobs_board;
+mod limit_effect;
 mod limits;
 mod models;
 mod queue;

@@ -131,13 +131,9 @@ async fn each_change_is_in_the_trail_and_a_price_keeps_its_past() {
         .save_model(&owner, id, Some(model_id), model("m-1", "2"))
         .await
         .unwrap();
-    let prices: Vec<Money> = models
-        .prices(&owner, model_id)
-        .await
-        .unwrap()
-        .iter()
-        .map(|row| row.price.input)
-        .collect();
+    let board = models.board(&owner).await.unwrap();
+    let prices = board.providers[0].models[0].prices.iter();
+    let prices: Vec<Money> = prices.map(|row| row.price.input).collect();
     assert_eq!(
         prices,
         ["2".parse().unwrap(), "1.5".parse().unwrap()],
@@ -244,4 +240,57 @@ async fn the_provider_of_the_settings_follows_them_and_prices_of_staff_stay() {
     assert_eq!(names(), ["c", "a"]);
     models.ensure_from_settings(None).await.unwrap();
     assert!(app.gateway().is_demo(), "without a key the demo answers");
+}
+
+#[tokio::test]
+async fn a_model_behind_a_name_is_asked_earlier_step_by_step_and_the_trail_says_so() {
+    let app = deck().await;
+    let (owner, id, first) = added(&app, "home").await;
+    let models = app.models();
+    let second = models.save_model(&owner, id, None, model("m-2", "1")).await.unwrap();
+    let third = models.save_model(&owner, id, None, model("m-3", "1")).await.unwrap();
+    let form = AliasForm {
+        name: "smart".to_owned(),
+        shown: true,
+        targets: vec![(0, first, 1), (1, second, 1), (2, third, 2)],
+    };
+    models.save_alias(&owner, form).await.unwrap();
+    let way = async || {
+        let board = models.board(&owner).await.unwrap();
+        let alias = board.aliases.into_iter().find(|alias| alias.name == "smart").unwrap();
+        let tiers = alias.tiers.into_iter();
+        let tiers = tiers.map(|tier| {
+            tier.into_iter()
+                .map(|target| target.name)
+                .collect::<Vec<_>>()
+                .join(", ")
+        });
+        tiers.collect::<Vec<_>>().join(" → ")
+    };
+    models.raise_target(&owner, "smart", third).await.unwrap();
+    assert_eq!(way().await, "m-1 → m-3 → m-2");
+    models.raise_target(&owner, "smart", third).await.unwrap();
+    assert_eq!(way().await, "m-3 → m-1 → m-2");
+    models.raise_target(&owner, "smart", third).await.unwrap();
+    let last: (serde_json::Value, i64) = (
+        app.test
+            .one("SELECT jsonb_build_array(before->'leads_to', after->'leads_to') FROM audit ORDER BY id DESC LIMIT 1")
+            .await,
+        app.test.count("audit WHERE action = 'alias.edit'").await,
+    );
+    let moved = serde_json::json!(["home/m-1 → home/m-3 → home/m-2", "home/m-3 → home/m-1 → home/m-2"]);
+    assert_eq!(last, (moved, 2), "what is first already leaves no trace");
+    // Of those that share a place one is asked before the others.
+    let form = AliasForm {
+        name: "smart".to_owned(),
+        shown: true,
+        targets: vec![(0, first, 1), (0, second, 1), (1, third, 2)],
+    };
+    models.save_alias(&owner, form).await.unwrap();
+    models.raise_target(&owner, "smart", second).await.unwrap();
+    assert_eq!(way().await, "m-2 → m-1 → m-3");
+    let unknown = models
+        .raise_target(&owner, "smart", ModelId(uuid::Uuid::now_v7()))
+        .await;
+    assert!(matches!(unknown, Err(Error::NotFound(_))), "{unknown:?}");
 }

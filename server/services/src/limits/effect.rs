@@ -1,0 +1,154 @@
+//! What a change of limits would do, shown before it is saved.
+
+use chrono::{DateTime, Utc};
+use domain::{
+    LimitKind, LimitOwner, Period, Permission, Scope,
+    views::limits::{HeavyUser, KindEffect, LimitChange, LimitEffect, Reach},
+};
+use repositories::{
+    PgConnection,
+    limit_reach::{self, People, Person, Whose},
+};
+
+use super::{LimitSetting, Limits, paced, sheet::current, staff::name_of};
+use crate::{Actor, Error};
+
+impl Limits {
+    /// What the settings would change and whom that would concern now. Nothing is changed.
+    pub async fn preview(
+        &self,
+        actor: &Actor,
+        owner: &LimitOwner,
+        settings: &[LimitSetting],
+    ) -> Result<LimitEffect, Error> {
+        let now = self.0.now();
+        let mut tx = self.0.db.begin().await?;
+        name_of(&mut tx, owner).await?;
+        let current = current(&mut tx, owner).await?;
+        let changes = current.changes(&mut tx, settings).await?;
+        if owner.parts().is_some() {
+            current.check_manner(&changes)?;
+        }
+        let zones = match &changes.zone {
+            Some([was, is]) => [was.as_str(), is.as_str()],
+            None => [current.zone.as_str(); 2],
+        };
+        let mut kinds = Vec::new();
+        for &kind in LimitKind::ALL {
+            let changed = changes.limits.iter().find(|change| change.kind == kind);
+            let moved = changes.zone.is_some() && matches!(kind.period(), Period::Day | Period::Month);
+            let before = current.amount(kind);
+            let change = match changed {
+                Some(change) => *change,
+                None if moved && before.is_some() => LimitChange {
+                    kind,
+                    before,
+                    after: before,
+                },
+                None => continue,
+            };
+            let mut reach = self.reach(&mut tx, owner, change, zones, now).await?;
+            if let Some(reach) = reach.as_mut().filter(|_| !actor.may(Permission::ReadUsers)) {
+                reach.heaviest.clear();
+            }
+            // The usual windows of a user are counted whether there is a limit or not.
+            let of_user = matches!(owner, LimitOwner::Plan(_) | LimitOwner::User(_));
+            let always = of_user && LimitKind::USUAL.contains(&kind);
+            kinds.push(KindEffect {
+                change,
+                counts_from_now: moved || (before.is_none() && !always),
+                reach,
+            });
+        }
+        Ok(LimitEffect { changes, kinds })
+    }
+
+    async fn reach(
+        &self,
+        db: &mut PgConnection,
+        owner: &LimitOwner,
+        change: LimitChange,
+        zones: [&str; 2],
+        now: DateTime<Utc>,
+    ) -> Result<Option<Reach>, Error> {
+        let whose = match (owner, owner.parts()) {
+            (LimitOwner::Plan(id), _) => Whose::Plan(*id),
+            (LimitOwner::User(id), _) => Whose::User(*id),
+            (_, Some((scope, subject))) => {
+                let reach = self.shared_reach(db, scope, &subject, change, zones, now);
+                return reach.await.map(Some);
+            }
+            (_, None) => return Err(Error::Internal("an owner without a scope")),
+        };
+        if change.kind.is_rate() {
+            return Ok(None);
+        }
+        // A user's own limits follow the days of the plan.
+        let zone = |zone| matches!(whose, Whose::Plan(_)).then_some(zone);
+        let [was, is] = zones.map(zone);
+        let before = limit_reach::people(db, whose, change.kind, change.before, was, now).await?;
+        let People {
+            count,
+            stopped,
+            resets_at,
+            heaviest,
+        } = limit_reach::people(db, whose, change.kind, change.after, is, now).await?;
+        Ok(Some(Reach {
+            people: count,
+            stopped_before: before.stopped,
+            stopped_after: stopped,
+            shared_used: None,
+            heaviest: heaviest.into_iter().map(heavy).collect(),
+            resets_at,
+        }))
+    }
+
+    /// All who use what is shared are stopped together.
+    async fn shared_reach(
+        &self,
+        db: &mut PgConnection,
+        scope: Scope,
+        subject: &str,
+        change: LimitChange,
+        zones: [&str; 2],
+        now: DateTime<Utc>,
+    ) -> Result<Reach, Error> {
+        let kind = change.kind;
+        let before = limit_reach::window(db, scope, subject, kind, zones[0], now).await?;
+        let after = limit_reach::window(db, scope, subject, kind, zones[1], now).await?;
+        let (people, heaviest) = limit_reach::users_since(db, scope, subject, kind, after.starts_at).await?;
+        let (used, resets_at) = if kind.is_rate() {
+            (self.minute(scope, subject, change.before).await, None)
+        } else {
+            (Some((before.used, after.used)), after.resets_at)
+        };
+        let stopped = |used: Option<i64>, limit: Option<i64>| match used.zip(limit) {
+            Some((used, limit)) if used >= limit => people,
+            _ => 0,
+        };
+        Ok(Reach {
+            people,
+            stopped_before: stopped(used.map(|used| used.0), change.before),
+            stopped_after: stopped(used.map(|used| used.1), change.after),
+            shared_used: used.map(|used| used.1),
+            heaviest: heaviest.into_iter().map(heavy).collect(),
+            resets_at,
+        })
+    }
+
+    /// Requests of the minute under a limit of so many, twice; they are paced, so there are none without a limit.
+    async fn minute(&self, scope: Scope, subject: &str, limit: Option<i64>) -> Option<(i64, i64)> {
+        let Some(limit) = limit else { return Some((0, 0)) };
+        let (left, _) = self.0.rate.left(&paced(scope, subject, limit)).await?;
+        Some((limit - left, limit - left))
+    }
+}
+
+fn heavy(person: Person) -> HeavyUser {
+    HeavyUser {
+        id: person.id,
+        name: person.name,
+        used: person.used,
+        limit: person.cap,
+    }
+}
