@@ -110,7 +110,7 @@ test('the log is filtered, opened and walked by the keyboard', async ({ page }) 
   await page.getByLabel('Result').selectOption('failed');
   await page.getByRole('button', { name: 'Apply' }).click();
   await expect(rows).toHaveCount(1);
-  await page.getByRole('link', { name: owner.name }).first().click();
+  await rows.first().locator('a[href^="/users/"]').click();
   await page.locator('main').getByRole('link', { name: 'Requests', exact: true }).click();
   await expect(page).toHaveURL(/\/requests\?user=/);
 });
