@@ -2,6 +2,7 @@
 
 mod cached;
 mod forward;
+mod pipe;
 mod scan;
 
 use std::{

@@ -34,6 +34,15 @@ impl Endpoint {
         }
     }
 
+    /// The fields in which a program bounds the answer.
+    pub const fn bounds(self) -> &'static [&'static str] {
+        match self {
+            Self::Chat => &["max_completion_tokens", "max_tokens"],
+            Self::Responses => &["max_output_tokens"],
+            _ => &[],
+        }
+    }
+
     /// What a model must be for.
     pub const fn kind(self) -> ModelKind {
         match self {
@@ -100,16 +109,23 @@ pub(crate) fn asks_for_usage(body: &Bytes) -> bool {
         .is_some_and(|options| options["include_usage"] == true)
 }
 
-/// The fields in which programs bound the answer.
-const BOUNDS: [&str; 3] = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
+/// Another bound of the answer.
+#[derive(Clone, Copy)]
+pub(crate) struct Bound<'a> {
+    /// Fields in which the program may have said one.
+    pub(crate) names: &'a [&'a str],
+    /// The field for it where the program said none.
+    pub(crate) usual: &'a str,
+    pub(crate) tokens: u32,
+}
 
-/// The body with another model's name, with the wish for usage, and with another bound of the answer: in the field that the program
-/// uses, else in the one given. All else stays as it was written.
+/// The body with another model's name, with the wish for usage, and with another bound of the answer. All else stays as it was
+/// written.
 pub(crate) fn rewritten(
     body: &Bytes,
     model: &str,
     add_usage: bool,
-    bound: Option<(&str, u32)>,
+    bound: Option<Bound<'_>>,
 ) -> Result<Vec<u8>, GatewayError> {
     let fields = fields(body)?;
     let mut out = Vec::with_capacity(body.len() + 64);
@@ -124,12 +140,13 @@ pub(crate) fn rewritten(
         out.extend_from_slice(b",\"stream_options\":");
         write(&mut out, &options)?;
     }
-    if let Some((usual, tokens)) = bound {
-        let given = BOUNDS.into_iter().find(|name| fields.contains_key(*name));
-        out.extend_from_slice(format!(",\"{}\":{tokens}", given.unwrap_or(usual)).as_bytes());
+    if let Some(Bound { names, usual, tokens }) = bound {
+        let is_said = |name: &&&str| fields.get(**name).is_some_and(|value| value.get() != "null");
+        let name = names.iter().find(is_said).unwrap_or(&usual);
+        out.extend_from_slice(format!(",\"{name}\":{tokens}").as_bytes());
     }
     for (name, value) in &fields {
-        let is_bound = bound.is_some() && BOUNDS.contains(&name.as_str());
+        let is_bound = bound.is_some_and(|bound| bound.names.contains(&name.as_str()));
         if name == "model" || is_bound || (add_usage && name == "stream_options") {
             continue;
         }
@@ -146,17 +163,15 @@ fn write(out: &mut Vec<u8>, value: &impl serde::Serialize) -> Result<(), Gateway
     serde_json::to_writer(out, value).map_err(|_| GatewayError::refused("the body cannot be written"))
 }
 
-/// What goes between the parts of a form. A part that held it would have to be made for the purpose, and would spoil only its
-/// own request.
-const BOUNDARY: &str = "----botdeck-7d1c9f3b52e84a60";
-
-/// A form's content type, and its pieces in order; files are not copied.
+/// A form's content type, and its pieces in order; files are not copied. What goes between the parts is made anew for each form:
+/// a file that held it could say another model.
 pub(crate) fn form(parts: &[Part], model: &str) -> (String, Vec<Bytes>) {
+    let boundary = format!("botdeck-{:032x}", rand::random::<u128>());
     let quoted = |text: &str| text.replace(['"', '\r', '\n'], "_");
     let mut pieces = Vec::with_capacity(parts.len() * 2 + 1);
     for part in parts {
         let mut head = format!(
-            "--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"{}\"",
+            "--{boundary}\r\ncontent-disposition: form-data; name=\"{}\"",
             quoted(&part.name)
         );
         if let Some(file_name) = &part.file_name {
@@ -174,35 +189,8 @@ pub(crate) fn form(parts: &[Part], model: &str) -> (String, Vec<Bytes>) {
         });
         pieces.push(Bytes::from_static(b"\r\n"));
     }
-    pieces.push(Bytes::from(format!("--{BOUNDARY}--\r\n")));
-    (format!("multipart/form-data; boundary={BOUNDARY}"), pieces)
-}
-
-/// All the words of a request that a model reads, for an estimate where no usage is reported.
-pub(crate) fn words(body: &ForwardBody) -> String {
-    let ForwardBody::Json(body) = body else {
-        return String::new();
-    };
-    let value: Value = serde_json::from_slice(body).unwrap_or_default();
-    let mut words = String::new();
-    for name in ["instructions", "system", "messages", "input", "prompt", "tools"] {
-        collect(&value[name], &mut words);
-    }
-    words
-}
-
-fn collect(value: &Value, words: &mut String) {
-    match value {
-        // An image in the text of a request is not read as text.
-        Value::String(text) if text.starts_with("data:") => {}
-        Value::String(text) => {
-            words.push_str(text);
-            words.push('\n');
-        }
-        Value::Array(values) => values.iter().for_each(|value| collect(value, words)),
-        Value::Object(fields) => fields.values().for_each(|value| collect(value, words)),
-        _ => {}
-    }
+    pieces.push(Bytes::from(format!("--{boundary}--\r\n")));
+    (format!("multipart/form-data; boundary={boundary}"), pieces)
 }
 
 #[cfg(test)]
@@ -250,7 +238,12 @@ mod tests {
     fn a_bound_is_written_where_the_program_had_one() {
         let bounded = |body: &'static str| {
             let body = Bytes::from_static(body.as_bytes());
-            let out = rewritten(&body, "m", false, Some(("max_completion_tokens", 7))).unwrap();
+            let bound = Bound {
+                names: Endpoint::Chat.bounds(),
+                usual: "max_completion_tokens",
+                tokens: 7,
+            };
+            let out = rewritten(&body, "m", false, Some(bound)).unwrap();
             serde_json::from_slice::<Value>(&out).unwrap()
         };
         assert_eq!(
@@ -260,6 +253,10 @@ mod tests {
         assert_eq!(
             bounded(r#"{"model":"a"}"#),
             json!({"model": "m", "max_completion_tokens": 7})
+        );
+        assert_eq!(
+            bounded(r#"{"model":"a","max_completion_tokens":null,"max_tokens":90,"max_output_tokens":1}"#),
+            json!({"model": "m", "max_tokens": 7, "max_output_tokens": 1})
         );
     }
 
@@ -280,7 +277,9 @@ mod tests {
         );
         let body = pieces.concat();
         let text = String::from_utf8_lossy(&body);
-        assert!(content_type.ends_with(BOUNDARY) && text.ends_with("--\r\n"));
+        let (_, boundary) = content_type.split_once("boundary=").unwrap();
+        assert!(text.ends_with(&format!("--{boundary}--\r\n")));
+        assert_ne!(form(&[], "whisper-1").0, content_type, "nobody can know it before");
         assert!(
             text.contains("name=\"model\"\r\n\r\nwhisper-1\r\n") && !text.contains("alias"),
             "{text}"
@@ -290,12 +289,5 @@ mod tests {
             "{text}"
         );
         assert!(body.windows(2).any(|two| two == b"\x00\xff"));
-    }
-
-    #[test]
-    fn words_of_any_shape_are_collected() {
-        let body = json!({"model": "m", "messages": [{"role": "user", "content": [{"type": "text", "text": "hello there"}, {"image_url": {"url": "data:image/png;base64,AAAA"}}]}]});
-        let words = words(&ForwardBody::Json(Bytes::from(body.to_string())));
-        assert!(words.contains("hello there") && !words.contains("AAAA"));
     }
 }

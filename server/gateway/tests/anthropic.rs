@@ -78,6 +78,8 @@ async fn forward(fake: &FakeAnthropic, mut body: Value) -> (String, Outcome) {
     body["model"] = "gpt-4o".into();
     let call = Forward {
         answer_tokens: None,
+        tokens: 50,
+        images: 0,
         endpoint: Endpoint::Chat,
         alias: "gpt-4o".into(),
         stream: body["stream"] == true,
@@ -266,6 +268,8 @@ async fn what_it_has_no_word_for_is_said() {
     for endpoint in [Endpoint::Responses, Endpoint::Chat] {
         let call = Forward {
             answer_tokens: None,
+            tokens: 50,
+            images: 0,
             endpoint,
             alias: "gpt-4o".into(),
             stream: false,

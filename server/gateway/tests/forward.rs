@@ -86,6 +86,8 @@ fn gateway(fakes: &[&FakeProvider]) -> Gateway {
 fn call(endpoint: Endpoint, body: Value) -> Forward {
     Forward {
         answer_tokens: None,
+        tokens: 50,
+        images: 0,
         endpoint,
         alias: body["model"].as_str().unwrap().to_owned(),
         stream: body["stream"] == true,
@@ -367,6 +369,8 @@ async fn pictures_and_sound_have_their_price() {
     for endpoint in [Endpoint::Transcriptions, Endpoint::Translations] {
         let hear = Forward {
             answer_tokens: None,
+            tokens: 50,
+            images: 0,
             endpoint,
             alias: "hear".into(),
             body: ForwardBody::Form(vec![
@@ -380,4 +384,177 @@ async fn pictures_and_sound_have_their_price() {
         // Six seconds at six dollars a million tokens, which is $0.006 a minute.
         assert_eq!((outcome.usage.audio_input_tokens, outcome.cost.nanos()), (100, 600));
     }
+}
+
+#[tokio::test]
+async fn what_was_asked_and_given_up_is_billed() {
+    let fake = fake().await;
+    let gateway = gateway(&[&fake]);
+    // It takes a while until the only provider has been silent for too long, twice.
+    fake.fail_next(9, ProviderFault::Hang);
+    let failed = send(&gateway, chat("hi", json!({"stream": true}))).await.err().unwrap();
+    assert_eq!(failed.error.code(), ErrorCode::AiTimeout);
+    let outcome = failed.outcome;
+    assert_eq!(
+        (
+            outcome.finish,
+            outcome.usage.prompt_tokens,
+            outcome.cost.nanos(),
+            outcome.reported
+        ),
+        (Finish::Failed, 50, 50, false)
+    );
+    // A program that leaves before the first byte.
+    let cancel = CancellationToken::new();
+    let leaves = async {
+        let asked = fake.requests().len();
+        fake.wait_for(PATIENCE, |fake| (fake.requests().len() > asked).then_some(()))
+            .await
+            .unwrap();
+        cancel.cancel();
+    };
+    let (failed, ()) = tokio::join!(gateway.forward(chat("hi", json!({})), &cancel), leaves);
+    let outcome = failed.err().unwrap().outcome;
+    assert_eq!(
+        (outcome.finish, outcome.usage.prompt_tokens, outcome.cost.nanos()),
+        (Finish::Stopped, 50, 50)
+    );
+    // Nobody was asked.
+    let outcome = gateway
+        .forward(chat("hi", json!({})), &cancel)
+        .await
+        .err()
+        .unwrap()
+        .outcome;
+    assert_eq!((outcome.finish, outcome.cost), (Finish::Stopped, Money::ZERO));
+}
+
+#[tokio::test]
+async fn a_program_that_leaves_behind_the_end_is_billed_by_what_the_provider_says() {
+    let fake = fake().await;
+    let forwarded = send(&gateway(&[&fake]), chat("one two three", json!({"stream": true})))
+        .await
+        .ok()
+        .unwrap();
+    let mut body = forwarded.body;
+    let mut got = String::new();
+    while !got.contains("\"finish_reason\":\"stop\"") {
+        got.push_str(&String::from_utf8_lossy(&body.next().await.unwrap().unwrap()));
+    }
+    drop(body);
+    let outcome = forwarded.outcome.await.unwrap();
+    assert_eq!(
+        (
+            outcome.finish,
+            outcome.usage.prompt_tokens,
+            outcome.usage.completion_tokens,
+            outcome.reported
+        ),
+        (Finish::Complete("stop".into()), 3, 4, true)
+    );
+}
+
+#[tokio::test]
+async fn where_no_usage_is_told_the_question_is_billed_by_its_estimate() {
+    let fake = fake().await;
+    let gateway = gateway(&[&fake]);
+    fake.fail_next(1, ProviderFault::NoUsage);
+    let (_, outcome) = read(&gateway, chat("data:one two three", json!({"stream": true}))).await;
+    assert_eq!((outcome.usage.prompt_tokens, outcome.reported), (50, false));
+    let part = |name: &str, data: &'static str| Part {
+        name: name.into(),
+        file_name: (name == "file").then(|| "a.ogg".to_owned()),
+        content_type: None,
+        data: Bytes::from_static(data.as_bytes()),
+    };
+    let hear = Forward {
+        answer_tokens: None,
+        tokens: 50,
+        images: 0,
+        endpoint: Endpoint::Transcriptions,
+        alias: "hear".into(),
+        body: ForwardBody::Form(vec![
+            part("model", "hear"),
+            part("response_format", "text"),
+            part("file", "words of a file"),
+        ]),
+        stream: false,
+    };
+    let (body, outcome) = read(&gateway, hear).await;
+    assert_eq!(body, "words of a file");
+    // At the price of sound.
+    assert_eq!(
+        (outcome.usage.audio_input_tokens, outcome.cost.nanos(), outcome.reported),
+        (50, 300, false)
+    );
+}
+
+#[tokio::test]
+async fn a_providers_words_do_not_pass_with_a_status_of_success() {
+    let fake = fake().await;
+    let gateway = gateway(&[&fake]);
+    fake.fail_next(9, ProviderFault::ErrorInside("secret words".into()));
+    let failed = send(&gateway, chat("hi", json!({}))).await.err().unwrap();
+    assert_eq!(failed.error.code(), ErrorCode::AiDown);
+    let forwarded = send(&gateway, chat("one two three four", json!({"stream": true})))
+        .await
+        .ok()
+        .unwrap();
+    let pieces: Vec<_> = forwarded.body.collect().await;
+    let (last, pieces) = pieces.split_last().unwrap();
+    let text: String = pieces
+        .iter()
+        .map(|piece| String::from_utf8_lossy(piece.as_ref().unwrap()).into_owned())
+        .collect();
+    assert!(text.contains("Echo:") && text.ends_with("\n\n"), "{text}");
+    assert!(!text.contains("secret") && !text.contains("[DONE]"), "{text}");
+    assert_eq!(last.as_ref().unwrap_err().code(), ErrorCode::AiCut);
+    let outcome = forwarded.outcome.await.unwrap();
+    assert_eq!(outcome.finish, Finish::Cut);
+    assert!(outcome.usage.completion_tokens > 0 && !outcome.reported);
+}
+
+#[tokio::test]
+async fn pictures_and_speech_pass_as_streams() {
+    let fake = fake().await;
+    let gateway = gateway(&[&fake]);
+    let paint = json!({"model": "paint", "prompt": "a cat", "stream": true});
+    let (body, outcome) = read(&gateway, call(Endpoint::Images, paint)).await;
+    assert!(body.contains("event: image_generation.completed"), "{body}");
+    assert_eq!(
+        (outcome.usage.images, outcome.reported, outcome.cost.nanos()),
+        (1, true, 5 + 7 * 2 + 40)
+    );
+    let speak =
+        json!({"model": "speak", "input": "say this", "voice": "alloy", "stream_format": "sse", "stream": true});
+    fake.lenient(true);
+    let (body, outcome) = read(&gateway, call(Endpoint::Speech, speak)).await;
+    assert!(body.contains("event: speech.audio.done"), "{body}");
+    assert_eq!(
+        (outcome.finish, outcome.usage.prompt_tokens, outcome.reported),
+        (Finish::Complete("stop".into()), 3, true)
+    );
+}
+
+#[tokio::test]
+async fn a_slow_reader_gives_the_providers_place_free() {
+    let fake = fake().await;
+    let gateway = gateway(&[&fake]);
+    let forwarded = send(&gateway, chat("[[tokens=5000]]", json!({"stream": true})))
+        .await
+        .ok()
+        .unwrap();
+    assert_eq!(gateway.states()[0].running, 1);
+    // Nothing is read, and yet there is an outcome.
+    let outcome = tokio::time::timeout(PATIENCE, forwarded.outcome)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!((outcome.finish, gateway.states()[0].running), (Finish::Stopped, 0));
+    assert!(
+        (1..5000).contains(&outcome.usage.completion_tokens),
+        "{:?}",
+        outcome.usage
+    );
+    drop(forwarded.body);
 }

@@ -419,8 +419,12 @@ pub async fn orphans(db: &mut PgConnection, now: DateTime<Utc>) -> Result<Vec<(R
                      ELSE h.created_at < now() - interval '1 minute' AND (j.id IS NULL OR j.state IN ('done', 'dead')) END
                LIMIT 1000
            )
-           SELECT l.id AS "id!", (u.job_id IS NOT NULL)::int::bigint AS "messages!",
-                  coalesce(u.prompt_tokens + u.completion_tokens, 0) AS "tokens!", coalesce(u.cost, 0) AS "money!"
+           SELECT l.id AS "id!",
+                  -- Nothing came where it failed or was left and nothing was used.
+                  (u.job_id IS NOT NULL AND (u.finish NOT IN ('failed', 'gone') OR u.prompt_tokens + u.completion_tokens > 0))::int::bigint
+                      AS "messages!",
+                  coalesce(u.prompt_tokens + u.completion_tokens, 0) AS "tokens!", coalesce(u.cost, 0) AS "money!",
+                  coalesce(u.images, 0)::bigint AS "images!"
            FROM left_behind l LEFT JOIN usage u ON u.job_id = l.id"#,
         now
     )
@@ -433,7 +437,7 @@ pub async fn orphans(db: &mut PgConnection, now: DateTime<Utc>) -> Result<Vec<(R
                 messages: row.messages,
                 tokens: row.tokens,
                 money: row.money,
-                images: 0,
+                images: row.images,
             };
             (ReservationId(row.id), used)
         })

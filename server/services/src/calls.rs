@@ -262,9 +262,8 @@ impl Calls {
     pub async fn finish(&self, call: Call, outcome: Outcome, code: Option<ErrorCode>, http_status: u16) {
         let tokens = outcome.usage.prompt_tokens + outcome.usage.completion_tokens;
         let came = match outcome.finish {
-            Finish::Failed => false,
-            // The program may have left before anybody was asked.
-            Finish::Stopped => tokens > 0,
+            // A provider that was asked and given up bills the question; the program may have left before anybody was asked.
+            Finish::Failed | Finish::Stopped => tokens > 0,
             Finish::Complete(_) | Finish::Cut => true,
         };
         let used = Use {
@@ -274,9 +273,24 @@ impl Calls {
             images: outcome.usage.images,
         };
         let (id, held) = (ReservationId(call.id()), call.held);
+        let (key, alias) = (call.intent.api_key_id, call.intent.alias.clone());
         let line = call.told(outcome, code, http_status, self.0.now());
         call.end(line);
-        if held && let Err(error) = self.0.limits().settle(id, used).await {
+        if !held {
+            return;
+        }
+        let subject = Subject {
+            key: Some(key),
+            model: Some(&alias),
+            ..Subject::default()
+        };
+        let limits = self.0.limits();
+        let settled = match limits.settle(id, used).await {
+            // It has run for longer than anything is set aside for.
+            Ok(false) => limits.count_late(id, &subject, used).await,
+            settled => settled.map(|_| ()),
+        };
+        if let Err(error) = settled {
             // Its line is settled by housekeeping when it expires.
             tracing::warn!(
                 error = &error as &dyn std::error::Error,

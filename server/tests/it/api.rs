@@ -249,6 +249,9 @@ async fn a_program_that_leaves_before_the_answer_ends_it() {
         .unwrap();
     let line = line(&app).await;
     assert_eq!((&line["finish"], &line["http_status"]), (&json!("gone"), &json!(499)));
+    // The provider was asked, and bills that.
+    assert!(line["prompt_tokens"].as_i64() > Some(0), "{line}");
+    assert_eq!(line["reported"], false);
     app.finish().await;
 }
 
@@ -277,6 +280,45 @@ async fn a_stream_that_breaks_says_so_and_is_never_begun_again() {
         (&line["finish"], &line["error_code"]),
         (&json!("cut"), &json!("BD-AI-CUT"))
     );
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_providers_words_never_reach_a_program() {
+    let app = app().start().await;
+    let program = Program::new(&app, &["chat"]).await;
+    app.provider
+        .fail_next(9, ProviderFault::ErrorInside("the provider's secret".into()));
+    let answer = program.ask("/v1/chat/completions", question("hello")).await;
+    assert_eq!(answer.status(), 502);
+    let text = answer.text().await.unwrap();
+    assert!(text.contains("provider_failed") && !text.contains("secret"), "{text}");
+    let answer = program
+        .ask("/v1/chat/completions", streamed("one two three four"))
+        .await;
+    let text = answer.text().await.unwrap();
+    assert!(text.contains("answer_cut") && !text.contains("secret"), "{text}");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn what_is_set_aside_for_an_answer_is_what_the_provider_is_asked_for() {
+    let app = app().start().await;
+    let program = Program::new(&app, &["chat"]).await;
+    for (wanted, sent) in [(100_000, false), (50, true)] {
+        let mut body = question("hello");
+        body["max_tokens"] = wanted.into();
+        let answer = program.ask("/v1/chat/completions", body).await;
+        assert_eq!(answer.status(), 200);
+        let asked = app.provider.requests().last().unwrap().body["max_tokens"].clone();
+        assert_eq!(asked == wanted, sent, "{asked}");
+    }
+    let mut body = question("hello");
+    body["n"] = 129.into();
+    let refused = program.ask("/v1/chat/completions", body).await;
+    assert_eq!(refused.status(), 400);
+    let error: Value = refused.json().await.unwrap();
+    assert_eq!(error["error"]["param"], "n");
     app.finish().await;
 }
 

@@ -3,11 +3,19 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use futures::{StreamExt, stream, stream::BoxStream};
+use futures::{StreamExt, stream::BoxStream};
 use tokio::sync::oneshot;
+use tracing::Instrument;
 
-use super::{scan::Scanner, *};
-use crate::{Endpoint, ForwardBody, Outgoing, outgoing};
+use super::{
+    pipe::{Pipe, pipe},
+    scan::Scanner,
+    *,
+};
+use crate::{Endpoint, ForwardBody, Outgoing};
+
+/// Once an answer has its end, how long to wait for what it has used when nobody waits for the rest.
+const USAGE_WAIT: Duration = Duration::from_secs(1);
 
 /// A request of another program.
 pub struct Forward {
@@ -16,8 +24,29 @@ pub struct Forward {
     pub body: ForwardBody,
     /// What the body says of it.
     pub stream: bool,
-    /// The tokens that the answer may have, where that is less than the body says, or than the model would give by itself.
+    /// The tokens that the answer may have, where the body says more or nothing.
     pub answer_tokens: Option<u32>,
+    /// Tokens before the answer, at most, and pictures: billed where the provider does not tell what was used.
+    pub tokens: i64,
+    pub images: i64,
+}
+
+impl Forward {
+    /// Something of the answer is to come soon, and more of it soon after. What is not streamed comes all at once, at the end, and a
+    /// streamed picture hardly sooner.
+    fn is_quick(&self) -> bool {
+        self.stream && self.endpoint != Endpoint::Images
+    }
+
+    /// What the question has used, where nobody tells.
+    fn estimate(&self) -> Usage {
+        let is_sound = matches!(self.endpoint, Endpoint::Transcriptions | Endpoint::Translations);
+        Usage {
+            prompt_tokens: self.tokens,
+            audio_input_tokens: if is_sound { self.tokens } else { 0 },
+            ..Usage::default()
+        }
+    }
 }
 
 /// An answer on its way.
@@ -76,15 +105,17 @@ impl Gateway {
         let mut run = Run::new();
         let route = live.routes.get(&call.alias);
         let Some(route) = route.filter(|route| route.kind == call.endpoint.kind()) else {
-            return Err(self.not_forwarded(None, run, off_the_list(&call.alias).into()));
+            return Err(self.not_forwarded(None, run, off_the_list(&call.alias).into(), None));
         };
         let deadlines = self.inner.deadlines;
         let overall = run.started + deadlines.overall;
         let mut journey = route.journey();
         let mut hop = match journey.next() {
             Ok(hop) => hop,
-            Err(error) => return Err(self.not_forwarded(Some(route), run, error.into())),
+            Err(error) => return Err(self.not_forwarded(Some(route), run, error.into(), None)),
         };
+        // A request was sent, and nobody knows how far its answer came.
+        let mut unanswered = None;
         let mut place: Option<Place> = None;
         let mut retried = false;
         loop {
@@ -100,22 +131,22 @@ impl Gateway {
                             hop = next;
                             continue;
                         }
-                        return Err(self.not_forwarded(Some(route), run, no_place().into()));
+                        return Err(self.not_forwarded(Some(route), run, no_place().into(), unanswered));
                     }
-                    Err(end) => return Err(self.not_forwarded(Some(route), run, end)),
+                    Err(end) => return Err(self.not_forwarded(Some(route), run, end, unanswered)),
                 }
             }
             run.attempts += 1;
             upstream.budget.asked();
             let began = Instant::now();
-            // What is not streamed comes all at once, at the end.
-            let patience = if call.stream {
+            let patience = if call.is_quick() {
                 began + deadlines.first_token
             } else {
                 overall
             };
             let what = "the first token";
             let opened = within(cancel, patience, overall, what, open(&hop, &call)).await;
+            unanswered = opened.is_err().then_some(&call);
             let error = match opened {
                 Ok(Ok(opened)) => {
                     hop.good();
@@ -124,7 +155,7 @@ impl Gateway {
                 }
                 Ok(Err(error)) => error,
                 Err(Interrupted::Failed(error)) => error,
-                Err(end) => return Err(self.not_forwarded(Some(route), run, end)),
+                Err(end) => return Err(self.not_forwarded(Some(route), run, end, unanswered)),
             };
             hop.failed(&error);
             let failed = Failure::Error(&error);
@@ -143,23 +174,31 @@ impl Gateway {
             let pause = pause_before_retry(&failed)
                 .filter(|pause| !retried && Instant::now() + *pause < overall && upstream.budget.retry());
             let Some(pause) = pause else {
-                return Err(self.not_forwarded(Some(route), run, error.into()));
+                return Err(self.not_forwarded(Some(route), run, error.into(), unanswered));
             };
             retried = true;
             tokio::select! {
                 () = sleep(pause) => {}
                 () = cancel.cancelled() => {
-                    return Err(self.not_forwarded(Some(route), run, Interrupted::Cancelled));
+                    return Err(self.not_forwarded(Some(route), run, Interrupted::Cancelled, unanswered));
                 }
             }
             match journey.again(&hop) {
                 Ok(again) => hop = again,
-                Err(_) => return Err(self.not_forwarded(Some(route), run, error.into())),
+                Err(_) => return Err(self.not_forwarded(Some(route), run, error.into(), unanswered)),
             }
         }
     }
 
-    fn not_forwarded(&self, route: Option<&Arc<Route>>, run: Run, end: Interrupted) -> Box<NotForwarded> {
+    /// `unanswered`: a request that was sent and then given up. Its provider bills the question at least, and paints on when the
+    /// program has left.
+    fn not_forwarded(
+        &self,
+        route: Option<&Arc<Route>>,
+        run: Run,
+        end: Interrupted,
+        unanswered: Option<&Forward>,
+    ) -> Box<NotForwarded> {
         let mut outcome = Outcome {
             usage: Usage::default(),
             reported: false,
@@ -177,11 +216,19 @@ impl Gateway {
             Interrupted::Failed(error) => error,
             Interrupted::Cancelled => {
                 outcome.finish = Finish::Stopped;
+                outcome.usage.images = unanswered.map_or(0, |call| call.images);
                 GatewayError::Timeout {
                     what: "the program that asked: it has left",
                 }
             }
         };
+        if let Some(call) = unanswered {
+            outcome.usage = Usage {
+                images: outcome.usage.images,
+                ..call.estimate()
+            };
+            outcome.cost = outcome.price.of(outcome.usage);
+        }
         let code = match outcome.finish {
             Finish::Stopped => "stopped",
             _ => error.code().as_str(),
@@ -192,7 +239,7 @@ impl Gateway {
             code,
             None,
             outcome.total,
-            Usage::default(),
+            outcome.usage,
         );
         Box::new(NotForwarded { error, outcome })
     }
@@ -210,66 +257,121 @@ impl Gateway {
         let (sender, outcome) = oneshot::channel();
         let deadlines = self.inner.deadlines;
         let overall = run.started + deadlines.overall;
-        // What is not streamed may take its time between the pieces of its body as well.
-        let between = if call.stream {
+        let between = if call.is_quick() {
             deadlines.between_tokens
         } else {
             deadlines.overall
         };
-        let meter = Meter {
-            scanner: opened.scanner,
-            sender: Some(sender),
-            route: Arc::clone(route),
-            first_token: Some(Instant::now()),
-            end: None,
-            call,
-            run,
-            hop,
-            _place: place,
+        let (pipe, body) = pipe(deadlines.between_tokens);
+        let passage = Passage {
+            body: opened.body,
+            ready: opened.ready,
+            ended: opened.ended,
+            pipe,
+            cancel,
+            between,
+            overall,
+            meter: Meter {
+                scanner: opened.scanner,
+                sender: Some(sender),
+                route: Arc::clone(route),
+                first_token: Some(Instant::now()),
+                end: None,
+                call,
+                run,
+                hop,
+                place,
+            },
         };
-        let state = (opened.body, opened.ready, meter, opened.ended);
-        let body = stream::unfold(state, move |(mut body, mut ready, mut meter, mut ended)| {
-            let cancel = cancel.clone();
-            async move {
-                loop {
-                    if let Some(bytes) = ready.pop_front() {
-                        return Some((Ok(bytes), (body, ready, meter, ended)));
-                    }
-                    if ended {
-                        return None;
-                    }
-                    let deadline = Instant::now() + between;
-                    let end = match within(&cancel, deadline, overall, "the next token", body.next()).await {
-                        Ok(Some(Ok(bytes))) => {
-                            meter.scanner.feed(bytes, &mut ready);
-                            continue;
-                        }
-                        Ok(None) => {
-                            meter.scanner.end(&mut ready);
-                            ended = true;
-                            meter.end = Some(Ok(()));
-                            continue;
-                        }
-                        Ok(Some(Err(error))) => Interrupted::Failed(error),
-                        Err(end) => end,
-                    };
-                    ended = true;
-                    let told = match &end {
-                        Interrupted::Failed(error) => GatewayError::Cut {
-                            detail: error.cause(),
-                            source: None,
-                        },
-                        Interrupted::Cancelled => GatewayError::down("stopped"),
-                    };
-                    meter.end = Some(Err(end));
-                    return Some((Err(told), (body, ready, meter, ended)));
-                }
-            }
-        });
+        // In a task of its own, so that a program that reads slowly does not keep the provider's place for longer than it may.
+        tokio::spawn(passage.run().in_current_span());
         Forwarded {
             content_type: opened.content_type,
-            body: body.boxed(),
+            body,
             outcome,
+        }
+    }
+}
+
+/// An answer on its way from a provider to a program.
+struct Passage {
+    body: BoxStream<'static, Result<Bytes, GatewayError>>,
+    /// What may go on.
+    ready: VecDeque<Bytes>,
+    ended: bool,
+    pipe: Pipe,
+    cancel: CancellationToken,
+    between: Duration,
+    overall: Instant,
+    meter: Meter,
+}
+
+impl Passage {
+    async fn run(mut self) {
+        let end = self.pass().await;
+        let told = match &end {
+            Ok(()) => None,
+            Err(Interrupted::Failed(error)) => Some(GatewayError::Cut {
+                detail: error.cause(),
+                source: None,
+            }),
+            Err(Interrupted::Cancelled) => {
+                self.linger().await;
+                Some(GatewayError::down("stopped"))
+            }
+        };
+        if let Some(error) = told {
+            self.pipe.fail(error);
+        }
+        self.meter.end = Some(end);
+    }
+
+    async fn pass(&mut self) -> Result<(), Interrupted> {
+        loop {
+            while let Some(bytes) = self.ready.pop_front() {
+                let sent = tokio::select! {
+                    () = self.cancel.cancelled() => false,
+                    sent = self.pipe.send(bytes) => sent,
+                };
+                if !sent {
+                    return Err(Interrupted::Cancelled);
+                }
+            }
+            if let Some(error) = &self.meter.scanner.seen().error {
+                return Err(self.meter.hop.key.adapter.fault(error).into());
+            }
+            if self.ended {
+                return Ok(());
+            }
+            // A provider that always has something more is never waited for.
+            if Instant::now() >= self.overall {
+                let what = "the end of the answer";
+                return Err(GatewayError::Timeout { what }.into());
+            }
+            let deadline = Instant::now() + self.between;
+            let what = "the next token";
+            let next = tokio::select! {
+                () = self.pipe.closed() => return Err(Interrupted::Cancelled),
+                next = within(&self.cancel, deadline, self.overall, what, self.body.next()) => next?,
+            };
+            match next {
+                Some(bytes) => self.meter.scanner.feed(bytes?, &mut self.ready),
+                None => {
+                    self.meter.scanner.end(&mut self.ready);
+                    self.ended = true;
+                }
+            }
+        }
+    }
+
+    /// Behind its end an answer is whole, and what it has used is told in a moment.
+    async fn linger(&mut self) {
+        let until = Instant::now() + USAGE_WAIT;
+        while self.meter.scanner.lacks_usage() {
+            let Ok(Some(Ok(bytes))) = timeout_at(until, self.body.next()).await else {
+                return;
+            };
+            self.meter.scanner.feed(bytes, &mut VecDeque::new());
         }
     }
 }
@@ -284,7 +386,9 @@ async fn open(hop: &Hop, call: &Forward) -> Result<Opened, GatewayError> {
         max_answer_tokens: call.answer_tokens.map_or(hop.target.model.max_answer_tokens, |bound| {
             bound.min(hop.target.model.max_answer_tokens)
         }),
-        answer_tokens: call.answer_tokens,
+        answer_tokens: call
+            .answer_tokens
+            .map(|bound| bound.min(hop.target.model.max_answer_tokens)),
     };
     let incoming = hop.key.adapter.forward(&outgoing).await?;
     let mut opened = Opened {
@@ -304,8 +408,8 @@ async fn open(hop: &Hop, call: &Forward) -> Result<Opened, GatewayError> {
         }
     }
     let seen = opened.scanner.seen();
-    match &seen.error {
-        Some(error) if !seen.begun => Err(hop.key.adapter.fault(error)),
+    match opened.scanner.refusal() {
+        Some(error) => Err(hop.key.adapter.fault(error)),
         _ if !seen.begun && (opened.scanner.is_stream() || !seen.done && opened.ended) => {
             Err(GatewayError::down(UNFINISHED))
         }
@@ -324,7 +428,7 @@ struct Meter {
     call: Forward,
     run: Run,
     hop: Hop,
-    _place: Option<Place>,
+    place: Option<Place>,
 }
 
 impl Drop for Meter {
@@ -344,6 +448,8 @@ impl Drop for Meter {
             outcome.total,
             outcome.usage,
         );
+        // Whoever waits for the outcome finds the place free.
+        self.place = None;
         if let Some(sender) = self.sender.take() {
             // Nobody may be listening any more.
             let _ = sender.send(outcome);
@@ -353,7 +459,7 @@ impl Drop for Meter {
 
 impl Meter {
     fn outcome(&mut self) -> Outcome {
-        if self.end.is_none() {
+        if matches!(self.end, None | Some(Err(Interrupted::Cancelled))) {
             // The last event may have come without the blank line that ends it.
             self.scanner.end(&mut VecDeque::new());
         }
@@ -375,21 +481,28 @@ impl Meter {
             (None, _) => Finish::Stopped,
         };
         let price = self.run.price();
-        let counted = |usage: Option<Usage>| Usage {
-            prompt_tokens: usage.map_or_else(
-                || i64::from(count_tokens(&outgoing::words(&self.call.body))),
-                |usage| usage.prompt_tokens,
-            ),
-            completion_tokens: i64::from(count_tokens(&seen.text))
-                .max(usage.map_or(0, |usage| usage.completion_tokens)),
-            ..usage.unwrap_or_default()
-        };
         let (mut usage, reported) = match seen.usage {
             Some(usage) if complete => (usage, true),
-            usage => (counted(usage), false),
+            usage => {
+                let usage = usage.unwrap_or_else(|| self.call.estimate());
+                let counted = i64::from(count_tokens(&seen.text));
+                let completion_tokens = usage.completion_tokens.max(counted);
+                (
+                    Usage {
+                        completion_tokens,
+                        ..usage
+                    },
+                    false,
+                )
+            }
         };
         if self.call.endpoint == Endpoint::Images {
-            usage.images = seen.images;
+            // An answer too long to be read holds what was asked for, and so would one that broke off.
+            usage.images = if complete && seen.images > 0 {
+                seen.images
+            } else {
+                self.call.images
+            };
         }
         Outcome {
             cost: price.of(usage),

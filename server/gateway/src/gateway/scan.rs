@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    io::{self, Read},
+    io::{self, BufReader, Read},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -11,9 +11,11 @@ use serde_json::Value;
 
 use crate::{Usage, openai::usage_of};
 
-/// Longer events and documents pass unread.
-const MOST_EVENT: usize = 1024 * 1024;
+/// Longer events and documents pass unread. A picture of 4K is shorter, in base64 too.
+const MOST_EVENT: usize = 16 * 1024 * 1024;
 const MOST_DOCUMENT: usize = 16 * 1024 * 1024;
+/// So much of a document is kept back until it is known whether it is an answer or an error. No error is longer.
+const MOST_HELD: usize = 64 * 1024;
 /// Text beyond this is not counted.
 const MOST_TEXT: usize = 4 * 1024 * 1024;
 
@@ -25,7 +27,7 @@ pub(super) struct Seen {
     pub(super) error: Option<Value>,
     /// What a model said, thoughts and calls of tools included: it is billed for all of it.
     pub(super) text: String,
-    /// Pictures in a whole answer.
+    /// Pictures, or whatever else comes as a list.
     pub(super) images: i64,
     /// Something of an answer has come.
     pub(super) begun: bool,
@@ -48,8 +50,14 @@ pub(super) struct Scanner {
     content_type: String,
     /// An event that is not complete yet.
     tail: BytesMut,
+    /// In what is before this place of the tail no event ends.
+    searched: usize,
+    /// An event too long to be read is passing.
+    passing: bool,
     document: VecDeque<Bytes>,
     document_bytes: usize,
+    /// The document has begun to go on.
+    released: bool,
     seen: Seen,
 }
 
@@ -60,8 +68,11 @@ impl Scanner {
             kind: None,
             content_type: content_type.to_owned(),
             tail: BytesMut::new(),
+            searched: 0,
+            passing: false,
             document: VecDeque::new(),
             document_bytes: 0,
+            released: false,
             seen: Seen::default(),
         }
     }
@@ -97,13 +108,25 @@ impl Scanner {
         match self.kind {
             None => false,
             Some(Kind::Events) => self.seen.begun || self.seen.done || self.seen.error.is_some(),
-            Some(Kind::Document | Kind::Opaque) => true,
+            Some(Kind::Document) => self.released,
+            Some(Kind::Opaque) => true,
         }
     }
 
-    /// Reads `bytes` and puts what may go on into `out`.
+    /// The error that came in the place of an answer.
+    pub(super) fn refusal(&self) -> Option<&Value> {
+        let instead = !self.seen.begun || (self.kind == Some(Kind::Document) && !self.released);
+        self.seen.error.as_ref().filter(|_| instead)
+    }
+
+    /// The answer is whole, and what it has used has still to be told.
+    pub(super) fn lacks_usage(&self) -> bool {
+        self.seen.finish.is_some() && self.seen.usage.is_none() && !self.seen.done
+    }
+
+    /// Reads `bytes` and puts what may go on into `out`: nothing from an error on, since those are the provider's words.
     pub(super) fn feed(&mut self, bytes: Bytes, out: &mut VecDeque<Bytes>) {
-        if bytes.is_empty() {
+        if bytes.is_empty() || self.seen.error.is_some() {
             return;
         }
         if self.kind.is_none() {
@@ -111,15 +134,7 @@ impl Scanner {
         }
         match self.kind {
             Some(Kind::Events) => self.events(bytes, out),
-            Some(Kind::Document) => {
-                self.document_bytes += bytes.len();
-                if self.document_bytes <= MOST_DOCUMENT {
-                    self.document.push_back(bytes.clone());
-                } else {
-                    self.document.clear();
-                }
-                out.push_back(bytes);
-            }
+            Some(Kind::Document) => self.document(bytes, out),
             _ => {
                 self.seen.begun |= self.kind.is_some();
                 out.push_back(bytes);
@@ -127,35 +142,54 @@ impl Scanner {
         }
     }
 
-    fn events(&mut self, bytes: Bytes, out: &mut VecDeque<Bytes>) {
-        if !self.hide_usage {
+    fn document(&mut self, bytes: Bytes, out: &mut VecDeque<Bytes>) {
+        self.document_bytes += bytes.len();
+        if self.released {
             out.push_back(bytes.clone());
         }
-        let all = if self.tail.is_empty() {
-            bytes
+        if self.document_bytes <= MOST_DOCUMENT || !self.released {
+            self.document.push_back(bytes);
         } else {
-            self.tail.extend_from_slice(&bytes);
-            std::mem::take(&mut self.tail).freeze()
-        };
-        let (mut from, mut at) = (0, 0);
-        while let Some(end) = event_end(&all[at..]).map(|end| at + end) {
-            let is_usage = self.examine(&all[at..end]);
-            if is_usage && self.hide_usage {
-                if from < at {
-                    out.push_back(all.slice(from..at));
-                }
-                from = end;
+            self.document.clear();
+        }
+        if self.document_bytes > MOST_HELD {
+            self.release(out);
+        }
+    }
+
+    fn release(&mut self, out: &mut VecDeque<Bytes>) {
+        if !self.released {
+            self.released = true;
+            out.extend(self.document.iter().cloned());
+        }
+    }
+
+    /// An event goes on when it is whole and has been read.
+    fn events(&mut self, bytes: Bytes, out: &mut VecDeque<Bytes>) {
+        self.tail.extend_from_slice(&bytes);
+        // Events that stand side by side go on in one piece.
+        let mut read = BytesMut::new();
+        while let Some(length) = event_end(&self.tail[self.searched..]) {
+            let event = self.tail.split_to(self.searched + length);
+            self.searched = 0;
+            let is_usage = !std::mem::take(&mut self.passing) && self.examine(&event);
+            if self.seen.error.is_some() {
+                self.tail.clear();
+                break;
             }
-            at = end;
+            if is_usage && self.hide_usage {
+                push(std::mem::take(&mut read), out);
+            } else {
+                read.unsplit(event);
+            }
         }
-        if self.hide_usage && from < at {
-            out.push_back(all.slice(from..at));
-        }
-        let rest = all.slice(at..);
-        if rest.len() <= MOST_EVENT {
-            self.tail = BytesMut::from(rest.as_ref());
-        } else if self.hide_usage {
-            out.push_back(rest);
+        push(read, out);
+        // Where an event ends is told by a line break and up to two bytes behind it.
+        self.searched = self.tail.len().saturating_sub(2);
+        self.passing |= self.tail.len() > MOST_EVENT;
+        if self.passing {
+            push(self.tail.split_to(self.searched), out);
+            self.searched = 0;
         }
     }
 
@@ -164,17 +198,20 @@ impl Scanner {
         match self.kind {
             Some(Kind::Events) => {
                 let tail = std::mem::take(&mut self.tail).freeze();
-                let is_usage = self.examine(&tail);
-                if self.hide_usage && !is_usage && !tail.is_empty() {
+                let is_usage = !self.passing && self.examine(&tail);
+                let hidden = self.seen.error.is_some() || (is_usage && self.hide_usage);
+                if !hidden && !tail.is_empty() {
                     out.push_back(tail);
                 }
             }
             Some(Kind::Document) => {
-                let document = Chunks(std::mem::take(&mut self.document));
-                if let Ok(event) = serde_json::from_reader::<_, Event>(document) {
+                if let Some(event) = whole(self.document.clone()) {
                     self.note(event);
                 }
                 self.seen.done = self.seen.error.is_none();
+                if self.seen.done {
+                    self.release(out);
+                }
             }
             _ => self.seen.done = true,
         }
@@ -213,6 +250,12 @@ impl Scanner {
         if let Some(error) = event.error.filter(|error| error.is_object() || error.is_string()) {
             self.seen.error.get_or_insert(error);
         }
+        // The way of older servers of vLLM.
+        if event.object.is_some_and(|object| object == "error") {
+            self.seen
+                .error
+                .get_or_insert(Value::from("an error in the place of an answer"));
+        }
         let usage = event.usage.as_ref().and_then(usage_of);
         let choices = event.choices.unwrap_or_default();
         let only_usage = usage.is_some() && choices.is_empty() && event.kind.is_none();
@@ -248,7 +291,9 @@ impl Scanner {
         only_usage
     }
 
-    /// Events of the responses endpoint, and of transcriptions that are streamed.
+    /// Events of the responses endpoint, and of pictures, speech and transcriptions that are streamed:
+    /// <https://platform.openai.com/docs/api-reference/images-streaming>,
+    /// <https://platform.openai.com/docs/api-reference/audio/speech-audio-delta-event>.
     fn note_typed(&mut self, kind: &str, delta: Option<&Value>, response: Option<Value>) {
         if kind.ends_with(".delta") {
             self.seen.begun = true;
@@ -262,8 +307,14 @@ impl Scanner {
         if kind.ends_with(".done") || kind.ends_with(".output_item.added") {
             self.seen.begun = true;
         }
-        if kind == "transcript.text.done" {
-            self.end_of_response("completed");
+        match kind {
+            "transcript.text.done" | "speech.audio.done" => self.end_of_response("completed"),
+            "image_generation.partial_image" => self.seen.begun = true,
+            "image_generation.completed" => {
+                self.seen.images += 1;
+                self.end_of_response("completed");
+            }
+            _ => {}
         }
         let Some(response) = response else { return };
         if let Some(usage) = usage_of(&response["usage"]) {
@@ -298,6 +349,12 @@ impl Scanner {
     }
 }
 
+fn push(bytes: BytesMut, out: &mut VecDeque<Bytes>) {
+    if !bytes.is_empty() {
+        out.push_back(bytes.freeze());
+    }
+}
+
 /// Where the first event ends, its blank line included.
 fn event_end(bytes: &[u8]) -> Option<usize> {
     let mut from = 0;
@@ -321,6 +378,8 @@ struct Event {
     usage: Option<Value>,
     #[serde(default)]
     error: Option<Value>,
+    #[serde(default)]
+    object: Option<Value>,
     /// Of the responses endpoint.
     #[serde(default, rename = "type")]
     kind: Option<String>,
@@ -355,6 +414,14 @@ struct Said {
     refusal: Option<Value>,
     #[serde(default)]
     tool_calls: Option<Vec<Value>>,
+}
+
+/// A whole answer; `None` if it cannot be understood.
+fn whole(document: VecDeque<Bytes>) -> Option<Event> {
+    match document.as_slices() {
+        ([only], []) => serde_json::from_slice(only).ok(),
+        _ => serde_json::from_reader(BufReader::new(Chunks(document))).ok(),
+    }
 }
 
 /// A body read without putting its pieces together.
@@ -445,8 +512,73 @@ mod tests {
         );
         let (_, seen) = through(br#"{"text":"hm","usage":{"type":"duration","seconds":60}}"#, 10, false);
         assert_eq!(seen.usage.unwrap().audio_input_tokens, 1000);
-        let (_, seen) = through(br#"{"error":{"message":"no"}}"#, 10, false);
-        assert!(seen.error.is_some() && !seen.done);
+        let painted = "event: image_generation.partial_image\ndata: {\"type\":\"image_generation.partial_image\",\"b64_json\":\"AA\"}\n\n\
+            event: image_generation.completed\ndata: {\"type\":\"image_generation.completed\",\"b64_json\":\"AA\",\"usage\":{\"input_tokens\":5,\"output_tokens\":7}}\n\n";
+        let (_, seen) = through(painted.as_bytes(), 13, false);
+        assert_eq!((seen.images, seen.usage.unwrap().completion_tokens), (1, 7));
+        assert!(seen.begun && seen.finish.is_some());
+        let spoken = "data: {\"type\":\"speech.audio.delta\",\"audio\":\"AA\"}\n\n\
+            data: {\"type\":\"speech.audio.done\",\"usage\":{\"input_tokens\":3,\"output_tokens\":9,\"total_tokens\":12}}\n\n";
+        let (_, seen) = through(spoken.as_bytes(), 13, false);
+        assert_eq!(
+            (seen.finish.as_deref(), seen.usage.unwrap().prompt_tokens),
+            (Some("stop"), 3)
+        );
+    }
+
+    #[test]
+    fn a_providers_error_never_goes_on() {
+        let event = "event: error\ndata: {\"error\":{\"message\":\"secret\"}}\n\n";
+        let typed = "data: {\"type\":\"error\",\"message\":\"secret\"}\n\n";
+        for error in [event, typed, event.trim_end()] {
+            let body = [HELLO, error, STOP].concat();
+            for size in [1, 7, 10_000] {
+                for hide in [false, true] {
+                    let body = if error.ends_with('\n') {
+                        &body
+                    } else {
+                        &[HELLO, error].concat()
+                    };
+                    let (out, seen) = through(body.as_bytes(), size, hide);
+                    assert_eq!(String::from_utf8_lossy(&out), HELLO, "in pieces of {size}");
+                    assert!(seen.error.is_some() && seen.finish.is_none());
+                }
+            }
+        }
+        for body in [
+            r#"{"error":{"message":"secret"}}"#,
+            r#"{"object":"error","message":"secret"}"#,
+        ] {
+            let (out, seen) = through(body.as_bytes(), 10, false);
+            assert!(out.is_empty() && seen.error.is_some() && !seen.done);
+        }
+    }
+
+    #[test]
+    fn a_long_document_goes_on_before_its_end_and_is_read_all_the_same() {
+        let body = format!(r#"{{"data":[{{"b64_json":"{}"}}]}}"#, "A".repeat(200_000));
+        let mut scanner = Scanner::new("application/json", false);
+        let mut out = VecDeque::new();
+        scanner.feed(Bytes::from(body[..1000].to_owned()), &mut out);
+        assert!(out.is_empty() && !scanner.decided());
+        scanner.feed(Bytes::from(body[1000..100_000].to_owned()), &mut out);
+        assert!(scanner.decided() && out.iter().map(Bytes::len).sum::<usize>() == 100_000);
+        scanner.feed(Bytes::from(body[100_000..].to_owned()), &mut out);
+        scanner.end(&mut out);
+        assert_eq!(out.iter().flatten().copied().collect::<Vec<_>>(), body.as_bytes());
+        assert_eq!((scanner.seen().images, scanner.seen().done), (1, true));
+    }
+
+    #[test]
+    fn an_event_too_long_to_be_read_passes_and_those_behind_it_are_read() {
+        let long = format!("data: {{\"x\":\"{}\"}}\n\n", "A".repeat(MOST_EVENT));
+        let body = [HELLO, &long, USAGE, STOP].concat();
+        let (out, seen) = through(body.as_bytes(), 1_000_003, true);
+        assert!(out == [HELLO, &long, STOP].concat().as_bytes());
+        assert_eq!(
+            (seen.usage.unwrap().prompt_tokens, seen.finish.as_deref()),
+            (3, Some("stop"))
+        );
     }
 
     proptest! {

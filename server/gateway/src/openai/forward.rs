@@ -11,7 +11,10 @@ use super::{
 };
 use async_openai::config::Config;
 
-use crate::{Endpoint, ForwardBody, GatewayError, Incoming, Outgoing, outgoing};
+use crate::{
+    Endpoint, ForwardBody, GatewayError, Incoming, Outgoing,
+    outgoing::{self, Bound},
+};
 
 impl OpenAi {
     pub(super) async fn pass_on(&self, request: &Outgoing<'_>) -> Result<Incoming, GatewayError> {
@@ -30,7 +33,11 @@ impl OpenAi {
             Endpoint::Responses => Some("max_output_tokens"),
             _ => None,
         };
-        let bound = word.zip(request.answer_tokens);
+        let bound = word.zip(request.answer_tokens).map(|(usual, tokens)| Bound {
+            names: request.endpoint.bounds(),
+            usual,
+            tokens,
+        });
         loop {
             let add_usage = wants_usage == Some(false) && server.quirks.usage();
             let builder = server.http.post(&url).headers(config.headers());

@@ -168,6 +168,24 @@ impl Limits {
         Ok(settled.done)
     }
 
+    /// Counts what a call has used of which nothing is set aside any more, whatever the limits say: it has been used.
+    pub(crate) async fn count_late(&self, call: ReservationId, subject: &Subject<'_>, used: Use) -> Result<(), Error> {
+        let now = self.0.now();
+        let mut tx = self.0.db.begin().await?;
+        let bounds = bounds(&mut tx, subject, now).await?;
+        let unbounded: Vec<Bound> = bounds
+            .into_iter()
+            .filter(|bound| !bound.kind.is_rate())
+            .map(|bound| Bound { cap: None, ..bound })
+            .collect();
+        let claims: Vec<Claim<'_>> = unbounded.iter().map(|bound| Claim { bound, amount: 0 }).collect();
+        counters::reserve(&mut tx, subject.user, &claims).await?;
+        counters::keep(&mut tx, call, subject.user, &claims, Some(now), now).await?;
+        counters::settle(&mut tx, call, used, now).await?;
+        tx.commit().await.map_err(repositories::Error::from)?;
+        Ok(())
+    }
+
     /// Settles what nobody else will: reservations that have expired, and those of jobs that ended without.
     pub async fn give_back(&self) -> Result<(), Error> {
         let now = self.0.now();

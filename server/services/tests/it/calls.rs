@@ -292,6 +292,65 @@ async fn a_call_counts_on_the_limits_of_its_key_by_what_it_used() {
     assert_eq!(app.test.count("api_calls").await, 0);
 }
 
+#[tokio::test]
+async fn a_question_that_was_given_up_counts_and_what_is_left_behind_counts_its_pictures() {
+    let app = App::new().await;
+    let key = key(&app).await;
+    for kind in [
+        LimitKind::MessagesPerDay,
+        LimitKind::TokensPerDay,
+        LimitKind::ImagesPerDay,
+    ] {
+        app.limit_of(LimitOwner::ApiKey(key), kind, 10_000).await;
+    }
+    let calls = app.calls();
+    let wish = CallWish { images: 3, ..wish(key) };
+    let admit = async || {
+        let mut call = calls.begin(&wish).unwrap();
+        calls.admit(&mut call, &wish).await.unwrap().unwrap();
+        call
+    };
+    let call = admit().await;
+    let given_up = outcome(Finish::Failed, 100, 0);
+    calls.finish(call, given_up, Some(ErrorCode::AiTimeout), 504).await;
+    assert_eq!(app.scope_counter("api_key", "messages").await, (1, 0));
+    assert_eq!(app.scope_counter("api_key", "tokens").await, (100, 0));
+
+    // Two that are in the ledger and were never settled: one painted, one failed.
+    let (painted, failed) = (admit().await, admit().await);
+    let mut line = painted.line(app.now());
+    (line.images, line.finish) = (2, "stop".to_owned());
+    painted.end(line);
+    let line = failed.line(app.now());
+    failed.end(line);
+    let (end, task) = writer(&app);
+    until(&app, "usage", 3).await;
+    end.send(()).unwrap();
+    task.await.unwrap();
+    app.clock.advance(chrono::TimeDelta::minutes(30));
+    app.limits().give_back().await.unwrap();
+    assert_eq!(app.scope_counter("api_key", "messages").await, (2, 0));
+    assert_eq!(app.scope_counter("api_key", "images").await, (2, 0));
+}
+
+#[tokio::test]
+async fn a_call_that_outlives_what_was_set_aside_for_it_counts_all_the_same() {
+    let app = App::new().await;
+    let key = key(&app).await;
+    app.limit_of(LimitOwner::ApiKey(key), LimitKind::TokensTotal, 160).await;
+    let calls = app.calls();
+    let mut call = calls.begin(&wish(key)).unwrap();
+    calls.admit(&mut call, &wish(key)).await.unwrap().unwrap();
+    app.clock.advance(chrono::TimeDelta::minutes(30));
+    app.limits().give_back().await.unwrap();
+    assert_eq!(app.scope_counter("api_key", "tokens").await, (0, 0));
+    // More than the limit, too: it has been used.
+    let stop = Finish::Complete("stop".to_owned());
+    calls.finish(call, outcome(stop, 100, 90), None, 200).await;
+    assert_eq!(app.scope_counter("api_key", "tokens").await, (190, 0));
+    assert_eq!(app.test.count("holds").await, 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_a_dead_replica_had_set_aside_is_settled_by_what_its_call_was_charged() {
     let app = App::new().await;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use gateway::{Endpoint, Model, Part};
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, SeqAccess, Visitor},
+    de::{DeserializeSeed, MapAccess, SeqAccess, Visitor},
 };
 
 use super::ApiError;
@@ -28,7 +28,7 @@ const PAINTED_TOKENS: u32 = 6240;
 pub struct Asked {
     pub alias: String,
     pub stream: bool,
-    /// Bound of each answer that the request sets.
+    /// Bound of each answer that the request sets; of several the largest, since nobody knows which of them holds.
     bound: Option<u32>,
     /// How many answers, or pictures, are asked for.
     pub n: u32,
@@ -46,11 +46,36 @@ struct Fields {
     max_completion_tokens: Option<u32>,
     max_output_tokens: Option<u32>,
     background: Option<bool>,
+    stream_format: Option<String>,
+}
+
+impl Fields {
+    fn bound(&self, endpoint: Endpoint) -> Option<u32> {
+        let said = |name: &&str| match *name {
+            "max_tokens" => self.max_tokens,
+            "max_completion_tokens" => self.max_completion_tokens,
+            "max_output_tokens" => self.max_output_tokens,
+            _ => None,
+        };
+        endpoint.bounds().iter().filter_map(said).max()
+    }
+
+    /// Responses and all that is not made word by word know no `n`.
+    fn answers(&self, endpoint: Endpoint) -> Result<u32, ApiError> {
+        match self.n.unwrap_or(1) {
+            n if n > MOST_ANSWERS => Err(ApiError::invalid(
+                Some("n"),
+                format!("You can ask for {MOST_ANSWERS} answers at most."),
+            )),
+            n if matches!(endpoint, Endpoint::Chat | Endpoint::Images) => Ok(n.max(1)),
+            _ => Ok(1),
+        }
+    }
 }
 
 impl Asked {
     /// Of a JSON body.
-    pub fn json(body: &Bytes) -> Result<Self, ApiError> {
+    pub fn json(body: &Bytes, endpoint: Endpoint) -> Result<Self, ApiError> {
         let fields: Fields = serde_json::from_slice(body).map_err(|error| unparsed(&error))?;
         if fields.background == Some(true) {
             // Its end would come when nobody is there any more who could bill it.
@@ -59,15 +84,12 @@ impl Asked {
                 "Background responses are not supported.",
             ));
         }
-        let Weight(tokens) = serde_json::from_slice(body).map_err(|error| unparsed(&error))?;
+        let tokens = weigh(body).map_err(|error| unparsed(&error))?;
         Ok(Self {
+            bound: fields.bound(endpoint),
+            n: fields.answers(endpoint)?,
+            stream: fields.stream.unwrap_or(false) || fields.stream_format.as_deref() == Some("sse"),
             alias: named(fields.model)?,
-            stream: fields.stream.unwrap_or(false),
-            bound: fields
-                .max_completion_tokens
-                .or(fields.max_output_tokens)
-                .or(fields.max_tokens),
-            n: fields.n.unwrap_or(1).clamp(1, MOST_ANSWERS),
             tokens,
         })
     }
@@ -90,6 +112,13 @@ impl Asked {
 
     pub fn images(&self, endpoint: Endpoint) -> i64 {
         if endpoint == Endpoint::Images { self.n.into() } else { 0 }
+    }
+
+    /// The bound to send on, of each answer: what was set aside for it (`reserved` is for all of them), unless the program itself
+    /// asks for no more.
+    pub fn bound(&self, reserved: u32) -> Option<u32> {
+        let share = (reserved / self.n).max(1);
+        self.bound.is_none_or(|bound| bound > share).then_some(share)
     }
 
     /// The most tokens that all answers together may have. A request that sets no bound of its own may get the longest answer that the
@@ -126,68 +155,93 @@ fn named(model: Option<String>) -> Result<String, ApiError> {
 
 /// The tokens that a body may make, and hardly ever fewer: one for every three bytes of text and for every number, and a picture's, also
 /// where only its address is given. Far cheaper than counting them, and nothing of the body is copied.
-struct Weight(i64);
+fn weigh(body: &[u8]) -> Result<i64, serde_json::Error> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    Weigher { may_be_picture: false }.deserialize(&mut json)
+}
 
-impl<'de> Deserialize<'de> for Weight {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Weigher)
+#[derive(Clone, Copy)]
+struct Weigher {
+    /// The field holds an address, and no text that a model reads.
+    may_be_picture: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for Weigher {
+    type Value = i64;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<i64, D::Error> {
+        deserializer.deserialize_any(self)
     }
 }
 
-struct Weigher;
+fn words(text: &str) -> i64 {
+    i64::try_from(text.len()).unwrap_or(i64::MAX) / 3 + 1
+}
+
+/// The name of a field: its weight, and how its value is weighed.
+struct FieldName(i64, Weigher);
+
+impl<'de> Deserialize<'de> for FieldName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        let may_be_picture = matches!(&*name, "url" | "image_url");
+        Ok(Self(words(&name), Weigher { may_be_picture }))
+    }
+}
 
 impl<'de> Visitor<'de> for Weigher {
-    type Value = Weight;
+    type Value = i64;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON")
     }
 
-    fn visit_unit<E>(self) -> Result<Weight, E> {
-        Ok(Weight(0))
+    fn visit_unit<E>(self) -> Result<i64, E> {
+        Ok(0)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Weight, E> {
-        Ok(Weight(1))
+    fn visit_bool<E>(self, _: bool) -> Result<i64, E> {
+        Ok(1)
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Weight, E> {
-        Ok(Weight(1))
+    fn visit_i64<E>(self, _: i64) -> Result<i64, E> {
+        Ok(1)
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Weight, E> {
-        Ok(Weight(1))
+    fn visit_u64<E>(self, _: u64) -> Result<i64, E> {
+        Ok(1)
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Weight, E> {
-        Ok(Weight(1))
+    fn visit_f64<E>(self, _: f64) -> Result<i64, E> {
+        Ok(1)
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Weight, E> {
-        let words = i64::try_from(text.len()).unwrap_or(i64::MAX) / 3 + 1;
-        Ok(Weight(if text.starts_with("data:image/") {
-            PICTURE_TOKENS
-        } else if text.starts_with("https://") || text.starts_with("http://") {
-            words.max(PICTURE_TOKENS)
-        } else {
+    fn visit_str<E>(self, text: &str) -> Result<i64, E> {
+        let words = words(text);
+        Ok(if !self.may_be_picture {
             words
-        }))
+        } else if text.starts_with("data:image/") {
+            PICTURE_TOKENS
+        } else {
+            words.max(PICTURE_TOKENS)
+        })
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Weight, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<i64, A::Error> {
         let mut sum = 0_i64;
-        while let Some(Weight(weight)) = values.next_element()? {
+        while let Some(weight) = values.next_element_seed(Self { may_be_picture: false })? {
             sum = sum.saturating_add(weight);
         }
-        Ok(Weight(sum))
+        Ok(sum)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Weight, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<i64, A::Error> {
         let mut sum = 0_i64;
-        while let Some((Weight(name), Weight(value))) = fields.next_entry()? {
+        while let Some(FieldName(name, weigher)) = fields.next_key()? {
+            let value = fields.next_value_seed(weigher)?;
             sum = sum.saturating_add(name).saturating_add(value);
         }
-        Ok(Weight(sum))
+        Ok(sum)
     }
 }
 
@@ -195,8 +249,12 @@ impl<'de> Visitor<'de> for Weigher {
 mod tests {
     use super::*;
 
+    fn json_of(endpoint: Endpoint, body: &'static str) -> Result<Asked, ApiError> {
+        Asked::json(&Bytes::from_static(body.as_bytes()), endpoint)
+    }
+
     fn json(body: &'static str) -> Result<Asked, ApiError> {
-        Asked::json(&Bytes::from_static(body.as_bytes()))
+        json_of(Endpoint::Chat, body)
     }
 
     #[test]
@@ -207,10 +265,13 @@ mod tests {
         assert_eq!(asked.answer(Endpoint::Chat, &model), 20);
         assert_eq!(asked.answer(Endpoint::Embeddings, &model), 0);
         let longest = model.max_answer_tokens;
-        let longer = json(r#"{"model":"m","max_output_tokens":4000000000}"#).unwrap();
+        let longer = json_of(
+            Endpoint::Responses,
+            r#"{"model":"m","max_output_tokens":4000000000,"n":2}"#,
+        )
+        .unwrap();
         assert_eq!(longer.answer(Endpoint::Responses, &model), longest);
-        assert_eq!(json(r#"{"model":"m","n":1000000}"#).unwrap().n, MOST_ANSWERS);
-        let painted = json(r#"{"model":"m","n":3}"#).unwrap();
+        let painted = json_of(Endpoint::Images, r#"{"model":"m","n":3}"#).unwrap();
         assert_eq!(
             (painted.images(Endpoint::Images), painted.images(Endpoint::Chat)),
             (3, 0)
@@ -223,23 +284,70 @@ mod tests {
             "{}",
             r#"{"model":""}"#,
             r#"{"model":"m","background":true}"#,
+            r#"{"model":"m","n":129}"#,
+            r#"{"model":"m","max_tokens":1,"max_tokens":9}"#,
         ] {
             assert_eq!(json(bad).unwrap_err().status, 400, "{bad}");
         }
     }
 
     #[test]
+    fn what_is_set_aside_is_what_is_sent_on() {
+        let model = Model::named("gpt-4o");
+        let longest = model.max_answer_tokens;
+        for (endpoint, body, reserved, sent) in [
+            (Endpoint::Chat, r#"{"model":"m"}"#, longest, Some(longest)),
+            (
+                Endpoint::Chat,
+                r#"{"model":"m","max_tokens":100000}"#,
+                longest,
+                Some(longest),
+            ),
+            (Endpoint::Chat, r#"{"model":"m","max_tokens":10}"#, 10, None),
+            (Endpoint::Chat, r#"{"model":"m","max_tokens":10,"n":3}"#, 30, None),
+            (
+                Endpoint::Chat,
+                r#"{"model":"m","max_tokens":90,"max_completion_tokens":5}"#,
+                90,
+                None,
+            ),
+            (
+                Endpoint::Chat,
+                r#"{"model":"m","max_output_tokens":1}"#,
+                longest,
+                Some(longest),
+            ),
+            (
+                Endpoint::Responses,
+                r#"{"model":"m","max_tokens":1}"#,
+                longest,
+                Some(longest),
+            ),
+            (Endpoint::Responses, r#"{"model":"m","max_output_tokens":7}"#, 7, None),
+        ] {
+            let asked = json_of(endpoint, body).unwrap();
+            let answer = asked.answer(endpoint, &model);
+            assert_eq!((answer, asked.bound(answer)), (reserved, sent), "{body}");
+        }
+        // A budget that pays for less is shared by the answers.
+        let asked = json(r#"{"model":"m","max_tokens":10,"n":3}"#).unwrap();
+        assert_eq!(asked.bound(15), Some(5));
+    }
+
+    #[test]
     fn a_body_weighs_at_least_what_it_says_and_a_picture_what_a_picture_costs() {
-        let weight = |body: &str| {
-            let Weight(weight) = serde_json::from_str(body).unwrap();
-            weight
-        };
+        let weight = |body: &str| weigh(body.as_bytes()).unwrap();
         let russian = "Привет, как дела? ".repeat(20);
         assert!(weight(&format!("[{russian:?}]")) >= i64::from(gateway::count_tokens(&russian)));
         assert_eq!(weight("[1,2,3]"), 3);
-        let picture = format!(r#"["data:image/png;base64,{}"]"#, "A".repeat(1_000_000));
-        assert_eq!(weight(&picture), PICTURE_TOKENS);
-        assert_eq!(weight(r#"["https://example.org/p.png"]"#), PICTURE_TOKENS);
+        let picture = format!("data:image/png;base64,{}", "A".repeat(1_000_000));
+        assert_eq!(weight(&format!(r#"{{"url":"{picture}"}}"#)), 2 + PICTURE_TOKENS);
+        assert_eq!(
+            weight(r#"{"image_url":"https://example.org/p.png"}"#),
+            4 + PICTURE_TOKENS
+        );
+        // In the place of text it is text.
+        assert!(weight(&format!(r#"{{"content":"{picture}"}}"#)) > 300_000);
         assert_eq!(weight(r#"{"abc":null}"#), 2);
     }
 

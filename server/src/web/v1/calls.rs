@@ -52,7 +52,7 @@ async fn call(state: &AppState, caller: &Caller, endpoint: Endpoint, request: Re
     let read = async {
         match endpoint {
             Endpoint::Transcriptions | Endpoint::Translations => form(request).await,
-            _ => json_body(request).await,
+            _ => json_body(request, endpoint).await,
         }
     };
     let (asked, body) = tokio::time::timeout(BODY_TIME, read)
@@ -96,9 +96,10 @@ async fn call(state: &AppState, caller: &Caller, endpoint: Endpoint, request: Re
         let _ = &leaves;
         match piece {
             Ok(bytes) => Ok(bytes),
-            // The status has been sent, so the failure is told as OpenAI tells it in the middle of a stream.
+            // The status has been sent, so the failure is told as OpenAI tells it in the middle of a stream; behind a blank line, which
+            // ends an event that may have been sent in part.
             Err(error) if is_stream => Ok(Bytes::from(format!(
-                "data: {}\n\n",
+                "\n\ndata: {}\n\n",
                 ApiError::of_gateway(&error).body()
             ))),
             Err(error) => Err(std::io::Error::other(error.code().as_str())),
@@ -185,14 +186,16 @@ impl Errand {
             alias: self.asked.alias.clone(),
             body: self.body.clone(),
             stream: self.asked.stream,
-            // Each of several answers may have its share of what the budget still pays for.
-            answer_tokens: (reserved.answer < self.wish.answer && self.endpoint.kind() == ModelKind::Chat)
-                .then(|| (reserved.answer / self.asked.n).max(1)),
+            answer_tokens: (self.endpoint.kind() == ModelKind::Chat)
+                .then(|| self.asked.bound(reserved.answer))
+                .flatten(),
+            tokens: self.wish.tokens,
+            images: self.wish.images,
         }
     }
 }
 
-async fn json_body(request: Request) -> Result<(Asked, ForwardBody), ApiError> {
+async fn json_body(request: Request, endpoint: Endpoint) -> Result<(Asked, ForwardBody), ApiError> {
     if !is_json(request.headers()) {
         return Err(ApiError::invalid(
             None,
@@ -202,7 +205,7 @@ async fn json_body(request: Request) -> Result<(Asked, ForwardBody), ApiError> {
     let body = to_bytes(request.into_body(), JSON_LIMIT)
         .await
         .map_err(|error| unread(&error, JSON_LIMIT))?;
-    let asked = Asked::json(&body)?;
+    let asked = Asked::json(&body, endpoint)?;
     Ok((asked, ForwardBody::Json(body)))
 }
 

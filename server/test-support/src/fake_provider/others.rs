@@ -200,19 +200,21 @@ pub(crate) async fn responses(
     events.push(json!({"type": "response.output_text.done", "item_id": "msg_1", "output_index": 0, "content_index": 0, "text": text}));
     events.push(json!({"type": "response.output_item.done", "output_index": 0, "item": complete["output"][0]}));
     events.push(json!({"type": "response.completed", "response": complete}));
-    let text: String = events
-        .iter_mut()
-        .enumerate()
-        .map(|(at, event)| {
-            event["sequence_number"] = json!(at);
-            format!(
-                "event: {}\ndata: {event}\n\n",
-                event["type"].as_str().unwrap_or_default()
-            )
-        })
-        .collect();
+    for (at, event) in events.iter_mut().enumerate() {
+        event["sequence_number"] = json!(at);
+    }
     trace.finished();
-    Ok(([(header::CONTENT_TYPE, "text/event-stream")], text).into_response())
+    Ok(stream_of(&events))
+}
+
+/// Events that say their own type.
+fn stream_of(events: &[Value]) -> Response {
+    let event = |event: &Value| {
+        let kind = event["type"].as_str().unwrap_or_default();
+        format!("event: {kind}\ndata: {event}\n\n")
+    };
+    let text: String = events.iter().map(event).collect();
+    ([(header::CONTENT_TYPE, "text/event-stream")], text).into_response()
 }
 
 pub(crate) async fn images(
@@ -236,6 +238,14 @@ pub(crate) async fn images(
         "user",
     ];
     let (mut trace, body) = begin(&shared, &headers, json_of(&headers, &body), &known)?;
+    if body["stream"] == true {
+        let usage = json!({"input_tokens": 5, "output_tokens": 7, "total_tokens": 12});
+        let picture = |kind: &str| json!({"type": format!("image_generation.{kind}"), "b64_json": "iVBORw0KGgo="});
+        let mut completed = picture("completed");
+        completed["usage"] = usage;
+        trace.finished();
+        return Ok(stream_of(&[picture("partial_image"), completed]));
+    }
     let count = body["n"].as_u64().unwrap_or(1);
     // A picture of one pixel.
     let data = vec![json!({"b64_json": "iVBORw0KGgo="}); usize::try_from(count).unwrap_or(1)];
@@ -309,5 +319,12 @@ pub(crate) async fn speech(
     }
     let sound = format!("ID3 {}", text_of(&body["input"]));
     trace.finished();
+    if body["stream_format"] == "sse" {
+        let usage = json!({"input_tokens": 3, "output_tokens": 9, "total_tokens": 12});
+        return Ok(stream_of(&[
+            json!({"type": "speech.audio.delta", "audio": STANDARD.encode(sound)}),
+            json!({"type": "speech.audio.done", "usage": usage}),
+        ]));
+    }
     Ok(([(header::CONTENT_TYPE, "audio/mpeg")], Body::from(sound)).into_response())
 }

@@ -27,6 +27,8 @@ pub enum ProviderFault {
     EmptyStream,
     /// A chunk that is not JSON amid the others.
     GarbageChunk,
+    /// 200, and these words in an error: after about half of a stream, or in the place of an answer.
+    ErrorInside(String),
 }
 
 /// An answer and its pace.

@@ -217,6 +217,10 @@ fn whole(id: u64, valid: &Valid, reply: &Reply, finish: &str, usage: Usage, mut 
         trace.finished();
         return ([(header::CONTENT_TYPE, "application/json")], "{not json").into_response();
     }
+    if let Some(ProviderFault::ErrorInside(words)) = &reply.fault {
+        trace.finished();
+        return Json(json!({"error": {"message": words, "type": "server_error"}})).into_response();
+    }
     let message = json!({"role": "assistant", "content": reply.text, "refusal": null});
     let choices = match reply.fault {
         Some(ProviderFault::EmptyStream) => json!([]),
@@ -310,7 +314,7 @@ fn steps(id: u64, valid: &Valid, reply: &Reply, finish: &str, usage: Usage) -> V
             steps.push_back(Step::Pause(reply.pause));
         }
         steps.push_back(Step::Content(chunk(json!({"content": piece}), None), piece.to_owned()));
-        match reply.fault {
+        match &reply.fault {
             // The pause lets what was written reach the client first.
             Some(ProviderFault::CutMidStream) if at + 1 == half => {
                 steps.extend([Step::Pause(Duration::from_millis(10)), Step::Cut]);
@@ -322,6 +326,13 @@ fn steps(id: u64, valid: &Valid, reply: &Reply, finish: &str, usage: Usage) -> V
             }
             Some(ProviderFault::GarbageChunk) if at + 1 == half => {
                 steps.push_back(Step::Line(Bytes::from_static(b"data: {\"id\": \"chatcmpl-\n\n")));
+            }
+            Some(ProviderFault::ErrorInside(words)) if at + 1 == half => {
+                steps.push_back(Step::Line(line(
+                    &json!({"error": {"message": words, "type": "server_error"}}),
+                )));
+                steps.push_back(Step::Done);
+                return steps;
             }
             _ => {}
         }
