@@ -143,6 +143,17 @@ fn sign_in_then(path: &str, query: &str) -> String {
     format!("/sign-in?next={}", Url::escape(&next))
 }
 
+/// The address of a page with its filters, those that are empty left out. Values as they stand in an address: what people typed has to
+/// be escaped.
+pub fn with_filters(path: &str, filters: impl IntoIterator<Item = (&'static str, String)>) -> String {
+    let filters = filters.into_iter().filter(|(_, value)| !value.is_empty());
+    let query: Vec<String> = filters.map(|(name, value)| format!("{name}={value}")).collect();
+    match query.as_slice() {
+        [] => path.to_owned(),
+        query => format!("{path}?{}", query.join("&")),
+    }
+}
+
 /// Not found, for pages whose address holds something that is no id.
 pub fn not_found() -> crate::AppFailure {
     ErrorCode::NotFound.into()

@@ -109,10 +109,7 @@ pub async fn run(runtime: Runtime, settings: RunnerSettings, stop: CancellationT
             });
         }
         // Whether there may be more that is not taken for want of hands.
-        let short = hands.limit == 0
-            || taken >= hands.limit
-            || hands.which != Which::All
-            || is_full(&in_hand, settings.per_bot);
+        let short = taken >= hands.limit || hands.which != Which::All || is_full(&in_hand, settings.per_bot);
         if taken == 0 || !short {
             tokio::select! {
                 () = stop.cancelled() => {}

@@ -41,6 +41,16 @@ async fn eventually_within(app: &TestApp, name: &str, field: &str, value: &str) 
     .await;
 }
 
+/// A message is answered; the id of its job.
+async fn worked_off(app: &TestApp) -> String {
+    let anna = anna();
+    app.say(&anna, "Hello");
+    app.answer(anna.id, "Echo: Hello").await;
+    app.idle().await;
+    let job = app.sql_one("SELECT id FROM jobs").await;
+    job["id"].as_str().unwrap().to_owned()
+}
+
 #[tokio::test]
 async fn each_line_is_json_and_tells_request_or_job() {
     let app = app()
@@ -48,14 +58,7 @@ async fn each_line_is_json_and_tells_request_or_job() {
         .with("BOTDECK_LOG", "debug")
         .start()
         .await;
-    let anna = anna();
-    app.say(&anna, "Hello");
-    app.answer(anna.id, "Echo: Hello").await;
-    app.idle().await;
-    let job = app.sql_one("SELECT id FROM jobs").await["id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let job = worked_off(&app).await;
     eventually_within(&app, "job", "job.id", &job).await;
 
     let owner = app.sign_in("owner").await;
@@ -86,14 +89,7 @@ async fn for_people_each_line_is_text_with_what_it_is_about() {
         .with("BOTDECK_LOG", "debug")
         .start()
         .await;
-    let anna = anna();
-    app.say(&anna, "Hello");
-    app.answer(anna.id, "Echo: Hello").await;
-    app.idle().await;
-    let job = app.sql_one("SELECT id FROM jobs").await["id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let job = worked_off(&app).await;
     let told = format!("job.id={job}");
     eventually(PATIENCE, "a line of the job", || async {
         let logs = app.logs();

@@ -12,6 +12,7 @@ use crate::{
         Button, Choice, Diff, Empty, Field, Glyph, PageHead, Pager, QueryForm, Skeleton, Time, TimeStyle, page,
     },
     i18n::use_texts,
+    state::with_filters,
 };
 
 #[component]
@@ -84,22 +85,16 @@ fn read(params: &ParamsMap) -> Query {
 }
 
 fn address(query: &Query, after: Option<&str>) -> String {
-    let parts: Vec<String> = [
+    let filters = [
         ("actor", query.actor.as_deref()),
         ("action", query.action.as_deref()),
         ("target", query.target.as_deref()),
         ("from", query.from.as_deref()),
         ("to", query.to.as_deref()),
         ("after", after),
-    ]
-    .into_iter()
-    .filter_map(|(name, value)| Some(format!("{name}={}", Url::escape(value?))))
-    .collect();
-    if parts.is_empty() {
-        "/audit".to_owned()
-    } else {
-        format!("/audit?{}", parts.join("&"))
-    }
+    ];
+    let escaped = filters.map(|(name, value)| (name, value.map(Url::escape).unwrap_or_default()));
+    with_filters("/audit", escaped)
 }
 
 #[component]

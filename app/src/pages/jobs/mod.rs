@@ -26,7 +26,7 @@ use crate::{
     Answer,
     components::{Button, Choice, ErrorBox, Glyph, PageHead, QueryForm, Skeleton, Time, TimeStyle, page},
     i18n::{group, use_texts},
-    state::{Line, successes, use_line, use_session},
+    state::{Line, successes, use_line, use_session, with_filters},
 };
 
 const RENEW_EVERY: Duration = Duration::from_secs(10);
@@ -160,18 +160,13 @@ fn read(params: &ParamsMap) -> Query {
 }
 
 fn address(query: &Query, after: Option<&str>) -> String {
-    let bot = query.bot.map(|bot| bot.to_string()).unwrap_or_default();
-    let parts: Vec<String> = [
-        ("state", query.list.name()),
-        ("bot", bot.as_str()),
-        ("q", query.words.as_str()),
-        ("after", after.unwrap_or_default()),
-    ]
-    .into_iter()
-    .filter(|(_, value)| !value.is_empty())
-    .map(|(name, value)| format!("{name}={}", Url::escape(value)))
-    .collect();
-    format!("/jobs?{}", parts.join("&"))
+    let filters = [
+        ("state", query.list.name().to_owned()),
+        ("bot", query.bot.map(|bot| bot.to_string()).unwrap_or_default()),
+        ("q", Url::escape(&query.words)),
+        ("after", after.map(Url::escape).unwrap_or_default()),
+    ];
+    with_filters("/jobs", filters)
 }
 
 /// The lists, each with how much is in it.

@@ -27,6 +27,7 @@ use crate::{
     },
     i18n::{Texts, duration, group, money, use_texts},
     pages::users::name_or,
+    state::with_filters,
 };
 
 #[component]
@@ -102,8 +103,7 @@ fn opened(params: &ParamsMap) -> Option<Uuid> {
 
 fn address(query: &RequestQuery, after: Option<&str>, open: Option<Uuid>) -> String {
     let outcome = (query.outcome != Outcome::Any).then(|| query.outcome.name().to_owned());
-    // Ids are as they are; what people typed is escaped.
-    let parts: Vec<String> = [
+    let filters = [
         ("outcome", outcome),
         ("code", query.code.as_deref().map(Url::escape)),
         ("model", query.model.as_deref().map(Url::escape)),
@@ -113,15 +113,11 @@ fn address(query: &RequestQuery, after: Option<&str>, open: Option<Uuid>) -> Str
         ("conversation", query.conversation.map(|id| id.to_string())),
         ("after", after.map(Url::escape)),
         ("open", open.map(|id| id.to_string())),
-    ]
-    .into_iter()
-    .filter_map(|(name, value)| Some(format!("{name}={}", value?)))
-    .collect();
-    if parts.is_empty() {
-        "/requests".to_owned()
-    } else {
-        format!("/requests?{}", parts.join("&"))
-    }
+    ];
+    with_filters(
+        "/requests",
+        filters.map(|(name, value)| (name, value.unwrap_or_default())),
+    )
 }
 
 #[component]

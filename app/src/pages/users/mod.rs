@@ -14,6 +14,7 @@ use super::plans::api::list_plans;
 use crate::{
     components::{Badge, Bar, Button, Choice, Empty, Glyph, PageHead, Pager, QueryForm, Skeleton, Time, Tone, page},
     i18n::{fill, money, use_texts},
+    state::with_filters,
 };
 
 #[component]
@@ -81,22 +82,13 @@ fn status_name(status: UserStatus) -> &'static str {
 }
 
 fn address(query: &Query, after: Option<&str>) -> String {
-    let plan = query.plan.map(|plan| plan.to_string()).unwrap_or_default();
-    let parts: Vec<String> = [
-        ("q", query.search.as_str()),
-        ("status", status_name(query.status)),
-        ("plan", plan.as_str()),
-        ("after", after.unwrap_or_default()),
-    ]
-    .into_iter()
-    .filter(|(_, value)| !value.is_empty())
-    .map(|(name, value)| format!("{name}={}", Url::escape(value)))
-    .collect();
-    if parts.is_empty() {
-        "/users".to_owned()
-    } else {
-        format!("/users?{}", parts.join("&"))
-    }
+    let filters = [
+        ("q", Url::escape(&query.search)),
+        ("status", status_name(query.status).to_owned()),
+        ("plan", query.plan.map(|plan| plan.to_string()).unwrap_or_default()),
+        ("after", after.map(Url::escape).unwrap_or_default()),
+    ];
+    with_filters("/users", filters)
 }
 
 fn is_filtered(query: &Query) -> bool {
