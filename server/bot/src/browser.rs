@@ -67,6 +67,7 @@ impl ChatOut for BrowserOut {
         &self,
         chat: &Address,
         known: &KnownIds,
+        _next: &[i64],
         _tried: &mut HashSet<i64>,
         body: &RichText,
     ) -> Result<Option<Found>, OutError> {

@@ -211,7 +211,7 @@ async fn send_anew(
 ) -> Result<i64, OutError> {
     if !lost.tried.is_empty() {
         lost.tried.clear();
-        let noted = context.services.chats().tried(context.job.id, number, &[]).await;
+        let noted = context.services.chats().tried(context.job.id, number, &[], &[]).await;
         noted.map_err(|_| OutError::Retry(SOON))?;
     }
     send(context, address, body).await
@@ -259,17 +259,24 @@ async fn find(
     let begun = Instant::now();
     let chats = context.services.chats();
     let mut tried: HashSet<i64> = lost.tried.iter().copied().collect();
+    restore(context, address, &std::mem::take(&mut lost.trying)).await?;
     let found = loop {
         // What another worker has sent meanwhile is not to be taken for ours.
         proven(context, address).await?;
         let known = chats.known_ids(context.job.id, &context.incoming, at.elapsed()).await;
         let known = known.map_err(|_| OutError::Retry(SOON))?;
-        let found = context.out.find_lost(address, &known, &mut tried, body).await;
+        let next = context.out.next_to_try(&known, &tried);
+        if !next.is_empty() {
+            // Before one of them is overwritten: who comes after this worker has to know.
+            let noted = chats.tried(context.job.id, number, &lost.tried, &next).await;
+            noted.map_err(|_| OutError::Retry(SOON))?;
+        }
+        let found = context.out.find_lost(address, &known, &next, &mut tried, body).await;
         let more = tried.len() > lost.tried.len();
         if more {
             lost.tried = tried.iter().copied().collect();
             // If that cannot be noted, the next attempt tries them again.
-            let _ = chats.tried(context.job.id, number, &lost.tried).await;
+            let _ = chats.tried(context.job.id, number, &lost.tried, &next).await;
         }
         match found {
             Err(OutError::Stale) => {}
@@ -290,6 +297,26 @@ async fn find(
     metrics::counter!("botdeck_lost_sends_total", "found" => label).increment(1);
     lost.maybe_sent = false;
     Ok(found.map(|found| found.id))
+}
+
+/// Gives the messages of others their text back, if the attempt before was lost while it looked at them.
+async fn restore(context: &Context, address: &mut Address, overwritten: &[i64]) -> Result<(), OutError> {
+    if overwritten.is_empty() {
+        return Ok(());
+    }
+    let chat = context.incoming.chat_key();
+    let others = context
+        .services
+        .chats()
+        .of_others(context.job.id, &chat, overwritten)
+        .await;
+    for (id, body) in others.map_err(|_| OutError::Retry(SOON))? {
+        match edit(context, address, id, &body).await {
+            Ok(()) | Err(OutError::NoMessage) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// A message that said something else may be what another job of the chat has sent in this moment, such as the reply to `/stop`: then

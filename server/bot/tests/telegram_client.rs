@@ -82,7 +82,11 @@ impl Scene {
     /// The id, and whether the message said that already.
     async fn find_lost(&self, known: &KnownIds, body: &RichText) -> Result<Option<(i64, bool)>, OutError> {
         let mut tried = HashSet::new();
-        let found = self.sender.find_lost(&self.anna, known, &mut tried, body).await?;
+        let next = self.sender.next_to_try(known, &tried);
+        let found = self
+            .sender
+            .find_lost(&self.anna, known, &next, &mut tried, body)
+            .await?;
         Ok(found.map(|found| (found.id, found.as_it_was)))
     }
 }

@@ -24,6 +24,8 @@ pub struct Lost {
     pub maybe_sent: bool,
     /// Ids that are not its.
     pub tried: Vec<i64>,
+    /// Ids whose messages may have got its text in the moment in which the attempt before was lost.
+    pub trying: Vec<i64>,
     /// What may stand there is the beginning of it only.
     pub previewed: bool,
 }
@@ -60,7 +62,7 @@ pub async fn resume(db: &mut PgConnection, job: JobId, hours: i32) -> Result<Vec
         r#"WITH again AS (
                UPDATE deliveries SET maybe_sent = true, begun_at = now() WHERE job_id = $1 AND message_id IS NULL AND NOT maybe_sent
            )
-           SELECT body AS "body: Json<RichText>", message_id, tried, previewed,
+           SELECT body AS "body: Json<RichText>", message_id, tried, trying, previewed,
                   maybe_sent AND message_id IS NULL AND j.created_at > now() - make_interval(hours => $2)
                   AND part = min(part) FILTER (WHERE message_id IS NULL) OVER () AS "maybe_sent!"
            FROM deliveries d JOIN jobs j ON j.id = d.job_id WHERE job_id = $1 ORDER BY part"#,
@@ -77,6 +79,7 @@ pub async fn resume(db: &mut PgConnection, job: JobId, hours: i32) -> Result<Vec
             lost: Lost {
                 maybe_sent: row.maybe_sent,
                 tried: row.tried,
+                trying: row.trying,
                 previewed: row.previewed,
             },
         })
@@ -96,13 +99,14 @@ pub async fn unsent(db: &mut PgConnection, job: JobId, token: Uuid) -> Result<()
     Ok(())
 }
 
-/// Notes the ids that a part turned out not to have.
-pub async fn tried(db: &mut PgConnection, job: JobId, part: i32, ids: &[i64]) -> Result<()> {
+/// Notes the ids that a part turned out not to have, and those that are looked at next.
+pub async fn tried(db: &mut PgConnection, job: JobId, part: i32, ids: &[i64], next: &[i64]) -> Result<()> {
     sqlx::query!(
-        "UPDATE deliveries SET tried = $3 WHERE job_id = $1 AND part = $2",
+        "UPDATE deliveries SET tried = $3, trying = $4 WHERE job_id = $1 AND part = $2",
         job.0,
         part,
-        ids
+        ids,
+        next
     )
     .execute(db)
     .await?;
@@ -207,6 +211,20 @@ pub async fn owner(db: &mut PgConnection, job: JobId, chat: &str, message_id: i6
         Some(row) if row.noted => Owner::Another(row.body.map(|body| body.0)),
         Some(_) => Owner::PerhapsAnother,
     })
+}
+
+/// Those of these messages of a chat that are another job's, and what they are to say.
+pub async fn of_others(db: &mut PgConnection, job: JobId, chat: &str, ids: &[i64]) -> Result<Vec<(i64, RichText)>> {
+    let rows = sqlx::query!(
+        r#"SELECT message_id AS "message_id!", body AS "body!: Json<RichText>" FROM deliveries
+           WHERE chat = $1 AND message_id = ANY($2) AND job_id <> $3 AND body IS NOT NULL"#,
+        chat,
+        ids,
+        job.0
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.message_id, row.body.0)).collect())
 }
 
 /// Where a message may be that a job has sent without learning its id.

@@ -506,9 +506,9 @@ impl Chats {
     }
 
     /// Notes the ids that a part turned out not to have.
-    pub async fn tried(&self, job: JobId, part: usize, ids: &[i64]) -> Result<(), Error> {
+    pub async fn tried(&self, job: JobId, part: usize, ids: &[i64], next: &[i64]) -> Result<(), Error> {
         let part = i32::try_from(part).map_err(|_| Error::Internal("too many parts"))?;
-        Ok(deliveries::tried(&mut *self.0.db.acquire().await?, job, part, ids).await?)
+        Ok(deliveries::tried(&mut *self.0.db.acquire().await?, job, part, ids, next).await?)
     }
 
     /// Notes the message that says that there will be no answer.
@@ -546,6 +546,11 @@ impl Chats {
     /// Whose a message of the chat is, if it is not this job's.
     pub async fn owner(&self, job: JobId, chat_key: &str, message_id: i64) -> Result<Owner, Error> {
         Ok(deliveries::owner(&mut *self.0.db.acquire().await?, job, chat_key, message_id).await?)
+    }
+
+    /// Those of these messages of a chat that are another job's, and what they are to say.
+    pub async fn of_others(&self, job: JobId, chat_key: &str, ids: &[i64]) -> Result<Vec<(i64, RichText)>, Error> {
+        Ok(deliveries::of_others(&mut *self.0.db.acquire().await?, job, chat_key, ids).await?)
     }
 
     /// The user blocked the bot or it was thrown out (`closed`), or came back.

@@ -116,40 +116,76 @@ async fn a_message_lost_after_a_search_in_vain_is_found() {
     app.finish().await;
 }
 
-/// The reply to `/stop` is sent beside the search for an answer, and its id is noted a moment later: it is not taken for the answer.
-#[tokio::test]
-async fn what_is_sent_beside_a_search_keeps_its_own_text() {
-    let app = app().start().await;
-    let anna = anna();
+/// An answer is lost, and the reply to `/stop` is sent while it is looked for; the id of that is noted only after so many seconds.
+async fn a_stop_beside_a_search(app: &TestApp, noted_after: f32) {
     for statement in [
-        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-             IF (SELECT payload->'message'->>'text' = '/stop' FROM updates WHERE id = NEW.job_id) THEN PERFORM pg_sleep(7); END IF;
+        &format!(
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF (SELECT payload->'message'->>'text' = '/stop' FROM updates WHERE id = NEW.job_id)
+             THEN PERFORM pg_sleep({noted_after}); END IF;
              RETURN NEW;
-         END $$",
+         END $$"
+        ),
         "CREATE TRIGGER slow BEFORE UPDATE ON deliveries FOR EACH ROW
              WHEN (OLD.message_id IS DISTINCT FROM NEW.message_id) EXECUTE FUNCTION slow()",
     ] {
         app.sql_execute(statement).await;
     }
     app.telegram.fail_next("sendMessage", 1, Fault::DropBeforeHandling);
-    app.say(&anna, "hello");
+    app.say(&anna(), "hello");
     app.telegram
         .wait_for(PATIENCE, |telegram| {
             (!telegram.calls_of("sendMessage").is_empty()).then_some(())
         })
         .await
         .unwrap();
-    app.say(&anna, "/stop");
-    app.answer(anna.id, "Echo: hello").await;
+    app.say(&anna(), "/stop");
+}
+
+/// What messages were changed to say.
+fn changes(app: &TestApp) -> Vec<String> {
+    let edits = app.telegram.calls_of("editMessageText");
+    let edits = edits.iter().filter(|call| call.status == Some(200));
+    edits
+        .filter_map(|call| Some(call.params["text"].as_str()?.to_owned()))
+        .collect()
+}
+
+/// The reply to `/stop` is sent beside the search for an answer, and its id is noted a moment later: it is not taken for the answer.
+#[tokio::test]
+async fn what_is_sent_beside_a_search_keeps_its_own_text() {
+    let app = app().start().await;
+    a_stop_beside_a_search(&app, 7.0).await;
+    app.answer(anna().id, "Echo: hello").await;
     app.idle().await;
-    let mut said = app.said_by_bot(anna.id);
+    let mut said = app.said_by_bot(anna().id);
     said.sort_unstable();
     assert_eq!(said, ["Echo: hello", "Stopped."]);
     // It was overwritten, and changed back.
-    let edits = app.telegram.calls_of("editMessageText");
-    let edits = edits.iter().filter(|call| call.status == Some(200));
-    let texts: Vec<&str> = edits.filter_map(|call| call.params["text"].as_str()).collect();
-    assert_eq!(texts, ["Echo: hello", "Stopped."]);
+    assert_eq!(changes(&app), ["Echo: hello", "Stopped."]);
+    app.finish().await;
+}
+
+/// As before, and the worker that has overwritten it is killed before it has changed it back.
+#[tokio::test]
+async fn what_a_killed_search_has_overwritten_gets_its_text_back() {
+    let mut app = app().start().await;
+    a_stop_beside_a_search(&app, 2.2).await;
+    eventually(PATIENCE, "the reply is overwritten, and noted", || async {
+        let noted = "SELECT count(*) AS n FROM deliveries WHERE message_id IS NOT NULL";
+        let seen = (changes(&app), app.count(noted).await);
+        if seen.1 > 0 && seen.0.iter().any(|text| text == "Echo: hello") {
+            return Ok(());
+        }
+        Err(format!("{seen:?}"))
+    })
+    .await;
+    app.restart().await;
+    app.answer(anna().id, "Echo: hello").await;
+    app.idle().await;
+    let mut said = app.said_by_bot(anna().id);
+    said.sort_unstable();
+    assert_eq!(said, ["Echo: hello", "Stopped."]);
     app.finish().await;
 }
 

@@ -132,13 +132,19 @@ pub trait ChatOut: Send + Sync {
         Ok(())
     }
 
+    /// The few ids to be looked at next by `find_lost`; none where it looks without changing anything.
+    fn next_to_try(&self, _known: &KnownIds, _tried: &HashSet<i64>) -> Vec<i64> {
+        Vec::new()
+    }
+
     /// After an `Undecided` or a crash between sending and keeping the id: the message with this body that is none of the known ones,
-    /// if it can be found. Looks at a few at a time, which are `tried` from then
+    /// if it can be found. Looks at those of `next_to_try`, which are `tried` from then
     /// on; when nothing was added to them, there is nothing left to look at.
     async fn find_lost(
         &self,
         chat: &Address,
         known: &KnownIds,
+        next: &[i64],
         tried: &mut HashSet<i64>,
         body: &RichText,
     ) -> Result<Option<Found>, OutError>;

@@ -487,16 +487,21 @@ impl ChatOut for Sender {
         refused.map_err(|error| Failure::Telegram(error).into_out())
     }
 
+    fn next_to_try(&self, known: &KnownIds, tried: &HashSet<i64>) -> Vec<i64> {
+        candidates(known, tried)
+    }
+
     /// By giving the candidates the final text: only a message of the bot takes it.
     async fn find_lost(
         &self,
         chat: &Address,
-        known: &KnownIds,
+        _known: &KnownIds,
+        next: &[i64],
         tried: &mut HashSet<i64>,
         body: &RichText,
     ) -> Result<Option<Found>, OutError> {
         let begun = Instant::now();
-        for id in candidates(known, tried) {
+        for &id in next {
             match self.edit(chat, id, body, None).await {
                 Ok(changed) => {
                     return Ok(Some(Found {

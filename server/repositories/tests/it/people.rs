@@ -212,9 +212,9 @@ async fn a_part_may_have_been_sent_until_it_is_known_that_it_was_not() {
     deliveries::unsent(&mut db, job.id, job.token).await.unwrap();
     assert_eq!(suspects(&mut db).await, [false, false]);
     assert_eq!(suspects(&mut db).await, [true, false], "it was begun again");
-    deliveries::tried(&mut db, job.id, 0, &[7, 8]).await.unwrap();
+    deliveries::tried(&mut db, job.id, 0, &[7, 8], &[9]).await.unwrap();
     let lost = deliveries::resume(&mut db, job.id, 49).await.unwrap().remove(0).lost;
-    assert_eq!((lost.tried, lost.previewed), (vec![7, 8], false));
+    assert_eq!((lost.tried, lost.trying, lost.previewed), (vec![7, 8], vec![9], false));
     deliveries::sent(&mut db, job.id, job.token, 0, &[9]).await.unwrap();
     assert_eq!(suspects(&mut db).await, [false, true]);
     // Stored anew, as by an edit: it is begun.
