@@ -3,6 +3,7 @@
 mod guard;
 mod health;
 mod playground;
+mod rendering;
 mod sessions;
 mod site;
 mod v1;

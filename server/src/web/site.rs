@@ -14,7 +14,7 @@ use leptos_axum::{LeptosRoutes, generate_route_list};
 use tower::ServiceBuilder;
 use tower_http::{services::ServeDir, set_header::SetResponseHeaderLayer};
 
-use super::{AppState, sessions};
+use super::{AppState, rendering, sessions};
 
 /// Where the built files are: `LEPTOS_SITE_ROOT`, or `site` beside the program, or cargo-leptos' own place.
 pub fn options(addr: std::net::SocketAddr) -> LeptosOptions {
@@ -34,6 +34,7 @@ pub fn options(addr: std::net::SocketAddr) -> LeptosOptions {
 /// Pages and server functions know the services and the session. Files may be kept by a browser, but it asks each time whether
 /// they are still the same: script and wasm of two versions must not meet.
 pub fn pages(state: &AppState) -> Router<AppState> {
+    rendering::init();
     let services = state.services.clone();
     let context = move || provide_context(services.clone());
     let routes = generate_route_list(app::App);
@@ -55,6 +56,7 @@ pub fn pages(state: &AppState) -> Router<AppState> {
             context,
             app::shell,
         ))
+        .layer(middleware::from_fn(rendering::by_one_task))
         .layer(middleware::from_fn(sessions::prolong))
         .layer(sessions::layer(state))
         .route_service(&format!("/{}/{{*file}}", state.leptos.site_pkg_dir), built)

@@ -26,6 +26,7 @@ mod ordering;
 mod playground;
 mod pressure;
 mod processes;
+mod rendering;
 mod revoked;
 mod sessions;
 mod stopped;
