@@ -10,7 +10,13 @@ use crate::{
     world::{Mode, World, sized},
 };
 
-/// Half of the requests fail in some way; some only at the first attempt, which nobody may notice.
+/// How many of a hundred requests fail in some way. Over minutes, second attempts are granted for a fifth of the requests and thirty a
+/// minute; with more, some that fail only once would be told so.
+fn percent_that_fail() -> u32 {
+    sized(50, 30)
+}
+
+/// Some fail only at the first attempt, which nobody may notice.
 fn badly(random: &mut StdRng) -> (&'static str, bool) {
     const WAYS: [(&str, bool); 13] = [
         ("[[status=500]][[once]]", false),
@@ -28,7 +34,7 @@ fn badly(random: &mut StdRng) -> (&'static str, bool) {
         ("[[hangmid]]", true),
         ("[[chunks=8,100ms]][[cut]]", true),
     ];
-    if random.random_bool(0.5) {
+    if !random.random_ratio(percent_that_fail(), 100) {
         return well(random);
     }
     WAYS[random.random_range(0..WAYS.len())]
@@ -49,7 +55,7 @@ async fn provider_fails_hangs_and_cuts() {
         during: Duration::from_secs(sized(15, 200)),
     };
     world.write(load, badly);
-    world.broken = load.messages / 2;
+    world.broken = load.messages * percent_that_fail() as usize / 100;
     world.may_repeat = false;
     // Each failure is told to staff.
     world.log_a_message = 200;

@@ -10,8 +10,12 @@ use crate::{
 };
 
 /// A killed worker's jobs come back when its lease of 9 s has run out and somebody looked (every 2 s), a killed poller's bot
-/// after 9 s and a round of 3 s. With kills this close together a job meets several of them, and others of its chat wait for it.
-const KILLED: Duration = Duration::from_secs(75);
+/// after 9 s and a round of 3 s. With kills this close together a job meets several of them, and others of its chat wait for it. In the
+/// long form somebody is killed every 2.6 s for more than four minutes while each person writes every second: chats fall behind,
+/// and a job waits for the eleven seconds of each job before it.
+fn killed() -> Duration {
+    Duration::from_secs(sized(75, 180))
+}
 
 async fn kills(mode: Mode) {
     let mut world = World::start("kill -9 of any replica", mode, &[]).await;
@@ -35,7 +39,7 @@ async fn kills(mode: Mode) {
         world.kill(number).await;
     }
     world.must_repeat = true;
-    world.end(KILLED).await;
+    world.end(killed()).await;
 }
 
 #[tokio::test]
