@@ -14,7 +14,7 @@ use crate::{
 /// long form somebody is killed every 2.6 s for more than four minutes while each person writes every second: chats fall behind,
 /// and a job waits for the eleven seconds of each job before it.
 fn killed() -> Duration {
-    Duration::from_secs(sized(75, 180))
+    Duration::from_secs(sized(75, 240))
 }
 
 async fn kills(mode: Mode) {

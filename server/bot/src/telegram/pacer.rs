@@ -17,6 +17,8 @@ const PREVIEW_GROUP: Duration = Duration::from_secs(3);
 const MARGIN: Duration = Duration::from_millis(100);
 /// After a pause answers go first: what is less urgent lets them pass.
 const YIELD: Duration = Duration::from_millis(50);
+/// A chat that was too fast gets answers alone for so long after its pause: what previews use up there, the next answer waits for.
+const CALM: Duration = Duration::from_secs(15);
 /// After this time without a call a chat is forgotten.
 const IDLE: Duration = Duration::from_secs(60);
 const CHATS_BEFORE_PRUNING: usize = 1024;
@@ -86,6 +88,11 @@ impl Pacer {
         self.ask(chat, private, Urgency::Preview, true).await.is_zero()
     }
 
+    /// Whether Telegram has asked for a pause there since a call was allowed.
+    pub fn pauses(&self, chat: i64) -> bool {
+        !self.with(|state| state.pause(chat, Instant::now())).is_zero()
+    }
+
     /// How long the call still has to wait; zero takes the right to make it now.
     pub async fn take(&self, chat: i64, private: bool, urgency: Urgency) -> Duration {
         self.ask(chat, private, urgency, false).await
@@ -94,9 +101,9 @@ impl Pacer {
     async fn ask(&self, chat: i64, private: bool, urgency: Urgency, heeds_gap: bool) -> Duration {
         let now = Instant::now();
         // What is known here needs no asking. It also holds when Redis was lost together with what it knew.
-        let pause = self.with(|state| state.pause(chat, now));
-        if !pause.is_zero() {
-            return pause + lets_pass(urgency);
+        let held = self.with(|state| state.held(chat, urgency, now));
+        if !held.is_zero() {
+            return held;
         }
         if let Some((pace, bot)) = &self.shared {
             let (most, most_after_pause) = ration(urgency);
@@ -137,9 +144,9 @@ impl Pacer {
 
     fn take_locally(&self, chat: i64, private: bool, urgency: Urgency, heeds_gap: bool, now: Instant) -> Duration {
         self.with(|state| {
-            let pause = state.pause(chat, now);
-            if !pause.is_zero() {
-                return pause + lets_pass(urgency);
+            let held = state.held(chat, urgency, now);
+            if !held.is_zero() {
+                return held;
             }
             let full = state.full(stricter(ration(urgency)), now);
             let wait = full
@@ -224,6 +231,8 @@ struct Chat {
     /// Before this nothing but an answer is worth a call.
     next_preview: Instant,
     until: Option<Instant>,
+    /// Before this it shows no previews.
+    calm_until: Option<Instant>,
     /// The calls of the [`window`] that began then.
     window: (Instant, u32),
 }
@@ -264,6 +273,19 @@ impl State {
             .map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 
+    /// How long a call has to wait whatever the rations say.
+    fn held(&self, chat: i64, urgency: Urgency, now: Instant) -> Duration {
+        let pause = self.pause(chat, now);
+        if !pause.is_zero() {
+            return pause + lets_pass(urgency);
+        }
+        let calm = self.chats.get(&chat).and_then(|chat| chat.calm_until);
+        match (urgency, calm) {
+            (Urgency::Preview, Some(until)) => until.saturating_duration_since(now),
+            _ => Duration::ZERO,
+        }
+    }
+
     fn hold_bot(&mut self, until: Instant) {
         self.bot_until = self.bot_until.max(Some(until));
     }
@@ -271,6 +293,7 @@ impl State {
     fn hold_chat(&mut self, chat: i64, until: Instant, now: Instant) {
         let chat = self.chat(chat, now);
         chat.until = chat.until.max(Some(until));
+        chat.calm_until = chat.calm_until.max(Some(until + CALM));
     }
 
     /// How long the ration of this second is used up.
@@ -322,6 +345,7 @@ impl State {
             last_call: now,
             next_preview: now,
             until: None,
+            calm_until: None,
             window: (now, 0),
         });
         chat.last_call = now;
@@ -370,6 +394,17 @@ mod tests {
         pacer.limited_locally(3, ms(5000), now);
         pacer.limited_locally(3, ms(1000), now);
         assert_eq!(answer(&pacer, 3, now), ms(5100));
+    }
+
+    #[tokio::test]
+    async fn a_chat_that_was_too_fast_gets_answers_alone_for_a_while() {
+        let (pacer, now) = (Pacer::default(), Instant::now());
+        pacer.limited_locally(1, ms(5000), now);
+        let over = now + ms(5100);
+        assert_eq!(answer(&pacer, 1, over), Duration::ZERO);
+        assert!(!preview(&pacer, 1, true, over + CALM - ms(1)));
+        assert!(preview(&pacer, 1, true, over + CALM));
+        assert!(preview(&pacer, 2, true, over), "the others as ever");
     }
 
     #[tokio::test]

@@ -137,6 +137,10 @@ impl Sender {
     pub async fn begin(&self, to: &Address, body: &RichText) -> Result<Option<i64>, OutError> {
         let (mut to, mut body) = (*to, body.clone());
         loop {
+            // The database was asked since then.
+            if self.pacer.pauses(to.chat_id) {
+                return Ok(None);
+            }
             match self.send_once(&to, &body, None).await {
                 Ok(id) => return Ok(Some(id)),
                 Err(error) if error.sent_maybe() => {
