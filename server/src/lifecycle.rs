@@ -216,8 +216,15 @@ impl Deck {
             }
         }
         info!("Stopping: no new work, what runs gets some time to end");
-        while let Some(ended) = running.join_next().await {
-            report(ended);
+        let programs = self.services.calls();
+        let roles = async {
+            while let Some(ended) = running.join_next().await {
+                report(ended);
+            }
+        };
+        let ((), drained) = futures::future::join(roles, programs.drain(jobs::GRACE)).await;
+        if !drained {
+            warn!("Some calls of other programs have not ended; they will be charged by their estimates");
         }
         web_stop.cancel();
         // Open event streams would keep it waiting for ever.

@@ -79,8 +79,8 @@ pub async fn begin(db: &mut PgConnection, replica: Uuid, intents: &[&Intent]) ->
     Ok(())
 }
 
-/// Writes the lines of calls that have ended and takes their notes away, in one statement. Done again, it changes nothing. Returns
-/// the calls whose lines it wrote.
+/// Writes the lines of calls that have ended and takes their notes away, in one statement. Done again, it changes nothing. The line of
+/// a key that is not there any more names none. Returns the calls whose lines it wrote.
 pub async fn end(db: &mut PgConnection, lines: &[&Line]) -> Result<Vec<Uuid>> {
     Ok(sqlx::query_scalar!(
         "WITH ended AS MATERIALIZED (
@@ -95,7 +95,7 @@ pub async fn end(db: &mut PgConnection, lines: &[&Line]) -> Result<Vec<Uuid>> {
          INSERT INTO usage (job_id, at, api_key_id, alias, provider, provider_id, model, model_id, prompt_tokens, completion_tokens,
                             cached_tokens, reasoning_tokens, images, reported, cost, input_price, cached_price, output_price, attempts,
                             finish, first_token_ms, total_ms, felt_ms, tries, cache, error_code, http_status)
-         SELECT id, at, api_key_id, alias, provider, provider_id, model, model_id, prompt_tokens, completion_tokens, cached_tokens,
+         SELECT id, at, (SELECT k.id FROM api_keys k WHERE k.id = e.api_key_id), alias, provider, provider_id, model, model_id, prompt_tokens, completion_tokens, cached_tokens,
                 reasoning_tokens, images, reported, cost, input_price, cached_price, output_price, greatest(jsonb_array_length(tries), 1),
                 finish, first_token_ms, total_ms, total_ms, tries, cache, error_code, http_status
          FROM ended e WHERE NOT intended OR EXISTS (SELECT FROM gone g WHERE g.id = e.id)

@@ -19,6 +19,7 @@ pub mod limits;
 pub mod messages;
 pub mod people;
 pub mod plans;
+mod refused_rows;
 pub mod requests;
 pub mod rollups;
 pub mod sessions;

@@ -1,10 +1,6 @@
 //! Keys with which other programs call the gateway: shown once when they are made, kept as a hash, given back by revoking.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+mod known;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -12,6 +8,7 @@ use domain::{
     ApiKeyId, ApiScope, KeyName, Lifetime, Scope,
     views::api_keys::{FreshKey, KeyRow, KeyState},
 };
+pub(crate) use known::KnownKeys;
 use rand::Rng;
 use repositories::{
     api_keys::{self as rows, NewKey},
@@ -28,8 +25,6 @@ use crate::{
 
 /// More keys than anybody looks through; the oldest that open nothing are left out first.
 const LISTED: i64 = 500;
-/// How long a replica goes on believing what it read of a key; so long may one that was revoked elsewhere still be used here.
-const BELIEVED: Duration = Duration::from_secs(2);
 /// What a sealed fresh key is bound to.
 const FRESH: &[u8] = b"fresh api key";
 const BYTES: usize = 32;
@@ -66,31 +61,6 @@ impl ApiKey {
         self.models
             .as_ref()
             .is_none_or(|models| models.iter().any(|known| known == model))
-    }
-}
-
-/// What was read of keys a moment ago. Only keys that exist are in it, so nobody can fill it.
-#[derive(Default)]
-pub(crate) struct KnownKeys(Mutex<HashMap<[u8; 32], (KeyRow, Instant)>>);
-
-impl KnownKeys {
-    fn get(&self, hash: &[u8; 32]) -> Option<KeyRow> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known
-            .get(hash)
-            .filter(|(_, at)| at.elapsed() < BELIEVED)
-            .map(|(key, _)| key.clone())
-    }
-
-    fn put(&self, hash: [u8; 32], key: KeyRow) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, (_, at)| at.elapsed() < BELIEVED);
-        known.insert(hash, (key, Instant::now()));
-    }
-
-    fn forget(&self, id: ApiKeyId) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|_, (key, _)| key.id != id);
     }
 }
 
@@ -194,7 +164,8 @@ impl ApiKeys {
         Ok(())
     }
 
-    /// Whose key it is; `None` for one that is unknown, expired or revoked.
+    /// Whose key it is; `None` for one that is unknown, expired or revoked. [`Error::Throttled`] while too many that nobody has seen
+    /// are being looked up.
     pub async fn authenticate(&self, secret: &SecretString) -> Result<Option<ApiKey>, Error> {
         if !well_formed(secret) {
             return Ok(None);
@@ -202,13 +173,10 @@ impl ApiKeys {
         let hash = hash_of(secret);
         let key = match self.0.known_keys.get(&hash) {
             Some(key) => key,
-            None => {
-                let Some(key) = rows::by_hash(&mut *self.0.db.acquire().await?, &hash).await? else {
-                    return Ok(None);
-                };
-                self.0.known_keys.put(hash, key.clone());
-                key
-            }
+            None => match self.look_up(&hash).await? {
+                Some(key) => key,
+                None => return Ok(None),
+            },
         };
         Ok((key.state(self.0.now()) == KeyState::Good).then_some(ApiKey {
             id: key.id,
@@ -216,6 +184,20 @@ impl ApiKeys {
             scopes: key.scopes,
             models: key.models,
         }))
+    }
+
+    async fn look_up(&self, hash: &[u8; 32]) -> Result<Option<KeyRow>, Error> {
+        let known = &self.0.known_keys;
+        let _turn = known.turn(hash).await?;
+        // Whoever had the turn before may have asked for the same.
+        if let Some(key) = known.get(hash) {
+            return Ok(Some(key));
+        }
+        let key = rows::by_hash(&mut *self.0.db.acquire().await?, hash).await?;
+        if let Some(key) = &key {
+            known.put(*hash, key.clone());
+        }
+        Ok(key)
     }
 
     /// Notes that keys were used; told again within a minute, it changes nothing.

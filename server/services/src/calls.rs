@@ -3,6 +3,10 @@
 //!
 //! A call is noted when it begins and written when it ends. Of a replica that dies the scheduler finds the notes and charges them by
 //! their estimates; only a call that began in the last moments before may have left none.
+//!
+//! A call begins when it is admitted. One that is refused is no use of its key, and leaves a line at most.
+
+mod refusals;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,13 +20,18 @@ use domain::{ApiKeyId, ErrorCode, Money, ReservationId, views::requests::TryRow}
 use gateway::{Finish, Offer, Outcome, Try};
 pub use repositories::api_calls::{Intent, Line};
 use repositories::{api_calls, api_keys};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{Error, Refusal, Reserved, Services, Subject, Use, Wanted};
+use self::refusals::Refusals;
+use crate::{Error, Refused, Reserved, Services, Subject, Use, Wanted};
 
 /// Calls that may be under way or not yet written in this process; beyond them, programs are asked to come back.
-const MOST: usize = 10_000;
+const MOST: u32 = 10_000;
 /// Rows of one transaction.
 const BATCH: usize = 1000;
 const BEAT_EVERY: Duration = Duration::from_secs(10);
@@ -30,6 +39,8 @@ const BEAT_EVERY: Duration = Duration::from_secs(10);
 const SILENT: Duration = Duration::from_secs(90);
 /// Between two attempts while the database is away.
 const PAUSE: Duration = Duration::from_millis(500);
+/// A call that is told to end says within this what it has used.
+const CUT: Duration = Duration::from_secs(2);
 const NOTE_USE_EVERY: TimeDelta = TimeDelta::minutes(1);
 /// What a call has set aside is given back so long after the last moment at which it may still run. A replica that went away has been
 /// noticed by then, and its calls stand in the ledger.
@@ -53,6 +64,9 @@ pub(crate) struct CallLog {
     // Bounded by the places: each holds two entries at most.
     sender: mpsc::UnboundedSender<Entry>,
     receiver: Mutex<Option<mpsc::UnboundedReceiver<Entry>>>,
+    refusals: Refusals,
+    /// The process stops, and waits for calls no longer.
+    cut: CancellationToken,
 }
 
 impl Default for CallLog {
@@ -60,9 +74,11 @@ impl Default for CallLog {
         let (sender, receiver) = mpsc::unbounded_channel();
         Self {
             replica: Uuid::now_v7(),
-            places: Arc::new(Semaphore::new(MOST)),
+            places: Arc::new(Semaphore::new(MOST as usize)),
             sender,
             receiver: Mutex::new(Some(receiver)),
+            refusals: Refusals::default(),
+            cut: CancellationToken::new(),
         }
     }
 }
@@ -99,12 +115,14 @@ impl CallWish {
     }
 }
 
-/// A call under way. One that is dropped before it was ended is charged by its estimate.
+/// A call under way. One that was admitted and is dropped before it was ended is charged by its estimate.
 pub struct Call {
     intent: Intent,
     sender: mpsc::UnboundedSender<Entry>,
     place: Option<OwnedSemaphorePermit>,
     began: Instant,
+    /// It was admitted, and is noted.
+    begun: bool,
     /// Something was set aside for it.
     held: bool,
 }
@@ -112,6 +130,11 @@ pub struct Call {
 impl Call {
     pub fn id(&self) -> Uuid {
         self.intent.id
+    }
+
+    fn note(&mut self) {
+        self.begun = true;
+        let _ = self.sender.send(Entry::Begun(self.intent.clone()));
     }
 
     /// A line with what is known of the call so far: nothing used, and an answer of our own making.
@@ -191,7 +214,7 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        if self.place.is_none() {
+        if self.place.is_none() || !self.begun {
             return;
         }
         let mut line = self.line(self.intent.began_at);
@@ -207,7 +230,7 @@ impl Drop for Call {
 pub struct Calls(pub(crate) Services);
 
 impl Calls {
-    /// Notes that a call begins; `None` while too many are under way.
+    /// Takes a place for a call; `None` while too many are under way, or the process stops.
     pub fn begin(&self, wish: &CallWish) -> Option<Call> {
         let wanted = wish.wanted();
         let cost = wanted.cost + wanted.answer_per_million.per_million(wish.answer.into());
@@ -221,18 +244,18 @@ impl Calls {
             estimated_tokens: wish.tokens + i64::from(wish.answer),
             estimated_cost: cost.nanos(),
         };
-        let _ = log.sender.send(Entry::Begun(intent.clone()));
         Some(Call {
             intent,
             sender: log.sender.clone(),
             place: Some(place),
             began: Instant::now(),
+            begun: false,
             held: false,
         })
     }
 
-    /// Sets aside what the call may use at most.
-    pub async fn admit(&self, call: &mut Call, wish: &CallWish) -> Result<Result<Reserved, Refusal>, Error> {
+    /// Sets aside what the call may use at most, and notes that it begins.
+    pub async fn admit(&self, call: &mut Call, wish: &CallWish) -> Result<Result<Reserved, Refused>, Error> {
         let longest = self.0.gateway.deadlines().overall;
         let longest = TimeDelta::from_std(longest).unwrap_or(TimeDelta::hours(1));
         let subject = Subject {
@@ -247,13 +270,26 @@ impl Calls {
             .limits()
             .reserve(id, &subject, &wish.wanted(), expires_at)
             .await?;
-        call.held = admitted.as_ref().is_ok_and(|reserved| reserved.held);
-        Ok(admitted)
+        match admitted {
+            Ok(reserved) => {
+                call.held = reserved.held;
+                call.note();
+                Ok(Ok(reserved))
+            }
+            Err(refusal) => {
+                let refused = self.0.limits().explain(&subject, &wish.wanted(), refusal).await?;
+                Ok(Err(refused))
+            }
+        }
     }
 
-    /// Ends a call that was never sent on: nothing was used.
+    /// Ends a call that was not admitted. Of a key that is refused again and again only some lines are written.
     pub fn refuse(&self, call: Call, code: ErrorCode, http_status: u16) {
-        let mut line = call.line(self.0.now());
+        let now = self.0.now();
+        if !self.0.call_log.refusals.take(call.intent.api_key_id, code, now) {
+            return;
+        }
+        let mut line = call.line(now);
         (line.error_code, line.http_status) = (Some(code.as_str()), http_status.into());
         call.end(line);
     }
@@ -296,6 +332,31 @@ impl Calls {
                 error = &error as &dyn std::error::Error,
                 "A call could not be settled yet"
             );
+        }
+    }
+
+    /// By which a call is told to end: by its program when that leaves, or by the process when it stops.
+    pub fn cancel(&self) -> CancellationToken {
+        self.0.call_log.cut.child_token()
+    }
+
+    /// Takes no more calls, and waits until those that run have ended and are written; [`Self::write`] must go on meanwhile. What still
+    /// runs after `grace` is told to end. False when not all of it did.
+    pub async fn drain(&self, grace: Duration) -> bool {
+        let log = &self.0.call_log;
+        // Whoever waits for all places gets each that becomes free.
+        let mut all = std::pin::pin!(log.places.acquire_many(MOST));
+        let mut drained = timeout(grace, &mut all).await;
+        if drained.is_err() {
+            log.cut.cancel();
+            drained = timeout(CUT, &mut all).await;
+        }
+        match drained {
+            Ok(Ok(all)) => {
+                all.forget();
+                true
+            }
+            _ => false,
         }
     }
 
@@ -373,16 +434,19 @@ impl Writer {
         Ok(())
     }
 
-    /// Until it is written. A row that the database refuses for itself is left out and told of; it would hold up all others.
+    /// Until it is written, whatever the database says, but of a row itself: one that it refuses is left out and told of, since it
+    /// would hold up all others. What comes meanwhile is bounded by the places.
     async fn write(&mut self, batch: &mut Vec<Entry>) {
+        let mut is_second = false;
         while let Err(error) = self.try_write(batch).await {
-            if matches!(&error, Error::Database(error) if !error.is_outage()) {
-                if batch.len() > 1 {
-                    self.write_one_by_one(batch).await;
-                } else {
-                    tracing::error!(error = &error as &dyn std::error::Error, "A call could not be written");
+            if let Error::Database(refused) = &error
+                && refused.refuses_row()
+            {
+                if self.isolate(batch, refused, is_second).await {
+                    break;
                 }
-                break;
+                is_second = true;
+                continue;
             }
             tracing::warn!(error = %error, calls = batch.len(), "Calls could not be written, trying again");
             tokio::time::sleep(PAUSE).await;
@@ -390,10 +454,36 @@ impl Writer {
         batch.clear();
     }
 
-    async fn write_one_by_one(&mut self, batch: &mut Vec<Entry>) {
-        for entry in std::mem::take(batch) {
-            Box::pin(self.write(&mut vec![entry])).await;
+    /// Writes what can be written of a batch in which a row was refused. False when all of it is to be tried once more.
+    async fn isolate(&mut self, batch: &mut Vec<Entry>, error: &repositories::Error, is_second: bool) -> bool {
+        if batch.len() > 1 {
+            let mut rest = batch.split_off(batch.len() / 2);
+            Box::pin(self.write(batch)).await;
+            Box::pin(self.write(&mut rest)).await;
+            return true;
         }
+        if !is_second {
+            // What it needs may be missing only now: its month, or its key, which was taken away under our hands.
+            if error.lacks_partition()
+                && let Err(error) = self.services.db.ensure_partitions().await
+            {
+                tracing::warn!(error = %error, "The month of a call could not be made");
+            }
+            return false;
+        }
+        match batch.first() {
+            Some(Entry::Ended { line, .. }) => {
+                self.noted.remove(&line.id);
+                metrics::counter!("botdeck_api_calls_lost_total").increment(1);
+                tracing::error!(error = error as &dyn std::error::Error, "A call could not be written");
+            }
+            // Its line is written all the same when it ends.
+            Some(Entry::Begun(_)) => {
+                tracing::warn!(error = error as &dyn std::error::Error, "A call could not be noted");
+            }
+            None => {}
+        }
+        true
     }
 
     async fn try_write(&mut self, batch: &mut [Entry]) -> Result<(), Error> {

@@ -48,7 +48,9 @@ use inner::Inner;
 pub use intake::{Intake, Peek, is_command, lane, peek};
 pub use jobs_board::JobsService;
 pub use keys::{EXPECTED_KEY, KeyRing};
-pub use limits::{Headroom, LimitOwner, LimitSetting, Limits, Reached, Refusal, Reserved, Subject, Use, Wanted};
+pub use limits::{
+    Headroom, LimitOwner, LimitSetting, Limits, Reached, Refusal, Refused, Reserved, Subject, Use, Wanted,
+};
 pub use overview::OverviewService;
 pub use pace::{Ask, Held, RECOVERY, SharedPace, Urgency, window};
 pub use plans::Plans;

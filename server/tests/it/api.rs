@@ -49,7 +49,7 @@ impl Program {
         (status, headers, answer.json().await.unwrap())
     }
 
-    async fn ask(&self, path: &str, body: Value) -> reqwest::Response {
+    pub(crate) async fn ask(&self, path: &str, body: Value) -> reqwest::Response {
         let request = self.client.post(format!("{}{path}", self.base)).bearer_auth(&self.key);
         request.json(&body).send().await.unwrap()
     }
@@ -64,7 +64,7 @@ impl Program {
     }
 
     /// Limits its key, as on the command line.
-    async fn limit(&self, app: &TestApp, limits: &[&str]) {
+    pub(crate) async fn limit(&self, app: &TestApp, limits: &[&str]) {
         let id = self.id(app).await;
         let args = [&["limits", "set", "--key", id.as_str()], limits].concat();
         app.cli(&args).await.ok();
@@ -139,11 +139,11 @@ async fn a_key_opens_only_its_scopes_and_nothing_once_it_is_revoked() {
     app.finish().await;
 }
 
-fn question(text: &str) -> Value {
+pub(crate) fn question(text: &str) -> Value {
     json!({ "model": "fake-model", "messages": [{ "role": "user", "content": text }] })
 }
 
-fn streamed(text: &str) -> Value {
+pub(crate) fn streamed(text: &str) -> Value {
     let mut body = question(text);
     body["stream"] = true.into();
     body

@@ -26,6 +26,7 @@ mod ordering;
 mod playground;
 mod pressure;
 mod processes;
+mod programs;
 mod rendering;
 mod revoked;
 mod sessions;

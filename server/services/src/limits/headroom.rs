@@ -10,8 +10,8 @@ use chrono::{DateTime, Utc};
 use domain::{ApiKeyId, LimitKind, Measure};
 use repositories::counters::Bound;
 
-use super::{Subject, rate};
-use crate::Services;
+use super::{Limits, Refusal, Subject, Wanted, affordable, rate};
+use crate::{Error, Services};
 
 /// How long a replica goes on believing that nothing bounds a caller; so long may a first limit that was set elsewhere be unknown here.
 const BELIEVED: Duration = Duration::from_secs(2);
@@ -27,13 +27,54 @@ pub struct Headroom {
     pub resets_at: Option<DateTime<Utc>>,
 }
 
+/// A call that was refused, with what its program is told of the limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    pub refusal: Refusal,
+    /// What is left of the limits that apply.
+    pub room: Vec<Headroom>,
+    /// Only what others have set aside stands in its way: there may be room as soon as they end.
+    pub is_passing: bool,
+}
+
+impl Limits {
+    /// Looks again at what bounds a call that was refused.
+    pub(crate) async fn explain(
+        &self,
+        subject: &Subject<'_>,
+        wanted: &Wanted,
+        refusal: Refusal,
+    ) -> Result<Refused, Error> {
+        let now = self.0.now();
+        let bounds = super::bounds(&mut *self.0.db.acquire().await?, subject, now).await?;
+        let room = rooms(&self.0, &bounds, (0, 0), now).await;
+        let is_budget = refusal.limit.is_some_and(|reached| !reached.kind.is_rate());
+        let unreserved: Vec<Bound> = bounds.into_iter().map(|bound| Bound { reserved: 0, ..bound }).collect();
+        Ok(Refused {
+            is_passing: is_budget && affordable(&unreserved, wanted).is_ok(),
+            refusal,
+            room,
+        })
+    }
+}
+
 /// Of limits on requests and tokens. `tokens`: what the call has set aside. A rate that nobody knows while Redis is away is left out.
 pub(super) async fn left(services: &Services, bounds: &[Bound], tokens: i64, now: DateTime<Utc>) -> Vec<Headroom> {
+    rooms(services, bounds, (1, tokens), now).await
+}
+
+/// `taken`: requests and tokens that are in none of the bounds yet.
+async fn rooms(
+    services: &Services,
+    bounds: &[Bound],
+    (requests, tokens): (i64, i64),
+    now: DateTime<Utc>,
+) -> Vec<Headroom> {
     let mut rooms = Vec::new();
     for bound in bounds {
         let Some(limit) = bound.cap else { continue };
         let taken = match bound.kind.measure() {
-            Measure::Messages => 1,
+            Measure::Messages => requests,
             Measure::Tokens => tokens,
             Measure::Money | Measure::Images => continue,
         };

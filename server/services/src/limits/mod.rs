@@ -12,8 +12,8 @@ mod staff;
 use chrono::{DateTime, Utc};
 pub use domain::LimitOwner;
 use domain::{ApiKeyId, BotId, ErrorCode, LimitKind, Measure, Money, ReservationId, Scope, UserId};
-pub use headroom::Headroom;
 pub(crate) use headroom::NoLimits;
+pub use headroom::{Headroom, Refused};
 pub use repositories::counters::{Settled, Use};
 use repositories::{
     PgConnection,

@@ -1,6 +1,7 @@
 use chrono::TimeDelta;
 use domain::{ApiScope, Lifetime, Permission, Role, views::api_keys::KeyState};
-use services::{Error, KeyWish};
+use futures::{StreamExt, stream::FuturesUnordered};
+use services::{Error, KeyWish, Services};
 
 use crate::app::App;
 
@@ -147,4 +148,37 @@ async fn nothing_chosen_is_no_key_and_only_owners_and_admins_see_them() {
         let id = app.staff(role).await;
         assert_eq!(app.actor(id, Permission::ReadKeys).await.is_ok(), may, "{role}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_strangers_who_come_together_only_some_are_looked_up() {
+    let app = App::new().await;
+    let fresh = app.api_keys().create(&app.owner().await, wish("one")).await.unwrap();
+    let mut lock = app.test.pool().begin().await.unwrap();
+    sqlx::query("LOCK TABLE api_keys").execute(&mut *lock).await.unwrap();
+    let strangers = (0..12).map(|stranger| {
+        let (services, secret) = (Services::clone(&app), format!("bd-{stranger:043}"));
+        async move { services.api_keys().authenticate(&secret.into()).await }
+    });
+    let mut strangers: FuturesUnordered<_> = strangers.map(tokio::spawn).collect();
+    for _ in 0..8 {
+        let refused = strangers.next().await.unwrap().unwrap();
+        assert!(
+            matches!(refused, Err(Error::Throttled { retry_after_s: 1 })),
+            "{refused:?}"
+        );
+    }
+    let waiting = "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    assert_eq!(app.test.count(waiting).await, 4);
+    lock.rollback().await.unwrap();
+    while let Some(unknown) = strangers.next().await {
+        assert!(unknown.unwrap().unwrap().is_none());
+    }
+    assert!(
+        app.api_keys()
+            .authenticate(&fresh.secret.into())
+            .await
+            .unwrap()
+            .is_some()
+    );
 }

@@ -2,12 +2,12 @@ use std::time::Duration;
 
 use domain::{ApiKeyId, ApiScope, ErrorCode, Lifetime, LimitKind, Money};
 use gateway::{Finish, Offer, Outcome, Price, Usage};
-use services::{CallWish, Calls, KeyWish, LimitOwner, Services};
+use services::{Call, CallWish, Calls, KeyWish, LimitOwner, Services};
 use tokio::sync::oneshot;
 
 use crate::app::{App, model};
 
-async fn key(app: &App) -> ApiKeyId {
+pub(crate) async fn key(app: &App) -> ApiKeyId {
     let wish = KeyWish {
         name: "program".parse().unwrap(),
         scopes: vec![ApiScope::Chat],
@@ -18,7 +18,7 @@ async fn key(app: &App) -> ApiKeyId {
 }
 
 /// 100 tokens of a prompt and 50 of an answer, at a dollar and two a million: 200,000 nano-dollars.
-fn wish(key: ApiKeyId) -> CallWish {
+pub(crate) fn wish(key: ApiKeyId) -> CallWish {
     let model = model();
     CallWish {
         key,
@@ -34,7 +34,7 @@ fn wish(key: ApiKeyId) -> CallWish {
     }
 }
 
-fn outcome(finish: Finish, prompt: i64, completion: i64) -> Outcome {
+pub(crate) fn outcome(finish: Finish, prompt: i64, completion: i64) -> Outcome {
     Outcome {
         usage: Usage {
             prompt_tokens: prompt,
@@ -55,7 +55,7 @@ fn outcome(finish: Finish, prompt: i64, completion: i64) -> Outcome {
 }
 
 /// The task that writes; it ends when the sender is dropped or told to.
-fn writer(services: &Services) -> (oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
+pub(crate) fn writer(services: &Services) -> (oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
     let (stop, stopped) = oneshot::channel::<()>();
     let calls = services.calls();
     let task = tokio::spawn(async move {
@@ -68,15 +68,22 @@ fn writer(services: &Services) -> (oneshot::Sender<()>, tokio::task::JoinHandle<
     (stop, task)
 }
 
-fn one_call(calls: &Calls, key: ApiKeyId, app: &App) {
-    let call = calls.begin(&wish(key)).unwrap();
+/// A call that was admitted.
+pub(crate) async fn begun(calls: &Calls, key: ApiKeyId) -> Call {
+    let mut call = calls.begin(&wish(key)).unwrap();
+    calls.admit(&mut call, &wish(key)).await.unwrap().unwrap();
+    call
+}
+
+pub(crate) async fn one_call(calls: &Calls, key: ApiKeyId, app: &App) {
+    let call = begun(calls, key).await;
     let mut line = call.line(app.now());
     (line.prompt_tokens, line.completion_tokens, line.cost) = (10, 5, 70);
     (line.finish, line.http_status) = ("stop".to_owned(), 200);
     call.end(line);
 }
 
-async fn until(app: &App, what: &str, n: i64) {
+pub(crate) async fn until(app: &App, what: &str, n: i64) {
     let reached = async {
         while app.test.count(what).await != n {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -92,7 +99,7 @@ async fn a_thousand_calls_are_written_once_and_in_few_statements() {
     let app = App::new().await;
     let key = key(&app).await;
     for _ in 0..1000 {
-        one_call(&app.calls(), key, &app);
+        one_call(&app.calls(), key, &app).await;
     }
     let (stop, task) = writer(&app);
     until(&app, "usage", 1000).await;
@@ -111,7 +118,7 @@ async fn a_call_is_noted_while_it_runs_and_written_at_the_end_of_the_program() {
     let app = App::new().await;
     let key = key(&app).await;
     let (stop, task) = writer(&app);
-    let call = app.calls().begin(&wish(key)).unwrap();
+    let call = begun(&app.calls(), key).await;
     until(&app, "api_calls", 1).await;
     assert_eq!(app.test.count("usage").await, 0);
     let mut line = call.line(app.now());
@@ -132,7 +139,7 @@ async fn calls_of_a_replica_that_died_are_charged_once_and_never_twice() {
     let key = key(&app).await;
     let dead = app.replica(&app.secret);
     let (_stop, task) = writer(&dead);
-    let call = dead.calls().begin(&wish(key)).unwrap();
+    let call = begun(&dead.calls(), key).await;
     until(&app, "api_calls", 1).await;
     assert_eq!(app.calls().charge_lost().await.unwrap(), 0, "it lives");
     app.test
@@ -151,7 +158,7 @@ async fn calls_of_a_replica_that_died_are_charged_once_and_never_twice() {
     let mut line = call.line(app.now());
     line.cost = 70;
     call.end(line);
-    one_call(&dead.calls(), key, &app);
+    one_call(&dead.calls(), key, &app).await;
     until(&app, "usage WHERE cost = 70", 1).await;
     assert_eq!(app.test.count("usage").await, 2);
     task.abort();
@@ -165,7 +172,7 @@ async fn an_absent_database_loses_no_call() {
     until(&app, "api_replicas", 1).await;
     let mut lock = app.test.pool().begin().await.unwrap();
     sqlx::query("LOCK TABLE usage").execute(&mut *lock).await.unwrap();
-    one_call(&app.calls(), key, &app);
+    one_call(&app.calls(), key, &app).await;
     let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                      WHERE datname = current_database() AND wait_event_type = 'Lock'";
     while app.test.one::<i64>(terminate).await == 0 {
@@ -182,11 +189,11 @@ async fn an_absent_database_loses_no_call() {
 async fn a_row_that_cannot_be_written_holds_up_no_other() {
     let app = App::new().await;
     let key = key(&app).await;
-    let call = app.calls().begin(&wish(key)).unwrap();
+    let call = begun(&app.calls(), key).await;
     let mut line = call.line(app.now());
     line.cost = -1;
     call.end(line);
-    one_call(&app.calls(), key, &app);
+    one_call(&app.calls(), key, &app).await;
     let (stop, task) = writer(&app);
     until(&app, "usage", 1).await;
     stop.send(()).unwrap();
@@ -198,7 +205,7 @@ async fn a_row_that_cannot_be_written_holds_up_no_other() {
 async fn a_call_that_nobody_ended_is_charged_by_its_estimate_and_too_many_are_refused() {
     let app = App::new().await;
     let key = key(&app).await;
-    drop(app.calls().begin(&wish(key)).unwrap());
+    drop(begun(&app.calls(), key).await);
     let (stop, task) = writer(&app);
     until(&app, "usage WHERE cost = 200000 AND error_code = 'BD-INTERNAL'", 1).await;
     stop.send(()).unwrap();
@@ -254,7 +261,7 @@ async fn a_call_counts_on_the_limits_of_its_key_by_what_it_used() {
     let (two, admitted) = admit().await;
     assert_eq!(admitted.unwrap().answer, 50);
     let (three, refused) = admit().await;
-    assert_eq!(refused.unwrap_err().code, ErrorCode::LimitKey);
+    assert_eq!(refused.unwrap_err().refusal.code, ErrorCode::LimitKey);
     calls.refuse(three, ErrorCode::LimitKey, 429);
 
     // One that failed is given back; one that was left in the middle counts as far as it went.
@@ -339,8 +346,7 @@ async fn a_call_that_outlives_what_was_set_aside_for_it_counts_all_the_same() {
     let key = key(&app).await;
     app.limit_of(LimitOwner::ApiKey(key), LimitKind::TokensTotal, 160).await;
     let calls = app.calls();
-    let mut call = calls.begin(&wish(key)).unwrap();
-    calls.admit(&mut call, &wish(key)).await.unwrap().unwrap();
+    let call = begun(&calls, key).await;
     app.clock.advance(chrono::TimeDelta::minutes(30));
     app.limits().give_back().await.unwrap();
     assert_eq!(app.scope_counter("api_key", "tokens").await, (0, 0));
@@ -359,8 +365,7 @@ async fn what_a_dead_replica_had_set_aside_is_settled_by_what_its_call_was_charg
         .await;
     let dead = app.replica(&app.secret);
     let (_stop, task) = writer(&dead);
-    let mut call = dead.calls().begin(&wish(key)).unwrap();
-    dead.calls().admit(&mut call, &wish(key)).await.unwrap().unwrap();
+    let call = begun(&dead.calls(), key).await;
     until(&app, "api_calls", 1).await;
     task.abort();
     app.test

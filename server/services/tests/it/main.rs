@@ -12,6 +12,7 @@ mod audit;
 mod auth;
 mod bot_board;
 mod bots;
+mod call_faults;
 mod calls;
 #[expect(dead_code, reason = "the tests of repositories need more of it")]
 #[path = "../../../repositories/tests/it/database.rs"]

@@ -16,7 +16,7 @@ use services::{Call, CallWish, Headroom, Reserved, Services};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::{ApiError, Caller, asked::Asked, headers};
+use super::{ApiError, Caller, asked::Asked, bodies::Room, headers};
 use crate::web::AppState;
 
 pub(super) const JSON_LIMIT: usize = 4 * 1024 * 1024;
@@ -49,6 +49,7 @@ endpoints! {
 }
 
 async fn call(state: &AppState, caller: &Caller, endpoint: Endpoint, request: Request) -> Result<Response, ApiError> {
+    let room = request.extensions().get::<Room>().cloned();
     let read = async {
         match endpoint {
             Endpoint::Transcriptions | Endpoint::Translations => form(request).await,
@@ -75,7 +76,7 @@ async fn call(state: &AppState, caller: &Caller, endpoint: Endpoint, request: Re
         return Err(ApiError::overloaded());
     };
     // In a task of its own: what was used is written whether the program waits for the answer or not.
-    let cancel = CancellationToken::new();
+    let cancel = state.services.calls().cancel();
     let leaves = cancel.clone().drop_guard();
     let (sender, answer) = oneshot::channel();
     let errand = Errand {
@@ -83,6 +84,7 @@ async fn call(state: &AppState, caller: &Caller, endpoint: Endpoint, request: Re
         endpoint,
         asked,
         body,
+        _room: room,
         wish,
         cancel,
     };
@@ -131,6 +133,8 @@ struct Errand {
     endpoint: Endpoint,
     asked: Asked,
     body: ForwardBody,
+    /// Of the body, for as long as that is kept.
+    _room: Option<Room>,
     wish: CallWish,
     cancel: CancellationToken,
 }
@@ -160,7 +164,8 @@ impl Errand {
                 }
             }
             Err(refused) => {
-                let has_left = self.cancel.is_cancelled();
+                // A process that stops cancels as well.
+                let has_left = sender.is_closed();
                 let error = ApiError::of_gateway(&refused.error);
                 let (code, status) = if has_left {
                     (None, LEFT)

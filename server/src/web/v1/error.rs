@@ -2,14 +2,16 @@
 
 use axum::{
     Json,
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, Utc};
 use domain::{ErrorCode, Measure, Period, Scope};
 use gateway::GatewayError;
 use serde_json::{Value, json};
-use services::{Reached, Refusal};
+use services::{Reached, Refused};
+
+use super::headers;
 
 /// Whoever would have to wait longer, in seconds, is told not to try again by itself.
 const LONGEST_RETRY: u64 = 60;
@@ -25,6 +27,8 @@ pub struct ApiError {
     pub message: String,
     pub param: Option<&'static str>,
     pub retry_after: Option<u64>,
+    /// What is left of limits, in OpenAI's headers.
+    pub room: Option<Box<HeaderMap>>,
     /// The code under which staff find it.
     pub ours: Option<ErrorCode>,
 }
@@ -38,6 +42,7 @@ impl ApiError {
             message: message.into(),
             param: None,
             retry_after: None,
+            room: None,
             ours: None,
         }
     }
@@ -135,8 +140,10 @@ impl ApiError {
         )
     }
 
-    /// A limit is used up. Of a minute it is a rate, of more a quota, as OpenAI tells them apart.
-    pub fn limited(refusal: &Refusal, now: DateTime<Utc>) -> Self {
+    /// A limit is used up. Of a minute, or where only requests under way stand in the way, it is a rate; of more a quota, as OpenAI
+    /// tells them apart.
+    pub fn limited(refused: &Refused, now: DateTime<Utc>) -> Self {
+        let refusal = &refused.refusal;
         let Some(reached) = refusal.limit else {
             let error = Self::invalid(None, "The request is larger than any limit allows.");
             return Self {
@@ -144,9 +151,12 @@ impl ApiError {
                 ..error
             };
         };
-        let wait = reached
-            .resets_at
-            .map(|at| ((at - now).num_milliseconds().max(0) + 999) / 1000);
+        let resets_in = |at: DateTime<Utc>| ((at - now).num_milliseconds().max(0) + 999) / 1000;
+        let wait = if refused.is_passing {
+            Some(1)
+        } else {
+            reached.resets_at.map(resets_in)
+        };
         let whose = match reached.scope {
             Scope::Model => "this model",
             Scope::Deployment => "this deck",
@@ -156,14 +166,23 @@ impl ApiError {
             || "It does not start again by itself.".to_owned(),
             |wait| format!("Please try again in {wait}s."),
         );
-        let message = format!("Limit reached for {whose}: {}. {again}", words(&reached));
-        let (kind, code) = match (reached.kind.period(), reached.kind.measure()) {
-            (Period::Minute, Measure::Tokens) => ("tokens", "rate_limit_exceeded"),
-            (Period::Minute, _) => ("requests", "rate_limit_exceeded"),
-            _ => ("insufficient_quota", "insufficient_quota"),
+        let held = if refused.is_passing {
+            " The rest of it is set aside for requests under way."
+        } else {
+            ""
         };
+        let message = format!("Limit reached for {whose}: {}.{held} {again}", words(&reached));
+        let is_rate = refused.is_passing || reached.kind.period() == Period::Minute;
+        let (kind, code) = match reached.kind.measure() {
+            _ if !is_rate => ("insufficient_quota", "insufficient_quota"),
+            Measure::Tokens => ("tokens", "rate_limit_exceeded"),
+            _ => ("requests", "rate_limit_exceeded"),
+        };
+        let mut room = HeaderMap::new();
+        headers::add_room(&mut room, &refused.room, now);
         Self {
             retry_after: wait.and_then(|wait| u64::try_from(wait.max(1)).ok()),
+            room: Some(Box::new(room)),
             ours: Some(refusal.code),
             ..Self::new(StatusCode::TOO_MANY_REQUESTS, kind, Some(code), message)
         }
@@ -262,6 +281,12 @@ fn words(reached: &Reached) -> String {
 
 impl From<services::Error> for ApiError {
     fn from(error: services::Error) -> Self {
+        if let services::Error::Throttled { retry_after_s } = error {
+            return Self {
+                retry_after: Some(retry_after_s),
+                ..Self::overloaded()
+            };
+        }
         tracing::error!(
             error = &error as &dyn std::error::Error,
             "A call of another program failed"
@@ -273,6 +298,9 @@ impl From<services::Error> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.body())).into_response();
+        response
+            .headers_mut()
+            .extend(self.room.map(|room| *room).unwrap_or_default());
         if let Some(seconds) = self.retry_after {
             response
                 .headers_mut()
@@ -292,5 +320,19 @@ impl IntoResponse for ApiError {
                 .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_comes_with_too_many_others_is_told_to_come_again() {
+        let refused = ApiError::from(services::Error::Throttled { retry_after_s: 3 });
+        assert_eq!(refused.body()["error"]["code"], "overloaded");
+        let response = refused.into_response();
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "3");
     }
 }

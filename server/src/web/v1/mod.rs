@@ -3,6 +3,7 @@
 
 mod asked;
 mod auth;
+mod bodies;
 mod calls;
 mod error;
 mod headers;
@@ -12,6 +13,7 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     http::{Method, Uri},
+    middleware,
     routing::{any, get, post},
 };
 
@@ -33,6 +35,7 @@ pub fn router() -> Router<AppState> {
         .method_not_allowed_fallback(unknown)
         // Of forms; how much JSON there may be is said where it is read.
         .layer(DefaultBodyLimit::max(calls::AUDIO_LIMIT))
+        .layer(middleware::from_fn_with_state(bodies::Bodies::default(), bodies::count))
 }
 
 async fn unknown(method: Method, uri: Uri) -> ApiError {
