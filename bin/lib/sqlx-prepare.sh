@@ -23,7 +23,9 @@ mkdir "$SQLX_OFFLINE_DIR"
 for file in migrations/*.sql; do
   case "$file" in *.down.sql) continue ;; esac
   [ -e "$file" ] || continue
-  psql -q -X -1 -v ON_ERROR_STOP=1 "$DATABASE_URL" -f "$file" >/dev/null || die "$file does not apply to an empty database"
+  whole=-1
+  case "$(head -n 1 "$file")" in "-- no-transaction"*) whole= ;; esac
+  psql -q -X $whole -v ON_ERROR_STOP=1 "$DATABASE_URL" -f "$file" >/dev/null || die "$file does not apply to an empty database"
 done
 # The nonce makes cargo compile it again, and touches nothing that other builds would then have to repeat.
 cargo rustc -p repositories --lib --profile check -- --cfg "sqlx_prepare=\"$$-$RANDOM\"" --allow unexpected_cfgs

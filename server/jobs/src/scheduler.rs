@@ -9,15 +9,40 @@ use tracing::{error, info};
 const TIDY_EVERY: Duration = Duration::from_secs(600);
 const GIVE_BACK_EVERY: Duration = Duration::from_secs(60);
 const ROLL_UP_EVERY: Duration = Duration::from_secs(60);
+/// While there is more to sum up: the database has other things to do.
+const ROLL_UP_PAUSE: Duration = Duration::from_secs(1);
 const CHARGE_EVERY: Duration = Duration::from_secs(30);
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
 /// Runs until `stop`.
 pub async fn schedule(services: Services, stop: CancellationToken) {
     info!("Scheduler starts");
+    tokio::join!(keep_house(&services, &stop), roll_up(&services, &stop));
+}
+
+/// Beside all else, which must not wait while years of a ledger are summed up for the first time.
+async fn roll_up(services: &Services, stop: &CancellationToken) {
+    let mut turn = tokio::time::interval(ROLL_UP_EVERY);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = turn.tick() => {}
+        }
+        match services.overview().roll_up().await {
+            Ok(true) => turn.reset_after(ROLL_UP_PAUSE),
+            // From now on: a turn that took long is not made up for.
+            Ok(false) => turn.reset(),
+            Err(error) => {
+                turn.reset();
+                error!(error = %error, "The ledger could not be summed up; it is tried again in {} s", ROLL_UP_EVERY.as_secs());
+            }
+        }
+    }
+}
+
+async fn keep_house(services: &Services, stop: &CancellationToken) {
     let mut tidy = tokio::time::interval(TIDY_EVERY);
     let mut give_back = tokio::time::interval(GIVE_BACK_EVERY);
-    let mut roll_up = tokio::time::interval(ROLL_UP_EVERY);
     let mut charge = tokio::time::interval(CHARGE_EVERY);
     let mut measure = tokio::time::interval(MEASURE_EVERY);
     loop {
@@ -36,17 +61,12 @@ pub async fn schedule(services: Services, stop: CancellationToken) {
                     error!(error = %error, "Reservations could not be given back; it is tried again in a minute");
                 }
             }
-            _ = roll_up.tick() => {
-                if let Err(error) = services.overview().roll_up().await {
-                    error!(error = %error, "The ledger could not be summed up; it is tried again in {} s", ROLL_UP_EVERY.as_secs());
-                }
-            }
             _ = charge.tick() => {
                 if let Err(error) = services.calls().charge_lost().await {
                     error!(error = %error, "Lost calls could not be charged; it is tried again in {} s", CHARGE_EVERY.as_secs());
                 }
             }
-            _ = measure.tick() => measure_once(&services).await,
+            _ = measure.tick() => measure_once(services).await,
         }
     }
 }

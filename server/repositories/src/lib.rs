@@ -100,6 +100,21 @@ const KEEPALIVE: [(&str, &str); 3] = [
     ("tcp_keepalives_count", "4"),
 ];
 
+const MIGRATION_ASKED_FOR_EVERY: Duration = Duration::from_millis(100);
+/// Whoever dies while an index is built concurrently leaves one behind that nobody uses, and its migration would take it for built.
+const DROP_INTERRUPTED_INDEXES: &str = "DO $$
+    DECLARE
+        broken regclass;
+    BEGIN
+        FOR broken IN
+            SELECT i.indexrelid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+            WHERE NOT i.indisvalid AND c.relkind = 'i' AND c.relnamespace = current_schema()::regnamespace
+                AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid)
+        LOOP
+            EXECUTE format('DROP INDEX %s', broken);
+        END LOOP;
+    END $$";
+
 /// The door to Postgres.
 #[derive(Clone, Debug)]
 pub struct Database(PgPool);
@@ -129,13 +144,22 @@ impl Database {
         Ok(Self(pool))
     }
 
-    /// Brings the schema up to date, under sqlx's advisory lock: replicas that start together wait for each other, however long it
-    /// takes.
+    /// Brings the schema up to date: replicas that start together wait for each other, however long it takes.
     pub async fn migrate(&self) -> Result<()> {
         let patient = PgConnectOptions::clone(&self.0.connect_options())
             .options([("idle_in_transaction_session_timeout", "0"), ("lock_timeout", "0")]);
         let mut connection = patient.connect().await?;
+        // Asked for again and again, where sqlx would wait inside of a statement: an index that is built beside those who write waits
+        // for all statements that have begun before, and both would wait for ever. It goes with the connection.
+        while !sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock(7305417332) AS "ours!""#)
+            .fetch_one(&mut connection)
+            .await?
+        {
+            tokio::time::sleep(MIGRATION_ASKED_FOR_EVERY).await;
+        }
+        connection.execute(DROP_INTERRUPTED_INDEXES).await?;
         let mut migrator = sqlx::migrate!("../../migrations");
+        migrator.set_locking(false);
         // Those of a newer release are there while its replicas take over one by one, and when it is taken back.
         migrator.set_ignore_missing(true);
         migrator.run(&mut connection).await?;
@@ -159,8 +183,8 @@ impl Database {
         Ok(())
     }
 
-    /// Drops the months of the ledger that ended before the last `months` began; how many they were. It needs the ledger for a moment
-    /// to itself, and lets others go first.
+    /// Drops the months of the ledger that ended before the last `months` began, as far as they are summed up; how many they were. It
+    /// needs the ledger for a moment to itself, and lets others go first.
     pub async fn drop_old_usage(&self, now: chrono::DateTime<chrono::Utc>, months: u32) -> Result<i32> {
         let first = now.date_naive() - chrono::Months::new(months);
         let mut tx = self.begin().await?;

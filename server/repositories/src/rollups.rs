@@ -1,7 +1,8 @@
-//! The ledger summed up by hour and day. Complete up to a moment; what came after it is added from the ledger itself.
+//! The ledger summed up by hour and day. Complete up to a moment; what came after it is added from the ledger itself. A line that is
+//! written later than that, but belongs before it, is noted by a trigger, and its hour is summed up anew.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::Money;
+use domain::{Money, Period};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -12,6 +13,7 @@ const BOUNDS: [i64; 30] = [
     50, 75, 100, 150, 200, 250, 300, 400, 500, 600, 800, 1000, 1250, 1500, 2000, 2500, 3000, 4000, 5000, 6000, 8000,
     10_000, 12_500, 15_000, 20_000, 30_000, 45_000, 60_000, 90_000, 120_000,
 ];
+const HOUR: TimeDelta = TimeDelta::hours(1);
 const PLACES: usize = BOUNDS.len() + 1;
 
 /// How many took less than each bound and no less than the one before it.
@@ -64,66 +66,116 @@ pub async fn until(db: &mut PgConnection) -> Result<Option<DateTime<Utc>>> {
         .await?)
 }
 
-/// Sums up the next hour that has ended by `closed` (the beginning of an hour), and its day as far as it is known. False when there
-/// was none left. Call inside a transaction; whoever comes second waits and then goes on.
-pub async fn roll_hour(db: &mut PgConnection, closed: DateTime<Utc>) -> Result<bool> {
-    let until = sqlx::query_scalar!("SELECT until FROM usage_rolled FOR UPDATE")
+/// Says that the hours that have ended by `closed` (the beginning of an hour) are about to be summed up: whoever writes a line of one
+/// of them from now on notes it as late. Call inside a transaction of its own. Once an hour it waits for those who write at this moment
+/// and may not know yet, and others wait behind it: for half a second at most, and then the error is a lock timeout.
+pub async fn close(db: &mut PgConnection, closed: DateTime<Utc>) -> Result<()> {
+    let closing = sqlx::query_scalar!("SELECT closing FROM usage_rolled FOR UPDATE")
         .fetch_one(&mut *db)
         .await?;
+    // Never backwards, should a clock be.
+    if closing.is_some_and(|closing| closing >= closed) {
+        return Ok(());
+    }
+    for statement in [
+        "SET LOCAL lock_timeout = '500ms'",
+        "LOCK TABLE ONLY usage IN SHARE MODE",
+    ] {
+        sqlx::query(statement).execute(&mut *db).await?;
+    }
+    sqlx::query!("UPDATE usage_rolled SET closing = $1", closed)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Sums up the next hour of those that [`close`] was told of, and its day as far as it is known. False when there was none left. Call
+/// inside a transaction; whoever comes second waits and then goes on.
+pub async fn roll_hour(db: &mut PgConnection) -> Result<bool> {
+    let rolled = sqlx::query!("SELECT until, closing FROM usage_rolled FOR UPDATE")
+        .fetch_one(&mut *db)
+        .await?;
+    let Some(closing) = rolled.closing.filter(|closing| Some(*closing) > rolled.until) else {
+        return Ok(false);
+    };
     let next = sqlx::query_scalar!(
-        "SELECT date_trunc('hour', min(at), 'UTC') FROM usage WHERE ($1::timestamptz IS NULL OR at >= $1) AND at < $2",
-        until,
-        closed
+        "SELECT date_trunc('hour', min(at), 'UTC') FROM usage WHERE at >= coalesce($1::timestamptz, '-infinity') AND at < $2",
+        rolled.until,
+        closing
     )
     .fetch_one(&mut *db)
     .await?;
-    let end = next.map_or(closed, |hour| hour + TimeDelta::hours(1));
-    // Never backwards, should a clock be.
-    let end = until.map_or(end, |until| until.max(end));
+    let end = next.map_or(closing, |hour| hour + HOUR);
     if let Some(hour) = next {
-        sum_up_hour(db, hour).await?;
-        sum_up_day(db, domain::Period::Day.start(hour)).await?;
+        sum_up_hours(db, hour, end).await?;
+        sum_up_day(db, Period::Day.start(hour)).await?;
     }
-    sqlx::query!(
-        "UPDATE usage_rolled SET until = $1 WHERE until IS DISTINCT FROM $1",
-        end
-    )
-    .execute(db)
-    .await?;
+    sqlx::query!("UPDATE usage_rolled SET until = $1", end)
+        .execute(db)
+        .await?;
     Ok(next.is_some())
 }
 
-/// Replaces what was said of the hour, so that doing it again is harmless.
-async fn sum_up_hour(db: &mut PgConnection, hour: DateTime<Utc>) -> Result<()> {
-    sqlx::query!("DELETE FROM usage_hours WHERE starts_at = $1", hour)
+/// Sums up anew an hour into which lines came late, and its day. Of days before `kept` (the beginning of one) no hours are kept: of
+/// such a day all are summed up. False when there was none. Call inside a transaction; whoever comes second waits and then goes on.
+pub async fn roll_late(db: &mut PgConnection, kept: DateTime<Utc>) -> Result<bool> {
+    let until = sqlx::query_scalar!("SELECT until FROM usage_rolled FOR UPDATE")
+        .fetch_one(&mut *db)
+        .await?;
+    let late = sqlx::query_scalar!("SELECT min(hour) FROM usage_late WHERE hour < $1", until)
+        .fetch_one(&mut *db)
+        .await?;
+    let Some(hour) = late else { return Ok(false) };
+    let day = Period::Day.start(hour);
+    if day < kept {
+        sum_up_hours(db, day, day + TimeDelta::days(1)).await?;
+    } else {
+        sum_up_hours(db, hour, hour + HOUR).await?;
+    }
+    sum_up_day(db, day).await?;
+    Ok(true)
+}
+
+/// Replaces what was said of the hours from `from` to `to`, so that doing it again is harmless.
+async fn sum_up_hours(db: &mut PgConnection, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<()> {
+    // First, since with a note its line is seen: what is noted later is left for the next time.
+    sqlx::query!("DELETE FROM usage_late WHERE hour >= $1 AND hour < $2", from, to)
         .execute(&mut *db)
         .await?;
     sqlx::query!(
+        "DELETE FROM usage_hours WHERE starts_at >= $1 AND starts_at < $2",
+        from,
+        to
+    )
+    .execute(&mut *db)
+    .await?;
+    sqlx::query!(
         "WITH calls AS MATERIALIZED (
-             SELECT coalesce(bot_id, $2) AS bot_id, coalesce(api_key_id, $2) AS api_key_id, model, finish = 'failed' AS failed, cache <> '' AS hit,
-                    prompt_tokens, completion_tokens, cached_tokens, cost,
-                    CASE WHEN finish <> 'failed' THEN width_bucket(felt_ms, $3::bigint[]) END AS felt,
-                    CASE WHEN finish <> 'failed' THEN width_bucket(first_token_ms, $3) END AS first_token
-             FROM usage WHERE at >= $1 AND at < $1::timestamptz + interval '1 hour'
+             SELECT date_trunc('hour', at, 'UTC') AS hour, coalesce(bot_id, $3) AS bot_id, coalesce(api_key_id, $3) AS api_key_id, model,
+                    finish = 'failed' AS failed, cache <> '' AS hit, prompt_tokens, completion_tokens, cached_tokens, cost,
+                    CASE WHEN finish <> 'failed' THEN width_bucket(felt_ms, $4::bigint[]) END AS felt,
+                    CASE WHEN finish <> 'failed' THEN width_bucket(first_token_ms, $4) END AS first_token
+             FROM usage WHERE at >= $1 AND at < $2
          ), sums AS (
-             SELECT bot_id, api_key_id, model, count(*) AS calls, count(*) FILTER (WHERE failed) AS failed, count(*) FILTER (WHERE hit) AS hits,
-                    sum(prompt_tokens)::bigint AS prompt, sum(completion_tokens)::bigint AS completion, sum(cached_tokens)::bigint AS cached,
-                    sum(cost)::bigint AS cost
-             FROM calls GROUP BY 1, 2, 3
+             SELECT hour, bot_id, api_key_id, model, count(*) AS calls, count(*) FILTER (WHERE failed) AS failed,
+                    count(*) FILTER (WHERE hit) AS hits, sum(prompt_tokens)::bigint AS prompt, sum(completion_tokens)::bigint AS completion,
+                    sum(cached_tokens)::bigint AS cached, sum(cost)::bigint AS cost
+             FROM calls GROUP BY 1, 2, 3, 4
          ), felt AS (
-             SELECT bot_id, api_key_id, model, felt AS place, count(*) AS n FROM calls GROUP BY 1, 2, 3, 4
+             SELECT hour, bot_id, api_key_id, model, felt AS place, count(*) AS n FROM calls GROUP BY 1, 2, 3, 4, 5
          ), first_token AS (
-             SELECT bot_id, api_key_id, model, first_token AS place, count(*) AS n FROM calls GROUP BY 1, 2, 3, 4
+             SELECT hour, bot_id, api_key_id, model, first_token AS place, count(*) AS n FROM calls GROUP BY 1, 2, 3, 4, 5
          )
          INSERT INTO usage_hours (starts_at, bot_id, api_key_id, model, calls, failed, cache_hits, prompt_tokens, completion_tokens,
                                   cached_tokens, cost, felt, first_token)
-         SELECT $1, s.bot_id, s.api_key_id, s.model, s.calls, s.failed, s.hits, s.prompt, s.completion, s.cached, s.cost,
+         SELECT s.hour, s.bot_id, s.api_key_id, s.model, s.calls, s.failed, s.hits, s.prompt, s.completion, s.cached, s.cost,
                 array_agg(coalesce(f.n, 0) ORDER BY p.place), array_agg(coalesce(t.n, 0) ORDER BY p.place)
-         FROM sums s CROSS JOIN generate_series(0, cardinality($3)) AS p (place)
-         LEFT JOIN felt f ON (f.bot_id, f.api_key_id, f.model, f.place) = (s.bot_id, s.api_key_id, s.model, p.place)
-         LEFT JOIN first_token t ON (t.bot_id, t.api_key_id, t.model, t.place) = (s.bot_id, s.api_key_id, s.model, p.place)
-         GROUP BY s.bot_id, s.api_key_id, s.model, s.calls, s.failed, s.hits, s.prompt, s.completion, s.cached, s.cost",
-        hour,
+         FROM sums s CROSS JOIN generate_series(0, cardinality($4)) AS p (place)
+         LEFT JOIN felt f ON (f.hour, f.bot_id, f.api_key_id, f.model, f.place) = (s.hour, s.bot_id, s.api_key_id, s.model, p.place)
+         LEFT JOIN first_token t ON (t.hour, t.bot_id, t.api_key_id, t.model, t.place) = (s.hour, s.bot_id, s.api_key_id, s.model, p.place)
+         GROUP BY s.hour, s.bot_id, s.api_key_id, s.model, s.calls, s.failed, s.hits, s.prompt, s.completion, s.cached, s.cost",
+        from,
+        to,
         Uuid::nil(),
         &BOUNDS[..]
     )
@@ -226,11 +278,15 @@ pub async fn spent(db: &mut PgConnection, since: DateTime<Utc>) -> Result<Money>
     Ok(Money::from_nanos(cost))
 }
 
-/// Forgets what stood in the ledger so long ago that its hours interest nobody any more; days stay.
-pub async fn prune_hours(db: &mut PgConnection, before: DateTime<Utc>) -> Result<u64> {
-    let done = sqlx::query!("DELETE FROM usage_hours WHERE starts_at < $1", before)
-        .execute(db)
-        .await?;
+/// Forgets the hours before `kept` (the beginning of a day), which interest nobody any more; days stay. A day that is not summed up to
+/// its end keeps its hours until then, since it is made of them.
+pub async fn prune_hours(db: &mut PgConnection, kept: DateTime<Utc>) -> Result<u64> {
+    let done = sqlx::query!(
+        "DELETE FROM usage_hours WHERE starts_at < least($1, (SELECT date_trunc('day', until, 'UTC') FROM usage_rolled))",
+        kept
+    )
+    .execute(db)
+    .await?;
     Ok(done.rows_affected())
 }
 

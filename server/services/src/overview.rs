@@ -1,6 +1,6 @@
 //! The figures of today.
 
-use chrono::{DurationRound, TimeDelta};
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use domain::{Period, views::Overview};
 use repositories::{bots, jobs, ledger, rollups};
 
@@ -10,28 +10,46 @@ use crate::{Actor, Error, Services};
 const CLOSED_AFTER: TimeDelta = TimeDelta::minutes(5);
 /// Hours are kept for as long as any range of the overview reaches; days for as long as there are.
 const HOURS_KEPT: TimeDelta = TimeDelta::days(92);
+/// Of one turn.
+const HOURS_AT_ONCE: usize = 24;
 
 /// The overview page.
 pub struct OverviewService(pub(crate) Services);
 
 impl OverviewService {
-    /// Sums up the hours that have ended. Safe on every replica at once.
-    pub async fn roll_up(&self) -> Result<(), Error> {
+    /// Sums up the hours that have ended, and anew those into which lines came late: a few of them, so that nobody waits for long. True
+    /// when there may be more. Safe on every replica at once.
+    pub async fn roll_up(&self) -> Result<bool, Error> {
         let closed = self.0.now() - CLOSED_AFTER;
         let closed = closed.duration_trunc(TimeDelta::hours(1)).unwrap_or(closed);
-        loop {
+        let kept = Period::Day.start(closed - HOURS_KEPT);
+        self.close(closed).await?;
+        for _ in 0..HOURS_AT_ONCE {
             let mut tx = self.0.db.begin().await?;
-            let more = rollups::roll_hour(&mut tx, closed).await?;
+            let more = rollups::roll_hour(&mut tx).await? || rollups::roll_late(&mut tx, kept).await?;
             tx.commit().await.map_err(repositories::Error::from)?;
             if !more {
-                break;
+                rollups::prune_hours(&mut *self.0.db.acquire().await?, kept).await?;
+                return Ok(false);
             }
         }
-        rollups::prune_hours(&mut *self.0.db.acquire().await?, closed - HOURS_KEPT).await?;
-        Ok(())
+        Ok(true)
     }
 
-    /// Drops the months of the ledger that are older than it is to be kept.
+    async fn close(&self, closed: DateTime<Utc>) -> Result<(), Error> {
+        let mut tx = self.0.db.begin().await?;
+        match rollups::close(&mut tx, closed).await {
+            // Somebody has been writing for long; what was closed before can be summed up all the same.
+            Err(error) if error.is_lock_timeout() => {
+                tracing::debug!("The ledger is too busy to close an hour; it is tried again");
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+            Ok(()) => Ok(tx.commit().await.map_err(repositories::Error::from)?),
+        }
+    }
+
+    /// Drops the months of the ledger that are older than it is to be kept and are summed up.
     pub async fn forget_old_usage(&self) -> Result<(), Error> {
         let dropped = self.0.db.drop_old_usage(self.0.now(), self.0.usage_months).await?;
         if dropped > 0 {

@@ -300,6 +300,7 @@ async fn the_log_of_calls_is_read_by_its_filters() {
     let user = UserId(id(&test, "user", 4242).await);
     let now = test.now().await.unwrap();
     let job = id(&test, "job", 77).await;
+    let conversation = ConversationId(id(&test, "conversation", 5).await);
     let list = async |db: &mut PgConnection, filter: Filter<'_>| requests::list(db, &filter, 51).await.unwrap().len();
     check!(&test,
         "first page" => async |db| { assert_eq!(list(db, Filter::default()).await, 51); },
@@ -310,6 +311,13 @@ async fn the_log_of_calls_is_read_by_its_filters() {
         "failed" => async |db| { assert_eq!(list(db, Filter { outcome: Outcome::Failed, ..Filter::default() }).await, 51); },
         "of a bot" => async |db| { assert_eq!(list(db, Filter { bot: Some(BOT), ..Filter::default() }).await, 51); },
         "of a user" => async |db| { assert_eq!(list(db, Filter { user: Some(user), ..Filter::default() }).await, 1); },
+        "of a conversation" => async |db| {
+            assert_eq!(list(db, Filter { conversation: Some(conversation), ..Filter::default() }).await, 40);
+            // Nor is all the ledger gone through by another index.
+            let fetched: i64 = sqlx::query_scalar("SELECT sum(idx_tup_fetch)::bigint FROM pg_stat_xact_user_tables WHERE starts_with(relname, 'usage_2')")
+                .fetch_one(&mut *db).await.unwrap();
+            assert!(fetched <= 8 * 40, "{fetched}");
+        },
         "one" => async |db| { assert_eq!(requests::get(db, job).await.unwrap().unwrap().id, job); },
     );
 }

@@ -36,6 +36,20 @@ async fn a_replica_starts_beside_the_next_release_which_has_migrated_already() {
     test.migrate().await.unwrap();
 }
 
+/// Its migration, begun anew, would take it for built.
+#[tokio::test]
+async fn an_index_whose_building_was_interrupted_is_dropped() {
+    let test = TestDatabase::new().await;
+    let duplicates = sqlx::query("CREATE UNIQUE INDEX CONCURRENTLY half_built ON plans ((1))")
+        .execute(test.pool())
+        .await;
+    assert!(duplicates.is_err(), "{duplicates:?}");
+    let half_built = "pg_index WHERE indexrelid = to_regclass('half_built') AND NOT indisvalid";
+    assert_eq!(test.count(half_built).await, 1);
+    test.migrate().await.unwrap();
+    assert_eq!(test.count("pg_class WHERE relname = 'half_built'").await, 0);
+}
+
 #[tokio::test]
 async fn messages_have_partitions_for_this_month_and_three_more_whatever_the_time_zone() {
     let test = TestDatabase::new().await;

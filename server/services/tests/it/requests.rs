@@ -153,3 +153,17 @@ async fn the_overview_says_the_same_before_and_after_the_hours_are_summed_up() {
         (40, before.p50_ms, 2)
     );
 }
+
+#[tokio::test]
+async fn a_long_history_is_summed_up_in_turns() {
+    let app = App::new().await;
+    app.talk(7, "hi", "fine").await;
+    app.test
+        .run("INSERT INTO usage SELECT gen_random_uuid(), at - n * interval '1 hour', user_id, bot_id, conversation_id, provider, model, 1, 1, 0, true, 1, 1, 'stop', 1, 1, 1
+              FROM usage, generate_series(2, 31) AS n")
+        .await;
+    assert!(app.overview().roll_up().await.unwrap(), "there is more");
+    assert_eq!(app.test.count("usage_hours").await, 24);
+    assert!(!app.overview().roll_up().await.unwrap());
+    assert_eq!(app.test.count("usage_hours").await, 30);
+}

@@ -17,4 +17,3 @@ CREATE TABLE api_keys (
     CHECK ((revoked_at IS NULL) = (revoked_by IS NULL))
 );
 CREATE INDEX api_keys_by_time ON api_keys (created_at DESC, id DESC);
-ALTER TABLE usage ADD CONSTRAINT usage_api_key_id_fkey FOREIGN KEY (api_key_id) REFERENCES api_keys;
