@@ -482,6 +482,21 @@ bench() {
 }
 test_that "bin/bench measures three contestants under two loads, and streamed answers" bench
 
+bench_gateway() {
+  in_checkout env BOTDECK_PROGRAM="$programs/botdeck" BENCH_PROGRAM="$programs/bench" bin/bench gateway \
+    --connections 2 --arrivals 20 --span 200 --streams 5 --json "$work/gateway.json" &&
+    says "| memory of a stream in flight | 64 kB |" && node -e '
+      const { gateway: { runs, held } } = JSON.parse(require("fs").readFileSync(process.argv[1]));
+      const ways = [...new Set(runs.map(run => run.way))].join();
+      const costs = run => run.calls > 1 && run.calls_per_second > 0 && run.p50_ms > 0 && run.first_p50_ms <= run.p50_ms && run.to_direct &&
+        (process.platform !== "linux" || run.memory_bytes > 0);
+      const apart = run => run.kind !== "Paced" || run.p50_ms >= 285;
+      process.exit(runs.length === 24 && ways === "Direct,Proxy,Deck,LimitedDeck" && held.length === 3 &&
+        runs.every(run => apart(run) && (run.way === "Direct" || costs(run))) ? 0 : 1);
+    ' "$work/gateway.json"
+}
+test_that "bin/bench gateway measures four ways under two loads, plain and streamed" bench_gateway
+
 # The bounds are wide, since the tests beside it take their share; a work factor that has slipped is tenfold out.
 bench_argon2() {
   in_checkout env BOTDECK_PROGRAM="$programs/botdeck" BENCH_PROGRAM="$programs/bench" bin/bench argon2 --json "$work/argon2.json" &&

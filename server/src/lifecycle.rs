@@ -3,12 +3,15 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
-use axum::serve::ListenerExt;
+use axum::serve::{ListenerExt, TapIo};
 use bot::{Directory, Runtime, intake};
 use gateway::{Catalogue, Deadlines, Demo, Gateway, OpenAi, Provider};
 use secrecy::ExposeSecret;
 use services::{Database, Parts, RateLimiter, Services, SystemClock, models::FromSettings};
-use tokio::task::JoinSet;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -122,7 +125,7 @@ impl Deck {
         tokio::task::spawn_blocking(gateway::warm_up);
         let _ = self.services.rate().ping().await;
 
-        let listener = tokio::net::TcpListener::bind(self.settings.addr)
+        let listener = TcpListener::bind(self.settings.addr)
             .await
             .map_err(|error| unbound(self.settings.addr, &error))?;
         let addr = listener.local_addr()?;
@@ -141,10 +144,7 @@ impl Deck {
             }),
         };
         let router = web::router(state, roles.contains(&Role::Web));
-        // A streamed answer must not wait for more of it to fill a packet.
-        let listener = listener.tap_io(|stream| {
-            let _ = stream.set_nodelay(true);
-        });
+        let listener = prompt(listener);
         // Pages are served until the very end, so that probes see the process stop rather than vanish.
         let web_stop = CancellationToken::new();
         let web = tokio::spawn({
@@ -315,6 +315,13 @@ pub fn gateway(settings: &Settings) -> anyhow::Result<Gateway> {
     Ok(Gateway::new(catalogue, deadlines))
 }
 
+/// Takes connections on which a streamed answer does not wait for more of it to fill a packet.
+fn prompt(listener: TcpListener) -> TapIo<TcpListener, fn(&mut TcpStream)> {
+    listener.tap_io::<fn(&mut TcpStream)>(|stream| {
+        let _ = stream.set_nodelay(true);
+    })
+}
+
 /// One client for all bots: connections are shared, redirects are not followed (a link may hold a token).
 fn http_client() -> anyhow::Result<reqwest::Client> {
     reqwest::Client::builder()
@@ -336,4 +343,20 @@ fn replica() -> String {
         std::process::id(),
         &random[..6]
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::serve::Listener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn no_piece_of_a_streamed_answer_waits_for_the_next() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let mut listener = prompt(listener);
+        let (client, (stream, _)) = tokio::join!(client, listener.accept());
+        assert!(stream.nodelay().unwrap() && !client.unwrap().nodelay().unwrap());
+    }
 }

@@ -1,6 +1,6 @@
 //! Botdeck as it is installed: the built program, its own process, the settings an operator would give it.
 
-use std::{path::PathBuf, process::Stdio};
+use std::{net::SocketAddr, path::PathBuf, process::Stdio};
 
 use anyhow::{Context, bail};
 use base64::Engine;
@@ -30,34 +30,48 @@ pub struct Deck {
     settings: Vec<(&'static str, String)>,
     /// Empty, so that no settings file lies about; logs go there.
     folder: PathBuf,
-    addr: String,
+    addr: SocketAddr,
+}
+
+/// Free now; a program that is started takes it a moment later.
+pub fn free_addr() -> anyhow::Result<SocketAddr> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
 impl Deck {
+    /// To answer messages.
     pub fn new(database: &str, endpoints: &Endpoints) -> anyhow::Result<Self> {
+        let mut deck = Self::for_calls(database, &endpoints.provider, endpoints.key, endpoints.model)?;
+        deck.settings.extend([
+            ("TELEGRAM_API_URL", endpoints.telegram.clone()),
+            ("BENCH_BOT_TOKEN", endpoints.token.to_owned()),
+        ]);
+        Ok(deck)
+    }
+
+    /// To pass calls of other programs on to a provider; it has no bot.
+    pub fn for_calls(database: &str, provider: &str, provider_key: &str, model: &str) -> anyhow::Result<Self> {
         let program = std::env::var_os("BOTDECK_PROGRAM").context("BOTDECK_PROGRAM is not set")?;
         let program = std::path::absolute(program)?;
         if !program.is_file() {
             bail!("{} is not there: build it first", program.display());
         }
-        let folder = std::env::temp_dir().join(format!("botdeck-bench-{}", std::process::id()));
+        let addr = free_addr()?;
+        let folder = std::env::temp_dir().join(format!("botdeck-bench-{}-{}", std::process::id(), addr.port()));
         std::fs::create_dir_all(&folder)?;
-        // Free now; the program takes it a moment later.
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let addr = format!("127.0.0.1:{port}");
         let key = base64::engine::general_purpose::STANDARD.encode(rand::random::<[u8; 32]>());
         let settings = vec![
             ("DATABASE_URL", database.to_owned()),
             ("REDIS_URL", std::env::var("REDIS_URL").context("REDIS_URL is not set")?),
             ("BOTDECK_SECRET_KEY", key),
-            ("BOTDECK_ADDR", addr.clone()),
+            ("BOTDECK_ADDR", addr.to_string()),
             ("BOTDECK_PUBLIC_URL", format!("http://{addr}")),
-            ("TELEGRAM_API_URL", endpoints.telegram.clone()),
-            ("OPENAI_BASE_URL", endpoints.provider.clone()),
-            ("OPENAI_API_KEY", endpoints.key.to_owned()),
+            ("OPENAI_BASE_URL", provider.to_owned()),
+            ("OPENAI_API_KEY", provider_key.to_owned()),
             // With a price, so that money is counted.
-            ("OPENAI_MODEL", format!("{}@0.15/0.60", endpoints.model)),
-            ("BENCH_BOT_TOKEN", endpoints.token.to_owned()),
+            ("OPENAI_MODEL", format!("{model}@0.15/0.60")),
+            // As many at once as the load makes.
+            ("BOTDECK_PROVIDER_CALLS", "1024".to_owned()),
         ];
         Ok(Self {
             program,
@@ -86,7 +100,12 @@ impl Deck {
         command
     }
 
-    async fn call(&self, arguments: &[&str]) -> anyhow::Result<()> {
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Runs a command to its end.
+    pub async fn call(&self, arguments: &[&str]) -> anyhow::Result<()> {
         let output = self.command(arguments).stdin(Stdio::null()).output().await?;
         if !output.status.success() {
             bail!(

@@ -1,11 +1,12 @@
 //! Measures Botdeck: `bin/bench`.
 //!
 //! Here live the loads and what is read off while they run. The same message is answered by Botdeck (a process of its own, the
-//! built program) and by a bare loop ([`bare`], a process too), against the same fakes, which run in this process. Nothing here
-//! is part of the product. A new benchmark is a module, an arm in `run` and a field of [`report::Report`].
+//! built program) and by a bare loop ([`bare`], a process too), against the same fakes, which run in this process; the same call of
+//! another program is passed on by Botdeck and by a bare proxy ([`gateway`]). Nothing here is part of the product. A new benchmark is a module, an arm in `run` and a field of [`report::Report`].
 
 mod bare;
 mod deck;
+mod gateway;
 mod hashing;
 mod load;
 mod postgres;
@@ -19,7 +20,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 use report::Report;
 
-/// Measures Botdeck next to a bare loop that does the same without it, its password hashing, and what a browser loads.
+/// Measures Botdeck next to a bare loop and a bare proxy that do the same without it, its password hashing, and what a browser loads.
 ///
 /// Expects in the environment: DATABASE_URL (may create databases), REDIS_URL, BOTDECK_PROGRAM, LEPTOS_SITE_ROOT.
 #[derive(Parser)]
@@ -30,6 +31,11 @@ struct Cli {
     what: Option<What>,
     #[command(flatten)]
     size: run::Size,
+    #[command(flatten)]
+    calls: gateway::Size,
+    /// Some minutes instead of half an hour: everything a tenth or less
+    #[arg(long, global = true)]
+    quick: bool,
     /// Writes the figures there as JSON, too
     #[arg(long, global = true, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -44,6 +50,8 @@ enum What {
     All,
     /// Messages answered: Botdeck by polling and by webhook, and the bare loop
     Bot,
+    /// Calls of other programs: through Botdeck, with limits and without, through a bare proxy, and straight to the provider
+    Gateway,
     /// Hashing one password
     Argon2,
     /// What a browser loads
@@ -51,6 +59,12 @@ enum What {
     /// The bare loop itself, started by `bot`
     #[command(hide = true)]
     Bare(bare::Settings),
+    /// The bare proxy, started by `gateway`
+    #[command(hide = true)]
+    BareProxy(gateway::proxy::ProxySettings),
+    /// The fake provider as a process, started by `gateway`
+    #[command(hide = true)]
+    FakeProvider(gateway::proxy::ProviderSettings),
 }
 
 fn main() -> ExitCode {
@@ -72,8 +86,11 @@ fn main() -> ExitCode {
 async fn measure(cli: Cli) -> anyhow::Result<()> {
     let what = cli.what.unwrap_or(What::All);
     let mut report = Report::default();
-    if let What::Bare(settings) = what {
-        return bare::answer_for_ever(settings).await;
+    match what {
+        What::Bare(settings) => return bare::answer_for_ever(settings).await,
+        What::BareProxy(settings) => return gateway::proxy::pass_on(settings).await,
+        What::FakeProvider(settings) => return gateway::proxy::provide(settings).await,
+        _ => {}
     }
     // The hash first: it is to be measured on a quiet machine.
     if matches!(what, What::All | What::Argon2) {
@@ -83,7 +100,10 @@ async fn measure(cli: Cli) -> anyhow::Result<()> {
         report.site = Some(site::measure()?);
     }
     if matches!(what, What::All | What::Bot) {
-        report.bot = Some(run::all(&cli.size).await?);
+        report.bot = Some(run::all(&cli.size, cli.quick).await?);
+    }
+    if matches!(what, What::All | What::Gateway) {
+        report.gateway = Some(gateway::all(&cli.calls, cli.quick).await?);
     }
     print!("{}", report.table(cli.statements));
     if let Some(path) = cli.json {

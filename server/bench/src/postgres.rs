@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use anyhow::Context;
 use serde::Serialize;
-use sqlx::{ConnectOptions, Connection, Executor, PgConnection, Row, postgres::PgConnectOptions};
+use sqlx::{ConnectOptions, Connection, Executor, PgConnection, Row, postgres::PgConnectOptions, types::Uuid};
 
 use crate::process;
 
@@ -17,6 +17,17 @@ pub struct Server {
     /// Whether commits wait for the disk, and the version.
     pub durable: bool,
     pub version: String,
+}
+
+/// Calls of other programs, as they were written.
+pub struct Written {
+    pub calls: i64,
+    pub tokens: i64,
+    pub last: Uuid,
+    /// Tokens of all calls ever that were counted on the limits of a key; 0 without limits.
+    pub counted: i64,
+    /// Nothing is set aside any more.
+    pub settled: bool,
 }
 
 /// What one run has done in its database.
@@ -61,17 +72,27 @@ impl Server {
     }
 
     /// An empty database; the one of the run before is dropped.
-    pub async fn fresh(&self) -> anyhow::Result<Database<'_>> {
+    pub async fn fresh(&self) -> anyhow::Result<Database> {
+        self.fresh_as(DATABASE).await
+    }
+
+    /// The same by another name, for a second one at the same time.
+    pub async fn fresh_as(&self, name: &str) -> anyhow::Result<Database> {
         let mut db = self.options.connect().await?;
-        db.execute("DROP DATABASE IF EXISTS botdeck_bench WITH (FORCE)").await?;
-        db.execute("CREATE DATABASE botdeck_bench").await?;
+        for statement in [
+            format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"),
+            format!("CREATE DATABASE {name}"),
+        ] {
+            // Names of databases are no parameters; these are ours.
+            db.execute(sqlx::AssertSqlSafe(statement)).await?;
+        }
         db.close().await?;
-        let options = self.options.clone().database(DATABASE);
+        let options = self.options.clone().database(name);
         let mut db = options.connect().await?;
         let counts_statements = db.execute("CREATE EXTENSION pg_stat_statements").await.is_ok()
             && db.execute("SELECT FROM pg_stat_statements LIMIT 1").await.is_ok();
         Ok(Database {
-            server: self,
+            postmaster: self.postmaster,
             db,
             url: options.to_url_lossy().to_string(),
             counts_statements,
@@ -79,14 +100,48 @@ impl Server {
     }
 }
 
-pub struct Database<'a> {
-    server: &'a Server,
+pub struct Database {
+    postmaster: Option<u32>,
     db: PgConnection,
     pub url: String,
     counts_statements: bool,
 }
 
-impl Database<'_> {
+impl Database {
+    /// A key that opens chat completions, by its id.
+    pub async fn add_api_key(&mut self, secret: &str) -> anyhow::Result<String> {
+        let row = sqlx::query(
+            "INSERT INTO api_keys (id, name, prefix, hash, scopes, created_at, created_by)
+             VALUES (gen_random_uuid(), 'bench', left($1, 9), $2, '{chat}', now(), 'bench') RETURNING id::text",
+        )
+        .bind(secret)
+        .bind(&blake3::hash(secret.as_bytes()).as_bytes()[..])
+        .fetch_one(&mut self.db)
+        .await?;
+        Ok(row.try_get(0)?)
+    }
+
+    /// What the ledger has after the call `after`.
+    pub async fn ledger(&mut self, after: Uuid) -> anyhow::Result<Written> {
+        let row = sqlx::query(
+            "SELECT count(*) AS calls, coalesce(sum(prompt_tokens + completion_tokens), 0)::bigint AS tokens,
+                    (SELECT job_id FROM usage ORDER BY job_id DESC LIMIT 1) AS last,
+                    (SELECT coalesce(sum(used), 0)::bigint FROM scope_counters WHERE scope = 'api_key' AND measure = 'tokens') AS counted,
+                    NOT EXISTS (SELECT FROM holds) AND NOT EXISTS (SELECT FROM scope_counters WHERE reserved <> 0) AS settled
+             FROM usage WHERE job_id > $1",
+        )
+        .bind(after)
+        .fetch_one(&mut self.db)
+        .await?;
+        Ok(Written {
+            calls: row.try_get("calls")?,
+            tokens: row.try_get("tokens")?,
+            last: row.try_get::<Option<Uuid>, _>("last")?.unwrap_or(after),
+            counted: row.try_get("counted")?,
+            settled: row.try_get("settled")?,
+        })
+    }
+
     /// So many messages of fifty who write in the runs and of many who do not, half of them answers, over the last 30 days, with their updates and ledger. A hundred
     /// to a person, as many as a busy month brings.
     pub async fn fill(&mut self, messages: usize) -> anyhow::Result<()> {
@@ -155,7 +210,7 @@ impl Database<'_> {
             statements,
             write_transactions: row.try_get("xids")?,
             wal_bytes: row.try_get("wal")?,
-            cpu_seconds: self.server.postmaster.and_then(process::cpu_seconds_of_family),
+            cpu_seconds: self.postmaster.and_then(process::cpu_seconds_of_family),
         })
     }
 

@@ -109,14 +109,34 @@ pub fn cpu_seconds_of_machine() -> Option<f64> {
     Some(busy / ticks_per_second())
 }
 
+/// Waits until whoever started this process has ended: what serves a benchmark is not to outlive it, however that ends.
+pub async fn orphaned() {
+    let me = std::process::id();
+    let Some(parent) = parent_of(me) else {
+        return std::future::pending().await;
+    };
+    while parent_of(me) == Some(parent) {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
 pub fn parent_of(pid: u32) -> Option<u32> {
     stat(pid)?.parent()
 }
 
 /// The most memory a process ever had, in bytes.
 pub fn peak_memory(pid: u32) -> Option<u64> {
+    memory_of(pid, "VmHWM:")
+}
+
+/// What memory a process has now, in bytes.
+pub fn memory(pid: u32) -> Option<u64> {
+    memory_of(pid, "VmRSS:")
+}
+
+fn memory_of(pid: u32, which: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(which))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }
@@ -174,7 +194,8 @@ mod tests {
         assert!(mine > before);
         assert!(family >= mine);
         assert!(cpu_seconds_of_machine().unwrap() > 0.0);
-        assert!(peak_memory(me).unwrap() > 1024 * 1024);
+        assert!(memory(me).unwrap() > 1024 * 1024);
+        assert!(peak_memory(me) >= memory(me));
         assert!(parent_of(me).unwrap() > 0);
     }
 }

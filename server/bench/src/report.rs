@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use crate::{
+    gateway,
     hashing::Hashing,
     run::{Measured, Runs, number},
     site::File,
@@ -14,6 +15,8 @@ use crate::{
 pub struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bot: Option<Runs>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<gateway::Runs>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub argon2: Option<Hashing>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -25,6 +28,9 @@ impl Report {
         let mut text = String::new();
         if let Some(bot) = &self.bot {
             text.push_str(&bot_table(bot, statements));
+        }
+        if let Some(gateway) = &self.gateway {
+            text.push_str(&gateway::table(gateway));
         }
         if let Some(hashing) = &self.argon2 {
             text.push_str(&hashing_line(hashing));
@@ -153,10 +159,10 @@ fn site_lines(files: &[File]) -> String {
     text
 }
 
-fn or_dash(value: Option<String>) -> String {
+pub fn or_dash(value: Option<String>) -> String {
     value.unwrap_or_else(|| "–".to_owned())
 }
 
-fn mib(bytes: u64) -> f64 {
+pub fn mib(bytes: u64) -> f64 {
     number(bytes) / 1024.0 / 1024.0
 }

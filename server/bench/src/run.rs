@@ -42,15 +42,12 @@ pub struct Size {
     /// Messages of others that lie in the database in the last runs; 0: no such runs
     #[arg(long, global = true, default_value_t = 1_000_000)]
     old: usize,
-    /// A minute or two instead of ten: everything a tenth or less
-    #[arg(long, global = true)]
-    quick: bool,
 }
 
 impl Size {
     /// With `--quick` taken into account.
-    fn resolved(&self) -> Self {
-        if !self.quick {
+    fn resolved(&self, quick: bool) -> Self {
+        if !quick {
             return self.clone();
         }
         Self {
@@ -60,7 +57,6 @@ impl Size {
             seconds: self.seconds.min(5),
             chats: self.chats.min(500),
             old: self.old.min(20_000),
-            quick: true,
         }
     }
 }
@@ -259,8 +255,8 @@ fn cases(size: &Size) -> Vec<(Contestant, Load, usize)> {
     cases
 }
 
-pub async fn all(size: &Size) -> anyhow::Result<Runs> {
-    let size = size.resolved();
+pub async fn all(size: &Size, quick: bool) -> anyhow::Result<Runs> {
+    let size = size.resolved(quick);
     let server = Server::find().await?;
     let mut runs: Vec<Measured> = Vec::new();
     for (contestant, load, old) in cases(&size) {
@@ -436,7 +432,7 @@ async fn measure(
     })
 }
 
-fn difference(now: Option<f64>, then: Option<f64>) -> Option<f64> {
+pub fn difference(now: Option<f64>, then: Option<f64>) -> Option<f64> {
     Some(now? - then?)
 }
 

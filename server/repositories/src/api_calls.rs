@@ -110,9 +110,13 @@ pub async fn end(db: &mut PgConnection, lines: &[&Line]) -> Result<Vec<Uuid>> {
 /// What a call that nobody has ended was charged.
 #[derive(Clone, Debug)]
 pub struct Charged {
-    pub id: Uuid,
+    pub api_key_id: ApiKeyId,
+    pub alias: String,
     pub tokens: i64,
+    /// Nano-dollars.
     pub cost: i64,
+    /// Something is set aside for it.
+    pub held: bool,
 }
 
 /// Charges the calls of replicas that have not been heard of for a while by their estimates, once. Call inside a transaction.
@@ -128,7 +132,9 @@ pub async fn charge_lost(db: &mut PgConnection, silent_seconds: f64, now: DateTi
                SELECT id, $2, api_key_id, alias, '', alias, estimated_tokens, 0, 0, false, estimated_cost, 1, 'failed', 0, 0, 'BD-INTERNAL'
                FROM lost
            )
-           SELECT id, estimated_tokens AS tokens, estimated_cost AS cost FROM lost"#,
+           SELECT api_key_id, alias, estimated_tokens AS tokens, estimated_cost AS cost,
+                  EXISTS (SELECT FROM holds h WHERE h.call_id = lost.id) AS "held!"
+           FROM lost"#,
         silent_seconds,
         now
     )

@@ -1,11 +1,15 @@
 //! Budgets in use: reserve before the call, settle after it, exactly once.
 //!
 //! The three windows that every user has are in `counters` and, while a job runs, in `reservations`; all others in
-//! `scope_counters` and `holds`. Both pairs are taken and settled by the same statements, always in the same order of locks.
+//! `scope_counters` and `holds`. Both pairs are taken and settled by the same statements, always in the same order of locks. Calls
+//! without a job take theirs together ([`take`]), in that order, too.
+
+mod together;
 
 use chrono::{DateTime, Utc};
 use domain::{JobId, LimitKind, Measure, Period, ReservationId, Scope, UserId};
 use sqlx::PgConnection;
+pub use together::{Taking, take};
 use uuid::Uuid;
 
 use crate::Result;
@@ -125,7 +129,10 @@ pub async fn bounds(
         })
         .collect();
     // The order of locks.
-    bounds.sort_by_key(|bound| (bound.scope, bound.kind.measure().name(), bound.kind.period().name()));
+    bounds.sort_by(|a, b| {
+        let key = |bound: &Bound| (bound.kind.measure().name(), bound.kind.period().name());
+        (a.scope, &a.subject, key(a)).cmp(&(b.scope, &b.subject, key(b)))
+    });
     Ok(bounds)
 }
 
@@ -305,37 +312,60 @@ pub struct Settled {
 /// Turns what a call has set aside into its real use. It is deleted by the same statement, so a second call changes nothing.
 /// No use at all gives everything back.
 pub async fn settle(db: &mut PgConnection, call: ReservationId, used: Use, now: DateTime<Utc>) -> Result<Settled> {
+    let (done, passed) = settle_all(db, &[(call, used)], now).await?;
+    Ok(Settled {
+        done: !done.is_empty(),
+        passed,
+    })
+}
+
+/// The same for many calls in one statement. Returns those of which something was set aside, and the soft thresholds that were passed.
+pub async fn settle_all(
+    db: &mut PgConnection,
+    calls: &[(ReservationId, Use)],
+    now: DateTime<Utc>,
+) -> Result<(Vec<ReservationId>, Vec<(Scope, LimitKind)>)> {
+    let amounts = |of: fn(&Use) -> i64| -> Vec<i64> { calls.iter().map(|(_, used)| of(used)).collect() };
     let rows = sqlx::query!(
-        r#"WITH gone AS (
-               DELETE FROM reservations WHERE job_id = $1 RETURNING *
+        r#"WITH told AS MATERIALIZED (
+               SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
+                             AS t (call_id, messages_used, tokens_used, money_used, images_used)
+           ), gone AS (
+               DELETE FROM reservations r USING told t WHERE r.job_id = t.call_id RETURNING r.*, t.*
            ), held AS (
-               DELETE FROM holds WHERE call_id = $1 RETURNING *
+               DELETE FROM holds h USING told t WHERE h.call_id = t.call_id
+               RETURNING h.*, t.messages_used, t.tokens_used, t.money_used, t.images_used
            ), shares AS (
-               SELECT g.user_id, s.measure, s.period, s.starts_at, s.reserved, s.used FROM gone g CROSS JOIN LATERAL (VALUES
-                   ('messages', 'day', g.day, g.messages, $2::bigint),
-                   ('money', 'month', g.month, g.money, $4::bigint),
-                   ('tokens', 'day', g.day, g.tokens, $3::bigint)
+               SELECT g.user_id, s.measure, s.period, s.starts_at, sum(s.reserved)::bigint AS reserved, sum(s.used)::bigint AS used
+               FROM gone g CROSS JOIN LATERAL (VALUES
+                   ('messages', 'day', g.day, g.messages, g.messages_used),
+                   ('money', 'month', g.month, g.money, g.money_used),
+                   ('tokens', 'day', g.day, g.tokens, g.tokens_used)
                ) AS s (measure, period, starts_at, reserved, used)
+               GROUP BY 1, 2, 3, 4
            ), locked AS MATERIALIZED (
                -- In the order in which `reserve` takes them.
                SELECT c.user_id, c.measure, c.period, c.starts_at, s.reserved, s.used FROM counters c
-               JOIN shares s USING (user_id, measure, period, starts_at) ORDER BY c.measure, c.period FOR UPDATE OF c
+               JOIN shares s USING (user_id, measure, period, starts_at)
+               ORDER BY c.user_id, c.measure, c.period, c.starts_at FOR UPDATE OF c
            ), counted AS (
                UPDATE counters c SET reserved = c.reserved - l.reserved, used = c.used + l.used FROM locked l
                WHERE (c.user_id, c.measure, c.period, c.starts_at) = (l.user_id, l.measure, l.period, l.starts_at)
                RETURNING 'user' AS scope, c.user_id::text AS subject, c.measure, c.period, c.starts_at, c.used, c.cap, c.soft,
                          l.used AS more
            ), other_shares AS (
-               SELECT s.*, u.used FROM held h
+               SELECT s.scope, s.subject, s.measure, s.period, s.starts_at, sum(s.reserved)::bigint AS reserved,
+                      sum(CASE s.measure WHEN 'messages' THEN h.messages_used WHEN 'tokens' THEN h.tokens_used
+                          WHEN 'money' THEN h.money_used WHEN 'images' THEN h.images_used ELSE 0 END)::bigint AS used
+               FROM held h
                CROSS JOIN LATERAL unnest(h.scopes, h.subjects, h.measures, h.periods, h.starts, h.amounts)
                           AS s (scope, subject, measure, period, starts_at, reserved)
-               JOIN (VALUES ('messages', $2), ('tokens', $3), ('money', $4), ('images', $5::bigint)) AS u (measure, used)
-                    USING (measure)
+               GROUP BY 1, 2, 3, 4, 5
            ), others_locked AS MATERIALIZED (
                SELECT c.scope, c.subject, c.measure, c.period, c.starts_at, s.reserved, s.used FROM scope_counters c
                JOIN other_shares s USING (scope, subject, measure, period, starts_at)
                WHERE (SELECT count(*) FROM counted) >= 0
-               ORDER BY array_position($7::text[], c.scope), c.measure, c.period FOR UPDATE OF c
+               ORDER BY array_position($7::text[], c.scope), c.subject COLLATE "C", c.measure, c.period, c.starts_at FOR UPDATE OF c
            ), others_counted AS (
                UPDATE scope_counters c SET reserved = c.reserved - l.reserved, used = c.used + l.used FROM others_locked l
                WHERE (c.scope, c.subject, c.measure, c.period, c.starts_at) = (l.scope, l.subject, l.measure, l.period, l.starts_at)
@@ -347,29 +377,25 @@ pub async fn settle(db: &mut PgConnection, call: ReservationId, used: Use, now: 
                WHERE more > 0 AND cap IS NOT NULL AND used >= soft
                ON CONFLICT DO NOTHING RETURNING scope, measure, period
            )
-           SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM held) AS "done!", p.scope AS "scope?", p.measure AS "measure?",
-                  p.period AS "period?"
-           FROM (SELECT) one LEFT JOIN passed p ON true"#,
-        call.0,
-        used.messages,
-        used.tokens,
-        used.money,
-        used.images,
+           SELECT job_id AS "call?", NULL AS "scope?", NULL AS "measure?", NULL AS "period?" FROM gone
+           UNION SELECT call_id, NULL, NULL, NULL FROM held
+           UNION ALL SELECT NULL, scope, measure, period FROM passed"#,
+        &calls.iter().map(|(call, _)| call.0).collect::<Vec<_>>(),
+        &amounts(|used| used.messages),
+        &amounts(|used| used.tokens),
+        &amounts(|used| used.money),
+        &amounts(|used| used.images),
         now,
         &Scope::ALL.iter().map(|scope| scope.name().to_owned()).collect::<Vec<_>>()
     )
     .fetch_all(db)
     .await?;
-    Ok(Settled {
-        done: rows.iter().any(|row| row.done > 0),
-        passed: rows
-            .iter()
-            .filter_map(|row| {
-                let kind = LimitKind::from_parts(row.measure.as_deref()?, row.period.as_deref()?)?;
-                Some((Scope::from_name(row.scope.as_deref()?)?, kind))
-            })
-            .collect(),
-    })
+    let done = rows.iter().filter_map(|row| row.call.map(ReservationId)).collect();
+    let passed = rows.iter().filter_map(|row| {
+        let kind = LimitKind::from_parts(row.measure.as_deref()?, row.period.as_deref()?)?;
+        Some((Scope::from_name(row.scope.as_deref()?)?, kind))
+    });
+    Ok((done, passed.collect()))
 }
 
 /// Begins a user's window anew: what was used of it no longer counts, what is set aside still does. The number is what was used.

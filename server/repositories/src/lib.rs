@@ -65,6 +65,11 @@ impl Error {
         }
     }
 
+    /// An outage that another has met who asked for us as well.
+    pub fn outage() -> Self {
+        Self::Sql(sqlx::Error::PoolTimedOut)
+    }
+
     /// Somebody else held a lock for too long.
     pub fn is_lock_timeout(&self) -> bool {
         matches!(self, Self::Sql(sqlx::Error::Database(error)) if error.code().as_deref() == Some("55P03"))
@@ -203,6 +208,13 @@ impl Database {
     pub async fn begin(&self) -> Result<Transaction> {
         let pool = self.0.clone();
         let begun = tokio::spawn(async move { pool.begin().await });
+        Ok(begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))?)
+    }
+
+    /// One whose commit does not wait for the disk: for what can be made up for when a crash of the server takes it back.
+    pub async fn begin_unsynced(&self) -> Result<Transaction> {
+        let pool = self.0.clone();
+        let begun = tokio::spawn(async move { pool.begin_with("BEGIN; SET LOCAL synchronous_commit = off").await });
         Ok(begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))?)
     }
 

@@ -1,6 +1,9 @@
 //! The way of another program's call into the ledger. Nothing of it is waited for: one task writes what has begun and what has ended,
 //! whatever has come together since it wrote last in one transaction, and tries again for as long as the database is away.
 //!
+//! Lines come first, then the limits: what a call has used is counted on them once its line is written, so that a crash between the two
+//! loses nothing (what it has set aside is settled by its line when it expires).
+//!
 //! A call is noted when it begins and written when it ends. Of a replica that dies the scheduler finds the notes and charges them by
 //! their estimates; only a call that began in the last moments before may have left none.
 //!
@@ -52,6 +55,8 @@ enum Entry {
     Begun(Intent),
     Ended {
         line: Box<Line>,
+        /// What it has set aside becomes this.
+        used: Option<Use>,
         /// Free when the line is written.
         _place: OwnedSemaphorePermit,
     },
@@ -199,13 +204,14 @@ impl Call {
 
     /// Hands the line over to be written. Never waits.
     pub fn end(mut self, line: Line) {
-        self.send(line);
+        self.send(line, None);
     }
 
-    fn send(&mut self, line: Line) {
+    fn send(&mut self, line: Line, used: Option<Use>) {
         if let Some(place) = self.place.take() {
             let _ = self.sender.send(Entry::Ended {
                 line: Box::new(line),
+                used,
                 _place: place,
             });
         }
@@ -222,7 +228,7 @@ impl Drop for Call {
         line.cost = self.intent.estimated_cost;
         line.reported = false;
         line.error_code = Some(ErrorCode::Internal.as_str());
-        self.send(line);
+        self.send(line, None);
     }
 }
 
@@ -258,17 +264,12 @@ impl Calls {
     pub async fn admit(&self, call: &mut Call, wish: &CallWish) -> Result<Result<Reserved, Refused>, Error> {
         let longest = self.0.gateway.deadlines().overall;
         let longest = TimeDelta::from_std(longest).unwrap_or(TimeDelta::hours(1));
-        let subject = Subject {
-            key: Some(wish.key),
-            model: Some(&wish.alias),
-            ..Subject::default()
-        };
         let expires_at = self.0.now() + longest + HELD_LONGER;
         let id = ReservationId(call.id());
         let admitted = self
             .0
             .limits()
-            .reserve(id, &subject, &wish.wanted(), expires_at)
+            .reserve(id, &subject(wish.key, &wish.alias), &wish.wanted(), expires_at)
             .await?;
         match admitted {
             Ok(reserved) => {
@@ -277,7 +278,11 @@ impl Calls {
                 Ok(Ok(reserved))
             }
             Err(refusal) => {
-                let refused = self.0.limits().explain(&subject, &wish.wanted(), refusal).await?;
+                let refused = self
+                    .0
+                    .limits()
+                    .explain(&subject(wish.key, &wish.alias), &wish.wanted(), refusal)
+                    .await?;
                 Ok(Err(refused))
             }
         }
@@ -294,8 +299,9 @@ impl Calls {
         call.end(line);
     }
 
-    /// Counts what a call has used on the limits and hands its line over. `code`: what the program was told went wrong.
-    pub async fn finish(&self, call: Call, outcome: Outcome, code: Option<ErrorCode>, http_status: u16) {
+    /// Hands the line of a call over, and what it has used to be counted on the limits. Never waits. `code`: what the program was told
+    /// went wrong.
+    pub fn finish(&self, mut call: Call, outcome: Outcome, code: Option<ErrorCode>, http_status: u16) {
         let tokens = outcome.usage.prompt_tokens + outcome.usage.completion_tokens;
         let came = match outcome.finish {
             // A provider that was asked and given up bills the question; the program may have left before anybody was asked.
@@ -308,31 +314,9 @@ impl Calls {
             money: outcome.cost.nanos(),
             images: outcome.usage.images,
         };
-        let (id, held) = (ReservationId(call.id()), call.held);
-        let (key, alias) = (call.intent.api_key_id, call.intent.alias.clone());
         let line = call.told(outcome, code, http_status, self.0.now());
-        call.end(line);
-        if !held {
-            return;
-        }
-        let subject = Subject {
-            key: Some(key),
-            model: Some(&alias),
-            ..Subject::default()
-        };
-        let limits = self.0.limits();
-        let settled = match limits.settle(id, used).await {
-            // It has run for longer than anything is set aside for.
-            Ok(false) => limits.count_late(id, &subject, used).await,
-            settled => settled.map(|_| ()),
-        };
-        if let Err(error) = settled {
-            // Its line is settled by housekeeping when it expires.
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "A call could not be settled yet"
-            );
-        }
+        let used = call.held.then_some(used);
+        call.send(line, used);
     }
 
     /// By which a call is told to end: by its program when that leaves, or by the process when it stops.
@@ -392,6 +376,17 @@ impl Calls {
         let mut tx = self.0.db.begin().await?;
         let charged = api_calls::charge_lost(&mut tx, SILENT.as_secs_f64(), self.0.now()).await?;
         tx.commit().await.map_err(repositories::Error::from)?;
+        // Those that had set something aside are settled when it expires. Of others it may be that a crash of the database took it back.
+        let mut late: HashMap<(ApiKeyId, &str), Use> = HashMap::new();
+        for call in charged.iter().filter(|call| !call.held) {
+            let sum = late.entry((call.api_key_id, &call.alias)).or_default();
+            sum.messages += 1;
+            sum.tokens = sum.tokens.saturating_add(call.tokens);
+            sum.money = sum.money.saturating_add(call.cost);
+        }
+        for ((key, alias), used) in late {
+            self.0.limits().count_late(&subject(key, alias), used).await?;
+        }
         if !charged.is_empty() {
             tracing::warn!(
                 calls = charged.len(),
@@ -438,7 +433,14 @@ impl Writer {
     /// would hold up all others. What comes meanwhile is bounded by the places.
     async fn write(&mut self, batch: &mut Vec<Entry>) {
         let mut is_second = false;
-        while let Err(error) = self.try_write(batch).await {
+        loop {
+            let error = match self.try_write(batch).await {
+                Ok(written) => {
+                    self.settle(batch, &written).await;
+                    break;
+                }
+                Err(error) => error,
+            };
             if let Error::Database(refused) = &error
                 && refused.refuses_row()
             {
@@ -486,7 +488,44 @@ impl Writer {
         true
     }
 
-    async fn try_write(&mut self, batch: &mut [Entry]) -> Result<(), Error> {
+    /// Counts what the calls whose lines were written now have used. A line that was there before was counted before, or is counted
+    /// when what the call has set aside expires.
+    async fn settle(&self, batch: &[Entry], written: &HashSet<Uuid>) {
+        let ended: Vec<(&Line, Use)> = batch
+            .iter()
+            .filter_map(|entry| match entry {
+                Entry::Ended { line, used, .. } if written.contains(&line.id) => Some((&**line, (*used)?)),
+                _ => None,
+            })
+            .collect();
+        if ended.is_empty() {
+            return;
+        }
+        if let Err(error) = self.try_settle(&ended).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                calls = ended.len(),
+                "Calls could not be settled yet"
+            );
+        }
+    }
+
+    async fn try_settle(&self, ended: &[(&Line, Use)]) -> Result<(), Error> {
+        let limits = self.services.limits();
+        let calls: Vec<_> = ended
+            .iter()
+            .map(|(line, used)| (ReservationId(line.id), *used))
+            .collect();
+        let done: HashSet<ReservationId> = limits.settle(&calls).await?.into_iter().collect();
+        for (line, used) in ended.iter().filter(|(line, _)| !done.contains(&ReservationId(line.id))) {
+            // It has run for longer than anything is set aside for, or a crash of the database has taken that back.
+            limits.count_late(&subject(line.api_key_id, &line.alias), *used).await?;
+        }
+        Ok(())
+    }
+
+    /// The calls whose lines were not there before.
+    async fn try_write(&mut self, batch: &mut [Entry]) -> Result<HashSet<Uuid>, Error> {
         if self.beaten.is_none_or(|at| at.elapsed() > BEAT_EVERY) {
             self.try_beat().await?;
         }
@@ -524,8 +563,9 @@ impl Writer {
         if !begun.is_empty() {
             api_calls::begin(&mut tx, self.services.call_log.replica, &begun).await?;
         }
+        let mut written = HashSet::new();
         if !lines.is_empty() {
-            api_calls::end(&mut tx, &lines).await?;
+            written.extend(api_calls::end(&mut tx, &lines).await?);
         }
         if !used.is_empty() {
             api_keys::used(&mut tx, &used.iter().copied().collect::<Vec<_>>(), now).await?;
@@ -536,7 +576,16 @@ impl Writer {
             self.noted.remove(id);
         }
         self.used.extend(used.into_iter().map(|key| (key, now)));
-        Ok(())
+        Ok(written)
+    }
+}
+
+/// On what the call of a program counts.
+fn subject(key: ApiKeyId, alias: &str) -> Subject<'_> {
+    Subject {
+        key: Some(key),
+        model: Some(alias),
+        ..Subject::default()
     }
 }
 

@@ -400,7 +400,7 @@ impl Chats {
         }
         deliveries::store(&mut tx, job.id, &incoming.chat_key(), parts).await?;
         tx.commit().await.map_err(repositories::Error::from)?;
-        limits::note(&settled);
+        limits::note(&settled.passed);
         metrics::counter!("botdeck_answers_total", "outcome" => finish).increment(1);
         metrics::histogram!("botdeck_answer_seconds").record((now - incoming.received_at).as_seconds_f64());
         Ok(true)

@@ -28,6 +28,7 @@ pub struct Inner {
     pub(crate) throttle_hashing: Semaphore,
     pub(crate) call_log: crate::calls::CallLog,
     pub(crate) no_limits: crate::limits::NoLimits,
+    pub(crate) lanes: crate::limits::Lanes,
     pub(crate) known_keys: crate::api_keys::KnownKeys,
     /// Woken when a job may be ready in this process; others find theirs by looking.
     pub(crate) work: Notify,

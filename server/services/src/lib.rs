@@ -113,6 +113,7 @@ impl Services {
             throttle_hashing: tokio::sync::Semaphore::new(2),
             call_log: calls::CallLog::default(),
             no_limits: limits::NoLimits::default(),
+            lanes: limits::Lanes::default(),
             known_keys: api_keys::KnownKeys::default(),
             work: Notify::new(),
             talk: Notify::new(),

@@ -8,13 +8,14 @@ mod effect;
 mod headroom;
 mod sheet;
 mod staff;
+mod together;
 
 use chrono::{DateTime, Utc};
 pub use domain::LimitOwner;
 use domain::{ApiKeyId, BotId, ErrorCode, LimitKind, Measure, Money, ReservationId, Scope, UserId};
 pub(crate) use headroom::NoLimits;
 pub use headroom::{Headroom, Refused};
-pub use repositories::counters::{Settled, Use};
+pub use repositories::counters::Use;
 use repositories::{
     PgConnection,
     counters::{self, Bound, Claim},
@@ -22,6 +23,10 @@ use repositories::{
 pub(crate) use sheet::{bars, shared_bars};
 pub use staff::LimitSetting;
 pub(crate) use staff::{Current, recorded};
+pub(crate) use together::Lanes;
+
+use together::{Admitted, Wish};
+use uuid::Uuid;
 
 use crate::{Error, Services, rate::Rate};
 
@@ -131,24 +136,27 @@ impl Limits {
         if self.0.no_limits.knows(subject) {
             return Ok(Ok(free));
         }
-        let now = self.0.now();
-        let mut tx = self.0.db.begin().await?;
-        let bounds = bounds(&mut tx, subject, now).await?;
+        let admitted = match subject.user {
+            Some(_) => self.reserve_alone(call, subject, wanted, expires_at).await?,
+            None => {
+                let wish = Wish {
+                    call,
+                    pairs: subject.pairs(),
+                    wanted: *wanted,
+                    expires_at,
+                };
+                together::admit(&self.0, subject.key, wish).await?
+            }
+        };
+        let Admitted { answer, held, bounds } = match admitted {
+            Ok(admitted) => admitted,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         if bounds.is_empty() {
             self.0.no_limits.note(subject);
             return Ok(Ok(free));
         }
-        // Of rates nothing is set aside.
-        let held = bounds.iter().any(|bound| !bound.kind.is_rate());
-        let answer = if held {
-            match set_aside(&mut tx, call, subject.user, &bounds, wanted, Some(expires_at), now).await? {
-                Ok(answer) => answer,
-                Err(refusal) => return Ok(Err(refusal)),
-            }
-        } else {
-            wanted.answer
-        };
-        tx.commit().await.map_err(repositories::Error::from)?;
+        let now = self.0.now();
         if let Err(refusal) = admit(&self.0, call, &bounds, now, now).await? {
             return Ok(Err(refusal));
         }
@@ -159,17 +167,46 @@ impl Limits {
         }))
     }
 
-    /// Counts what a call has really used and gives the rest back. False when that was done before, or the call has expired.
-    pub async fn settle(&self, call: ReservationId, used: Use) -> Result<bool, Error> {
+    /// The same for a user, whose windows lie elsewhere.
+    async fn reserve_alone(
+        &self,
+        call: ReservationId,
+        subject: &Subject<'_>,
+        wanted: &Wanted,
+        expires_at: DateTime<Utc>,
+    ) -> Result<Result<Admitted, Refusal>, Error> {
+        let now = self.0.now();
         let mut tx = self.0.db.begin().await?;
-        let settled = counters::settle(&mut tx, call, used, self.0.now()).await?;
+        let bounds = bounds(&mut tx, subject, now).await?;
+        let answer = match set_aside(&mut tx, call, subject.user, &bounds, wanted, Some(expires_at), now).await? {
+            Ok(answer) => answer,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         tx.commit().await.map_err(repositories::Error::from)?;
-        note(&settled);
-        Ok(settled.done)
+        Ok(Ok(Admitted {
+            answer,
+            // A user has windows in any case.
+            held: true,
+            bounds,
+        }))
     }
 
-    /// Counts what a call has used of which nothing is set aside any more, whatever the limits say: it has been used.
-    pub(crate) async fn count_late(&self, call: ReservationId, subject: &Subject<'_>, used: Use) -> Result<(), Error> {
+    /// Counts what calls have really used and gives the rest back, in one statement. Returns the calls of which something was still set
+    /// aside; the others were settled before, or have expired.
+    ///
+    /// The commit does not wait for the disk: of a call whose line is in the ledger, what a crash of the database takes back is settled
+    /// by that line when it expires.
+    pub async fn settle(&self, calls: &[(ReservationId, Use)]) -> Result<Vec<ReservationId>, Error> {
+        let mut tx = self.0.db.begin_unsynced().await?;
+        let (done, passed) = counters::settle_all(&mut tx, calls, self.0.now()).await?;
+        tx.commit().await.map_err(repositories::Error::from)?;
+        note(&passed);
+        Ok(done)
+    }
+
+    /// Counts what calls have used of which nothing is set aside any more, whatever the limits say: it has been used.
+    pub(crate) async fn count_late(&self, subject: &Subject<'_>, used: Use) -> Result<(), Error> {
+        let call = ReservationId(Uuid::now_v7());
         let now = self.0.now();
         let mut tx = self.0.db.begin().await?;
         let bounds = bounds(&mut tx, subject, now).await?;
@@ -178,6 +215,9 @@ impl Limits {
             .filter(|bound| !bound.kind.is_rate())
             .map(|bound| Bound { cap: None, ..bound })
             .collect();
+        if unbounded.is_empty() {
+            return Ok(());
+        }
         let claims: Vec<Claim<'_>> = unbounded.iter().map(|bound| Claim { bound, amount: 0 }).collect();
         counters::reserve(&mut tx, subject.user, &claims).await?;
         counters::keep(&mut tx, call, subject.user, &claims, Some(now), now).await?;
@@ -224,18 +264,10 @@ pub(crate) async fn set_aside(
     };
     let claims: Vec<Claim<'_>> = bounds
         .iter()
-        .filter(|bound| !bound.kind.is_rate())
-        .map(|bound| Claim {
-            bound,
-            amount: match bound.kind.measure() {
-                Measure::Messages => 1,
-                Measure::Tokens => wanted.tokens + i64::from(answer),
-                Measure::Money => cost(wanted, answer).nanos(),
-                Measure::Images => wanted.images,
-            },
+        .filter_map(|bound| {
+            let amount = amount(bound, wanted, answer)?;
+            Some(Claim { bound, amount })
         })
-        // A call without images is none of the business of a limit on them, even of one that is used up.
-        .filter(|claim| claim.bound.kind.measure() != Measure::Images || claim.amount > 0)
         .collect();
     let missing = counters::reserve(tx, user, &claims).await?;
     let refused = Refusal::longest(missing.iter().filter_map(|place| Some(claims.get(*place)?.bound)));
@@ -244,6 +276,20 @@ pub(crate) async fn set_aside(
     }
     counters::keep(tx, call, user, &claims, expires_at, now).await?;
     Ok(Ok(answer))
+}
+
+/// What a call takes from the window of a bound; `None` where there is nothing to take.
+fn amount(bound: &Bound, wanted: &Wanted, answer: u32) -> Option<i64> {
+    if bound.kind.is_rate() {
+        return None;
+    }
+    match bound.kind.measure() {
+        Measure::Messages => Some(1),
+        Measure::Tokens => Some(wanted.tokens + i64::from(answer)),
+        Measure::Money => Some(cost(wanted, answer).nanos()),
+        // A call without images is none of the business of a limit on them, even of one that is used up.
+        Measure::Images => (wanted.images > 0).then_some(wanted.images),
+    }
 }
 
 /// How long an answer the rest of the budgets pays for. Only a forecast: the reservation itself decides.
@@ -326,8 +372,8 @@ fn paced(scope: Scope, subject: &str, limit: i64) -> Rate {
 }
 
 /// Counts the thresholds that a settlement has passed; after its commit.
-pub(crate) fn note(settled: &Settled) {
-    for (scope, kind) in &settled.passed {
+pub(crate) fn note(passed: &[(Scope, LimitKind)]) {
+    for (scope, kind) in passed {
         metrics::counter!("botdeck_limit_thresholds_total", "scope" => scope.name(), "limit" => kind.name())
             .increment(1);
     }

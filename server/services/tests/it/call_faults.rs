@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use domain::{ApiKeyId, ErrorCode, LimitKind};
 use gateway::Finish;
 use services::{Calls, LimitOwner, Refused};
@@ -136,7 +137,7 @@ async fn a_call_begins_when_it_is_admitted_and_a_key_in_a_loop_leaves_some_lines
         assert_eq!(refused(&app.calls(), key).await.refusal.code, ErrorCode::LimitKey);
     }
     drop(app.calls().begin(&wish(key)).unwrap());
-    app.clock.advance(chrono::TimeDelta::minutes(1));
+    app.clock.advance(TimeDelta::minutes(1));
     refused(&app.calls(), key).await;
     assert!(app.calls().drain(PATIENCE).await);
     assert_eq!(app.test.count("usage WHERE error_code = 'BD-LIMIT-KEY'").await, 31);
@@ -162,8 +163,8 @@ async fn what_only_others_have_set_aside_is_no_quota_that_is_used_up() {
 
     let (stop, task) = writer(&app);
     let end = Finish::Complete("stop".to_owned());
-    app.calls().finish(one, outcome(end.clone(), 100, 10), None, 200).await;
-    app.calls().finish(two, outcome(end, 100, 41), None, 200).await;
+    app.calls().finish(one, outcome(end.clone(), 100, 10), None, 200);
+    app.calls().finish(two, outcome(end, 100, 41), None, 200);
     until(&app, "holds", 0).await;
     let seen = refused(&app.calls(), key).await;
     let room: Vec<_> = seen.room.iter().map(|room| (room.kind, room.left)).collect();

@@ -217,7 +217,7 @@ async fn a_call_that_nobody_ended_is_charged_by_its_estimate_and_too_many_are_re
     assert_eq!(held.len(), 10_000);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_call_counts_on_the_limits_of_its_key_by_what_it_used() {
     let app = App::new().await;
     let key = key(&app).await;
@@ -229,6 +229,7 @@ async fn a_call_counts_on_the_limits_of_its_key_by_what_it_used() {
         (call, admitted)
     };
     let stop = Finish::Complete("stop".to_owned());
+    let (end, task) = writer(&app);
 
     // Without a limit nothing is set aside, and nothing has to be settled.
     let (call, admitted) = admit().await;
@@ -240,7 +241,7 @@ async fn a_call_counts_on_the_limits_of_its_key_by_what_it_used() {
             room: Vec::new()
         }
     );
-    calls.finish(call, outcome(stop.clone(), 10, 5), None, 200).await;
+    calls.finish(call, outcome(stop.clone(), 10, 5), None, 200);
 
     // The first one holds at once in this process.
     app.limit_of(LimitOwner::ApiKey(key), LimitKind::TokensPerDay, 300)
@@ -265,22 +266,19 @@ async fn a_call_counts_on_the_limits_of_its_key_by_what_it_used() {
     calls.refuse(three, ErrorCode::LimitKey, 429);
 
     // One that failed is given back; one that was left in the middle counts as far as it went.
-    calls
-        .finish(one, outcome(Finish::Failed, 0, 0), Some(ErrorCode::AiDown), 502)
-        .await;
-    calls.finish(two, outcome(Finish::Stopped, 100, 7), None, 499).await;
+    calls.finish(one, outcome(Finish::Failed, 0, 0), Some(ErrorCode::AiDown), 502);
+    calls.finish(two, outcome(Finish::Stopped, 100, 7), None, 499);
+    until(&app, "holds", 0).await;
     assert_eq!(app.scope_counter("api_key", "messages").await, (1, 0));
     assert_eq!(app.scope_counter("api_key", "tokens").await, (107, 0));
-    assert_eq!(app.test.count("holds").await, 0);
 
     // What is left makes the answer shorter, down to what would be of no use.
     app.limit_of(LimitOwner::ApiKey(key), LimitKind::TokensPerDay, 107 + 100 + 50)
         .await;
     let (call, admitted) = admit().await;
     assert_eq!(admitted.unwrap().answer, 50);
-    calls.finish(call, outcome(stop, 100, 20), None, 200).await;
+    calls.finish(call, outcome(stop, 100, 20), None, 200);
 
-    let (end, task) = writer(&app);
     until(&app, "usage", 5).await;
     end.send(()).unwrap();
     task.await.unwrap();
@@ -319,7 +317,9 @@ async fn a_question_that_was_given_up_counts_and_what_is_left_behind_counts_its_
     };
     let call = admit().await;
     let given_up = outcome(Finish::Failed, 100, 0);
-    calls.finish(call, given_up, Some(ErrorCode::AiTimeout), 504).await;
+    calls.finish(call, given_up, Some(ErrorCode::AiTimeout), 504);
+    let (end, task) = writer(&app);
+    until(&app, "holds", 0).await;
     assert_eq!(app.scope_counter("api_key", "messages").await, (1, 0));
     assert_eq!(app.scope_counter("api_key", "tokens").await, (100, 0));
 
@@ -330,7 +330,6 @@ async fn a_question_that_was_given_up_counts_and_what_is_left_behind_counts_its_
     painted.end(line);
     let line = failed.line(app.now());
     failed.end(line);
-    let (end, task) = writer(&app);
     until(&app, "usage", 3).await;
     end.send(()).unwrap();
     task.await.unwrap();
@@ -352,9 +351,52 @@ async fn a_call_that_outlives_what_was_set_aside_for_it_counts_all_the_same() {
     assert_eq!(app.scope_counter("api_key", "tokens").await, (0, 0));
     // More than the limit, too: it has been used.
     let stop = Finish::Complete("stop".to_owned());
-    calls.finish(call, outcome(stop, 100, 90), None, 200).await;
+    calls.finish(call, outcome(stop, 100, 90), None, 200);
+    let (end, task) = writer(&app);
+    until(&app, "usage", 1).await;
+    end.send(()).unwrap();
+    task.await.unwrap();
     assert_eq!(app.scope_counter("api_key", "tokens").await, (190, 0));
     assert_eq!(app.test.count("holds").await, 0);
+}
+
+/// What is set aside is not waited for to reach the disk. The calls go on meanwhile, and one of them with its process.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_a_crash_of_the_database_took_back_of_reservations_counts_by_what_was_used() {
+    let app = App::new().await;
+    let key = key(&app).await;
+    app.limit_of(LimitOwner::ApiKey(key), LimitKind::TokensTotal, 10_000)
+        .await;
+    let dead = app.replica(&app.secret);
+    let (_stop, task) = writer(&dead);
+    let admit = async |services: &Services| {
+        let mut call = services.calls().begin(&wish(key)).unwrap();
+        services.calls().admit(&mut call, &wish(key)).await.unwrap().unwrap();
+        call
+    };
+    let (lives, dies) = (admit(&app).await, admit(&dead).await);
+    until(&app, "api_calls", 1).await;
+    task.abort();
+    assert_eq!(app.scope_counter("api_key", "tokens").await, (0, 300));
+    app.test
+        .run("DELETE FROM holds; UPDATE scope_counters SET reserved = 0")
+        .await;
+
+    let stop = Finish::Complete("stop".to_owned());
+    app.calls().finish(lives, outcome(stop, 100, 7), None, 200);
+    let (end, task) = writer(&app);
+    until(&app, "usage", 1).await;
+    end.send(()).unwrap();
+    task.await.unwrap();
+    assert_eq!(app.scope_counter("api_key", "tokens").await, (107, 0));
+
+    app.test
+        .run("UPDATE api_replicas SET alive_at = now() - interval '2 minutes'")
+        .await;
+    assert_eq!(app.calls().charge_lost().await.unwrap(), 1);
+    assert_eq!(app.calls().charge_lost().await.unwrap(), 0);
+    assert_eq!(app.scope_counter("api_key", "tokens").await, (107 + 150, 0));
+    std::mem::forget(dies);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -27,12 +27,13 @@ fn call() -> ReservationId {
     ReservationId(Uuid::now_v7())
 }
 
-/// The program behind [`key`].
+/// The program behind [`key`], and another.
 async fn program(app: &App) {
     app.test
         .run(
             "INSERT INTO api_keys (id, name, prefix, hash, scopes, created_at, created_by)
-             VALUES ('00000000-0000-0000-0000-000000000007', 'program', 'bd-123456', sha256('x'), '{chat}', now(), 'test')",
+             VALUES ('00000000-0000-0000-0000-000000000007', 'program', 'bd-123456', sha256('x'), '{chat}', now(), 'test'),
+                    ('00000000-0000-0000-0000-000000000008', 'other', 'bd-234567', sha256('y'), '{chat}', now(), 'test')",
         )
         .await;
 }
@@ -79,6 +80,11 @@ async fn reserve(services: &Services, app: &App, subject: &Subject<'_>) -> Optio
         .await
         .unwrap();
     reserved.ok().map(|_| call)
+}
+
+/// Whether something was still set aside.
+async fn settle(services: &Services, call: ReservationId, used: Use) -> bool {
+    !services.limits().settle(&[(call, used)]).await.unwrap().is_empty()
 }
 
 async fn refusal(app: &App, subject: &Subject<'_>) -> (ErrorCode, Reached) {
@@ -184,13 +190,82 @@ async fn of_two_hundred_calls_without_a_job_exactly_as_many_pass_as_the_narrowes
     // Each is settled by both processes at once and counts once: with what it used, or with nothing when it was cancelled.
     for (n, call) in admitted.iter().enumerate() {
         let use_of = if n < 4 { used(50) } else { Use::default() };
-        let (here, there) = (app.limits(), other.limits());
-        let (one, two) = tokio::join!(here.settle(*call, use_of), there.settle(*call, use_of));
-        assert!(one.unwrap() ^ two.unwrap());
+        let (one, two) = tokio::join!(settle(&app, *call, use_of), settle(&other, *call, use_of));
+        assert!(one ^ two);
     }
     assert_eq!(app.scope_counter("api_key", "messages").await, (4, 0));
     assert_eq!(app.scope_counter("model", "tokens").await, (200, 0));
     assert_eq!(app.scope_counter("deployment", "money").await, (200_000, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn calls_of_one_key_that_come_at_once_are_admitted_and_settled_together() {
+    let app = App::new().await;
+    program(&app).await;
+    // One window is there already, the others are opened by the first of those who come at once.
+    let owner = LimitOwner::ApiKey(key().key.unwrap());
+    app.limit_of(owner.clone(), LimitKind::TokensPerDay, 1_000_000_000)
+        .await;
+    let first = reserve(&app, &app, &CALLER).await.unwrap();
+    let kinds = [
+        LimitKind::MessagesPerDay,
+        LimitKind::TokensPerDay,
+        LimitKind::MoneyPerMonth,
+    ];
+    for owner in [owner, LimitOwner::Deployment] {
+        for kind in kinds {
+            app.limit_of(owner.clone(), kind, 1_000_000_000).await;
+        }
+    }
+    let calls: Vec<_> = join_all((0..200).map(|_| reserve(&app, &app, &CALLER))).await;
+    let calls: Vec<ReservationId> = calls.into_iter().flatten().collect();
+    assert_eq!(calls.len(), 200);
+    // What a call is noted by names the transaction.
+    let rounds: i64 = app.test.one("SELECT count(DISTINCT xmin::text) FROM holds").await;
+    assert!(rounds <= 20, "{rounds} rounds");
+    assert_eq!(app.scope_counter("api_key", "messages").await, (0, 200));
+    assert_eq!(app.scope_counter("api_key", "tokens").await, (0, 201 * 200));
+
+    let told: Vec<_> = calls.iter().map(|call| (*call, used(7))).collect();
+    let settled: HashSet<_> = app.limits().settle(&told).await.unwrap().into_iter().collect();
+    assert_eq!(settled, calls.into_iter().collect());
+    assert!(app.limits().settle(&told).await.unwrap().is_empty());
+    assert_eq!(app.scope_counter("api_key", "messages").await, (200, 0));
+    assert_eq!(app.scope_counter("api_key", "tokens").await, (1400, 200));
+    assert_eq!(app.scope_counter("deployment", "money").await, (1_400_000, 0));
+    assert!(settle(&app, first, Use::default()).await);
+    assert_eq!(app.scope_counter("api_key", "tokens").await, (1400, 0));
+}
+
+/// One that finds its counters held by somebody waits; those of other keys do not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_key_whose_counters_are_held_keeps_no_other_key_waiting() {
+    let app = App::new().await;
+    program(&app).await;
+    let other = ApiKeyId(Uuid::from_u128(8));
+    for key in [key().key.unwrap(), other] {
+        app.limit_of(LimitOwner::ApiKey(key), LimitKind::MessagesPerDay, 5)
+            .await;
+    }
+    assert!(reserve(&app, &app, &CALLER).await.is_some());
+    let mut held = app.test.pool().begin().await.unwrap();
+    sqlx::query("SELECT FROM scope_counters FOR UPDATE")
+        .execute(&mut *held)
+        .await
+        .unwrap();
+    let waiting = reserve(&app, &app, &CALLER);
+    let free = async {
+        let subject = Subject {
+            key: Some(other),
+            ..key()
+        };
+        let reserved = reserve(&app, &app, &subject).await;
+        held.rollback().await.unwrap();
+        reserved
+    };
+    let (waited, reserved) = tokio::join!(waiting, free);
+    assert!(waited.is_some() && reserved.is_some());
+    assert_eq!(app.scope_counter("api_key", "messages").await, (0, 3));
 }
 
 static CALLER: Subject<'static> = Subject {
@@ -229,7 +304,7 @@ async fn calls_that_share_some_limits_never_wait_for_each_other_in_a_circle() {
         let app = &app;
         async move {
             let call = reserve(app, app, &subject).await.unwrap();
-            assert!(app.limits().settle(call, used(10)).await.unwrap());
+            assert!(settle(app, call, used(10)).await);
         }
     }))
     .await;
@@ -270,7 +345,7 @@ async fn each_scope_refuses_by_its_own_code() {
         // Enough for this one, and 0 is none at all, even for what costs nothing.
         app.limit_of(owner.clone(), LimitKind::TokensPerDay, 1_000_000).await;
         let call = reserve(&app, &app, &subject).await.unwrap();
-        assert!(app.limits().settle(call, Use::default()).await.unwrap());
+        assert!(settle(&app, call, Use::default()).await);
         app.limit_of(owner.clone(), LimitKind::MessagesTotal, 0).await;
         assert!(reserve(&app, &app, &subject).await.is_none(), "{owner:?}");
         let none = [LimitSetting::Limit(LimitKind::MessagesTotal, None)];
@@ -333,7 +408,7 @@ async fn an_expired_reservation_is_given_back_once_and_can_no_longer_be_settled(
     app.queue().tidy().await.unwrap();
     app.queue().tidy().await.unwrap();
     assert_eq!(app.scope_counter("deployment", "messages").await, (0, 0));
-    assert!(!app.limits().settle(call, used(10)).await.unwrap());
+    assert!(!settle(&app, call, used(10)).await);
     assert_eq!(app.scope_counter("deployment", "messages").await, (0, 0));
     assert!(reserve(&app, &app, &deck()).await.is_some());
 }
@@ -444,7 +519,7 @@ async fn images_are_limited_for_calls_that_make_some() {
     assert!(ask(images(1)).await.is_err());
     // One of two came.
     let one = Use { images: 1, ..used(10) };
-    assert!(app.limits().settle(two, one).await.unwrap());
+    assert!(settle(&app, two, one).await);
     ask(images(1)).await.unwrap();
     app.limit_of(LimitOwner::Deployment, LimitKind::ImagesPerDay, 0).await;
     ask(images(0)).await.unwrap();

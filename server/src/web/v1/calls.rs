@@ -160,7 +160,7 @@ impl Errand {
                 let _ = sender.send(Ok(passed));
                 if let Ok(outcome) = forwarded.outcome.await {
                     let code = outcome.failure.as_ref().map(GatewayError::code);
-                    calls.finish(noted, outcome, code, StatusCode::OK.as_u16()).await;
+                    calls.finish(noted, outcome, code, StatusCode::OK.as_u16());
                 }
             }
             Err(refused) => {
@@ -173,7 +173,7 @@ impl Errand {
                     (error.ours, error.status.as_u16())
                 };
                 let _ = sender.send(Err(error));
-                calls.finish(noted, refused.outcome, code, status).await;
+                calls.finish(noted, refused.outcome, code, status);
             }
         }
     }
