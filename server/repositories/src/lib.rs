@@ -22,6 +22,7 @@ pub mod plans;
 pub mod requests;
 pub mod rollups;
 pub mod sessions;
+pub mod similar;
 pub mod staff;
 pub mod updates;
 pub mod users;

@@ -11,7 +11,7 @@ use axum::{
 use bytes::Bytes;
 use domain::{ApiScope, ErrorCode};
 use futures::{StreamExt, stream::BoxStream};
-use gateway::{Endpoint, Forward, ForwardBody, GatewayError, ModelKind, Part};
+use gateway::{CacheHit, CacheScope, Endpoint, Forward, ForwardBody, GatewayError, ModelKind, Part};
 use services::{Call, CallWish, Headroom, Reserved, Services};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -49,6 +49,7 @@ endpoints! {
 }
 
 async fn call(state: &AppState, caller: &Caller, endpoint: Endpoint, request: Request) -> Result<Response, ApiError> {
+    let cache = headers::cache(request.headers(), caller.0.id)?;
     let read = async {
         match endpoint {
             Endpoint::Transcriptions | Endpoint::Translations => form(request).await,
@@ -84,6 +85,7 @@ async fn call(state: &AppState, caller: &Caller, endpoint: Endpoint, request: Re
         asked,
         body,
         wish,
+        cache,
         cancel,
     };
     tokio::spawn(errand.run(noted, sender));
@@ -107,6 +109,10 @@ async fn call(state: &AppState, caller: &Caller, endpoint: Endpoint, request: Re
     });
     let mut response = ([(header::CONTENT_TYPE, content_type)], Body::from_stream(body)).into_response();
     headers::add_room(response.headers_mut(), &passed.room, state.services.now());
+    if let Some(hit) = passed.cached {
+        let value = HeaderValue::from_static(hit.name());
+        response.headers_mut().insert(headers::CACHE, value);
+    }
     if is_stream {
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -123,6 +129,7 @@ struct Passed {
     content_type: String,
     body: BoxStream<'static, Result<Bytes, GatewayError>>,
     room: Vec<Headroom>,
+    cached: Option<CacheHit>,
 }
 
 /// A call on its way to the gateway and back.
@@ -132,6 +139,7 @@ struct Errand {
     asked: Asked,
     body: ForwardBody,
     wish: CallWish,
+    cache: Option<CacheScope>,
     cancel: CancellationToken,
 }
 
@@ -151,6 +159,7 @@ impl Errand {
                     content_type: forwarded.content_type,
                     body: forwarded.body,
                     room: reserved.room,
+                    cached: forwarded.cached,
                 };
                 // A program that has left meanwhile takes nothing: the answer is dropped here, and its outcome comes all the same.
                 let _ = sender.send(Ok(passed));
@@ -191,6 +200,7 @@ impl Errand {
                 .flatten(),
             tokens: self.wish.tokens,
             images: self.wish.images,
+            cache: self.cache.clone(),
         }
     }
 }
