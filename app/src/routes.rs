@@ -19,6 +19,7 @@ use crate::{
         bots::BotsPage,
         jobs::JobsPage,
         models::ModelsPage,
+        near::NearPage,
         overview::OverviewPage,
         plans::{PlansPage, edit::EditLimitsPage},
         playground::PlaygroundPage,
@@ -99,6 +100,7 @@ pub fn App() -> impl IntoView {
                     <Route path=path!("/plans/edit") view=EditLimitsPage ssr=SsrMode::Async />
                     <Route path=path!("/bots") view=BotsPage ssr=SsrMode::Async />
                     <Route path=path!("/bots/:id/playground") view=PlaygroundPage ssr=SsrMode::Async />
+                    <Route path=path!("/bots/:id/near") view=NearPage ssr=SsrMode::Async />
                     <Route path=path!("/models") view=ModelsPage ssr=SsrMode::Async />
                     <Route path=path!("/jobs") view=JobsPage ssr=SsrMode::Async />
                     <Route path=path!("/requests") view=RequestsPage ssr=SsrMode::Async />

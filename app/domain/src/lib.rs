@@ -4,6 +4,7 @@
 //! To add a value: one type, one `parse` that names what was expected, one test of its bounds.
 
 mod api_keys;
+mod cache;
 mod codes;
 mod ids;
 mod lang;
@@ -16,6 +17,7 @@ mod values;
 pub mod views;
 
 pub use api_keys::{ApiScope, Lifetime};
+pub use cache::{BotCache, KeptFor, Likeness, Sharing, Threshold};
 pub use codes::{AppError, ErrorCode};
 pub use ids::{
     ApiKeyId, BotId, ChatId, ConversationId, JobId, MessageId, ModelId, PlanId, ProviderId, ProviderKeyId,

@@ -6,6 +6,7 @@ pub mod jobs;
 pub mod limits;
 pub mod models;
 pub mod requests;
+pub mod similar;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};

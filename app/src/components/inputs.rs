@@ -181,7 +181,7 @@ pub fn SecretField(label: &'static str, name: &'static str, hint: &'static str) 
 /// A form that only asks: what was typed becomes the address, so a view can be kept and sent. Empty fields are left out.
 #[component]
 pub fn QueryForm(
-    action: &'static str,
+    #[prop(into)] action: String,
     class: &'static str,
     /// `search` where it finds things, `form` otherwise.
     #[prop(default = "form")]
@@ -190,13 +190,14 @@ pub fn QueryForm(
     children: Children,
 ) -> impl IntoView {
     let navigate = leptos_router::hooks::use_navigate();
+    let path = action.clone();
     let ask = move |event: leptos::ev::SubmitEvent| {
         if let Some(query) = typed(&event) {
             event.prevent_default();
             let address = if query.is_empty() {
-                action.to_owned()
+                path.clone()
             } else {
-                format!("{action}?{query}")
+                format!("{path}?{query}")
             };
             navigate(&address, leptos_router::NavigateOptions::default());
         }

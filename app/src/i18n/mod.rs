@@ -469,6 +469,10 @@ impl Texts {
             "api_key.revoke" => self.pick("Revoked an API key", "Отозвал ключ API"),
             "bot.replace_token" => self.pick("Replaced a bot's token", "Заменил токен бота"),
             "bot.add" => self.pick("Added a bot", "Добавил бота"),
+            "bot.cache" => self.pick(
+                "Changed which answers a bot gives again",
+                "Изменил повторные ответы бота",
+            ),
             "bot.edit" => self.pick("Changed a bot's persona or model", "Изменил характер или модель бота"),
             "bot.mode" => self.pick("Changed how a bot's messages come in", "Сменил способ приёма у бота"),
             "bot.restart" => self.pick("Had a bot try again", "Велел боту попробовать снова"),

@@ -25,6 +25,13 @@ pub(super) const EXPECTATIONS: &[(&str, &str)] = &[
     ("more than the limit without it", "больше, чем лимит без прибавки"),
     ("the user has no such limit", "у пользователя нет такого лимита"),
     ("nothing would change", "ничего не изменилось бы"),
+    ("off, user or shared", "off, user или shared"),
+    ("a time of 60 to 2592000 seconds", "время от 60 до 2592000 секунд"),
+    (
+        "a likeness of 0.5 to 1, such as 0.92",
+        "сходство от 0,5 до 1, например 0,92",
+    ),
+    ("an embedding model of the list", "модель эмбеддингов из списка"),
     ("the provider", "провайдер"),
     ("the model", "модель"),
     ("the key", "ключ"),

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod bots;
 pub mod jobs;
 pub mod models;
+pub mod near;
 pub mod overview;
 pub mod plans;
 pub mod playground;
@@ -35,6 +36,7 @@ pub fn server_functions() -> Vec<Function> {
         bots::api::FUNCTIONS,
         jobs::api::FUNCTIONS,
         models::api::FUNCTIONS,
+        near::api::FUNCTIONS,
         playground::api::FUNCTIONS,
         requests::api::FUNCTIONS,
         api_keys::api::FUNCTIONS,
@@ -117,6 +119,7 @@ mod tests {
         include_str!("bots/api.rs"),
         include_str!("jobs/api.rs"),
         include_str!("models/api.rs"),
+        include_str!("near/api.rs"),
         include_str!("playground/api.rs"),
         include_str!("requests/api.rs"),
         include_str!("api_keys/api.rs"),

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Span, field::Empty, info, instrument};
 
 use crate::{
-    BreakerEvents, BreakerRules, Catalogue, ChatRequest, Chunk, GatewayError, Model, ModelKind, Offer, Price,
+    BreakerEvents, BreakerRules, CacheHit, Catalogue, ChatRequest, Chunk, GatewayError, Model, ModelKind, Offer, Price,
     ProviderKind, ProviderState, Role, Usage,
     breaker::Events,
     cache::Cache,
@@ -73,7 +73,7 @@ struct Inner {
     live: RwLock<Arc<Live>>,
     deadlines: Deadlines,
     around: Surroundings,
-    cache: Cache,
+    cache: Arc<Cache>,
 }
 
 /// A catalogue at work.
@@ -119,6 +119,11 @@ impl Live {
             routes,
             names,
         }
+    }
+
+    /// What is offered under this name for calls of this kind.
+    fn route(&self, name: &str, kind: ModelKind) -> Option<&Arc<Route>> {
+        self.routes.get(name).filter(|route| route.kind == kind)
     }
 }
 
@@ -168,8 +173,15 @@ pub struct Answer {
     pub model_id: Option<ModelId>,
     /// At what its usage is billed; nothing when nobody was asked.
     pub price: Price,
-    /// Given before, to somebody who asked the same: it costs nothing.
-    pub cached: bool,
+    /// Given before, to somebody who asked the same or much the same: it costs nothing.
+    pub cached: Option<CacheHit>,
+}
+
+impl Answer {
+    /// Neither cut short nor held back: it may be given again.
+    pub fn is_whole(&self) -> bool {
+        self.failure.is_none() && matches!(&self.finish, Finish::Complete(word) if word == "stop")
+    }
 }
 
 /// One attempt.
@@ -282,7 +294,7 @@ impl Gateway {
             live,
             deadlines,
             around,
-            cache: Cache::default(),
+            cache: Arc::default(),
         });
         Self { inner }
     }
@@ -328,10 +340,17 @@ impl Gateway {
         live.names.iter().filter(shown).cloned().collect()
     }
 
+    /// The names of embedding models, shown or not, in their order.
+    pub fn embedders(&self) -> Vec<String> {
+        let live = self.live();
+        let embeds = |name: &&String| live.route(name, ModelKind::Embedding).is_some();
+        live.names.iter().filter(embeds).cloned().collect()
+    }
+
     /// What is offered under this name for calls of this kind, shown or not.
     pub fn offer(&self, name: &str, kind: ModelKind) -> Option<Offer> {
         let live = self.live();
-        let route = live.routes.get(name).filter(|route| route.kind == kind)?;
+        let route = live.route(name, kind)?;
         Some(Offer {
             model: Arc::clone(&route.model),
             price: route.price,
@@ -346,8 +365,7 @@ impl Gateway {
     /// The chat model of this name, shown or not.
     pub fn model(&self, name: &str) -> Option<Arc<Model>> {
         let live = self.live();
-        let route = live.routes.get(name).filter(|route| route.kind == ModelKind::Chat)?;
-        Some(Arc::clone(&route.model))
+        Some(Arc::clone(&live.route(name, ModelKind::Chat)?.model))
     }
 
     pub fn default_model(&self) -> Arc<Model> {
@@ -401,11 +419,7 @@ impl Gateway {
     ) -> Answer {
         let mut run = Run::new();
         let live = self.live();
-        let route = live
-            .routes
-            .get(&request.model)
-            .filter(|route| route.kind == ModelKind::Chat);
-        let Some(route) = route else {
+        let Some(route) = live.route(&request.model, ModelKind::Chat) else {
             let end = Err(off_the_list(&request.model).into());
             return self.settled(None, request, run, Made::default(), end);
         };
@@ -606,7 +620,7 @@ impl Gateway {
             model_id: run.model_id(),
             price: run.price(),
             tries: run.tries,
-            cached: false,
+            cached: None,
         };
         let outcome = match (&answer.failure, &answer.finish) {
             (Some(failure), _) => failure.code().as_str(),

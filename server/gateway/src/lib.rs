@@ -25,7 +25,7 @@ mod tokens;
 mod upstream;
 
 pub use breaker::{BreakerEvents, BreakerRules, BreakerState, LastFailure, Transition};
-pub use cache::{CacheKey, CacheScope, SharedCache};
+pub use cache::{CacheHit, CacheKey, CacheScope, SharedCache, Similar};
 pub use catalogue::{
     Alias, Catalogue, KeySpec, ModelKind, ModelSpec, Offer, Price, ProviderKind, ProviderSpec, Target,
 };

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use domain::ModelId;
-
 use crate::{
     Catalogue, ChatRequest, GatewayError, Model, ModelKind, ModelSpec, Price,
     upstream::{Key, Leave, Upstream},
@@ -42,12 +40,12 @@ impl Route {
     }
 
     pub(crate) fn first(&self) -> Option<&Target> {
-        self.tiers.iter().flatten().map(|(target, _)| target).next()
+        self.targets().next()
     }
 
     /// All that may answer.
-    pub(crate) fn targets(&self) -> Vec<ModelId> {
-        self.tiers.iter().flatten().map(|(target, _)| target.model.id).collect()
+    pub(crate) fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.tiers.iter().flatten().map(|(target, _)| target)
     }
 
     /// Sets out; within a tier the weights decide who is first, and who comes after.

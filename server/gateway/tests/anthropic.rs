@@ -77,6 +77,7 @@ async fn ask(fake: &FakeAnthropic, texts: &[(Role, &str)]) -> Answer {
 async fn forward(fake: &FakeAnthropic, mut body: Value) -> (String, Outcome) {
     body["model"] = "gpt-4o".into();
     let call = Forward {
+        cache: None,
         answer_tokens: None,
         tokens: 50,
         images: 0,
@@ -267,6 +268,7 @@ async fn what_it_has_no_word_for_is_said() {
     let fake = fake().await;
     for endpoint in [Endpoint::Responses, Endpoint::Chat] {
         let call = Forward {
+            cache: None,
             answer_tokens: None,
             tokens: 50,
             images: 0,

@@ -85,6 +85,7 @@ fn gateway(fakes: &[&FakeProvider]) -> Gateway {
 
 fn call(endpoint: Endpoint, body: Value) -> Forward {
     Forward {
+        cache: None,
         answer_tokens: None,
         tokens: 50,
         images: 0,
@@ -368,6 +369,7 @@ async fn pictures_and_sound_have_their_price() {
     };
     for endpoint in [Endpoint::Transcriptions, Endpoint::Translations] {
         let hear = Forward {
+            cache: None,
             answer_tokens: None,
             tokens: 50,
             images: 0,
@@ -468,6 +470,7 @@ async fn where_no_usage_is_told_the_question_is_billed_by_its_estimate() {
         data: Bytes::from_static(data.as_bytes()),
     };
     let hear = Forward {
+        cache: None,
         answer_tokens: None,
         tokens: 50,
         images: 0,

@@ -52,6 +52,9 @@ async fn keep_house(services: &Services, stop: &CancellationToken) {
                 if let Err(error) = services.overview().forget_old_usage().await {
                     error!(error = %error, "Old months of the ledger could not be dropped; it is tried again in {} s", TIDY_EVERY.as_secs());
                 }
+                if let Err(error) = services.similar().tidy().await {
+                    error!(error = %error, "Old answers could not be forgotten; it is tried again in {} s", TIDY_EVERY.as_secs());
+                }
                 if let Err(error) = services.queue().tidy().await {
                     error!(error = %error, "Housekeeping failed; it is tried again in {} s", TIDY_EVERY.as_secs());
                 }

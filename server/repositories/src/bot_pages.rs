@@ -1,10 +1,13 @@
 //! Bots as staff see them: their health, and the settings that staff change.
 
 use chrono::{DateTime, Utc};
-use domain::{BotId, views::IntakeMode};
+use domain::{BotCache, BotId, views::IntakeMode};
 use sqlx::PgConnection;
 
-use crate::{Result, bots::mode_name};
+use crate::{
+    Result,
+    bots::{self, mode_name},
+};
 
 /// How a bot is doing, and what it is set to.
 #[derive(Clone, Debug)]
@@ -23,6 +26,7 @@ pub struct Health {
     pub flood_waits: i64,
     pub persona: String,
     pub model: Option<String>,
+    pub cache: BotCache,
 }
 
 /// Of every bot. Jobs without a lane are not looked at: they do not wait.
@@ -33,7 +37,7 @@ pub async fn health(db: &mut PgConnection) -> Result<Vec<Health>> {
                SELECT left(lane, 36) AS bot, min(created_at) AS at FROM jobs
                WHERE state IN ('waiting', 'ready') AND lane IS NOT NULL GROUP BY 1
            )
-           SELECT b.id, b.persona, b.model, b.pending_updates, b.pending_at, b.enabled, b.transport = 'telegram' AS "telegram!",
+           SELECT b.id, b.persona, b.model, b.cache, b.cache_seconds, b.cache_similar_by, b.cache_similar_from, b.pending_updates, b.pending_at, b.enabled, b.transport = 'telegram' AS "telegram!",
                   b.fault, b.last_update_at,
                   CASE WHEN b.enabled AND b.lease_until > now() THEN b.lease_holder END AS lease_holder,
                   (extract(epoch FROM now() - o.at) * 1000)::bigint AS lag_ms,
@@ -43,22 +47,29 @@ pub async fn health(db: &mut PgConnection) -> Result<Vec<Health>> {
     )
     .fetch_all(db)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Health {
-            id: row.id.into(),
-            enabled: row.enabled,
-            telegram: row.telegram,
-            fault: row.fault,
-            last_update_at: row.last_update_at,
-            lease_holder: row.lease_holder,
-            lag_ms: row.lag_ms,
-            pending: row.pending_updates.zip(row.pending_at),
-            flood_waits: row.flood_waits,
-            persona: row.persona,
-            model: row.model,
+    rows.into_iter()
+        .map(|row| {
+            Ok(Health {
+                id: row.id.into(),
+                enabled: row.enabled,
+                telegram: row.telegram,
+                fault: row.fault,
+                last_update_at: row.last_update_at,
+                lease_holder: row.lease_holder,
+                lag_ms: row.lag_ms,
+                pending: row.pending_updates.zip(row.pending_at),
+                flood_waits: row.flood_waits,
+                persona: row.persona,
+                model: row.model,
+                cache: bots::cache(
+                    &row.cache,
+                    row.cache_seconds,
+                    row.cache_similar_by,
+                    row.cache_similar_from,
+                )?,
+            })
         })
-        .collect())
+        .collect()
 }
 
 /// `None` is the default model.
@@ -68,6 +79,21 @@ pub async fn set_manner(db: &mut PgConnection, id: BotId, persona: &str, model: 
         id.0,
         persona,
         model
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Which answers it gives again.
+pub async fn set_cache(db: &mut PgConnection, id: BotId, cache: &BotCache) -> Result<()> {
+    sqlx::query!(
+        "UPDATE bots SET cache = $2, cache_seconds = $3, cache_similar_by = $4, cache_similar_from = $5 WHERE id = $1",
+        id.0,
+        cache.sharing.name(),
+        cache.kept_for.seconds(),
+        cache.similar_by,
+        cache.similar_from.likeness().thousandths()
     )
     .execute(db)
     .await?;

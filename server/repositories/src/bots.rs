@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
-    BotId,
+    BotCache, BotId,
     views::{BotRow, BotTransport, IntakeMode},
 };
 use sqlx::PgConnection;
@@ -25,6 +25,7 @@ pub struct Bot {
     pub token_key_id: Option<String>,
     pub persona: String,
     pub model: Option<String>,
+    pub cache: BotCache,
     /// Intake that was started under another number is to start anew.
     pub restarts: i32,
 }
@@ -42,7 +43,22 @@ struct Row {
     token_key_id: Option<String>,
     persona: String,
     model: Option<String>,
+    cache: String,
+    cache_seconds: i32,
+    cache_similar_by: Option<String>,
+    cache_similar_from: i32,
     restarts: i32,
+}
+
+/// From its columns, as several tables of pages read them.
+pub(crate) fn cache(sharing: &str, seconds: i32, similar_by: Option<String>, similar_from: i32) -> Result<BotCache> {
+    let stored = |_| Error::Stored("bots.cache");
+    Ok(BotCache {
+        sharing: sharing.parse().map_err(stored)?,
+        kept_for: seconds.try_into().map_err(stored)?,
+        similar_by,
+        similar_from: similar_from.try_into().map_err(stored)?,
+    })
 }
 
 pub(crate) fn transport(text: &str) -> Result<BotTransport> {
@@ -91,6 +107,12 @@ impl TryFrom<Row> for Bot {
             token_key_id: row.token_key_id,
             persona: row.persona,
             model: row.model,
+            cache: cache(
+                &row.cache,
+                row.cache_seconds,
+                row.cache_similar_by,
+                row.cache_similar_from,
+            )?,
             restarts: row.restarts,
         })
     }
@@ -100,7 +122,7 @@ pub async fn all(db: &mut PgConnection) -> Result<Vec<Bot>> {
     sqlx::query_as!(
         Row,
         "SELECT id, transport, name, username, telegram_id, mode, mode_chosen, enabled, token_cipher, token_key_id, persona, model,
-                restarts
+                cache, cache_seconds, cache_similar_by, cache_similar_from, restarts
          FROM bots ORDER BY created_at, id"
     )
     .fetch_all(db)
@@ -114,7 +136,7 @@ pub async fn get(db: &mut PgConnection, id: BotId) -> Result<Option<Bot>> {
     sqlx::query_as!(
         Row,
         "SELECT id, transport, name, username, telegram_id, mode, mode_chosen, enabled, token_cipher, token_key_id, persona, model,
-                restarts
+                cache, cache_seconds, cache_similar_by, cache_similar_from, restarts
          FROM bots WHERE id = $1",
         id.0
     )
@@ -150,8 +172,11 @@ pub async fn rows(db: &mut PgConnection, since: DateTime<Utc>, default_model: &s
         r#"SELECT b.id, b.transport, b.name, b.username, b.mode, b.enabled, b.fault, b.last_update_at, b.model,
                   (b.transport = 'browser' OR coalesce(b.lease_until > now(), false)) AS "running!",
                   (coalesce((SELECT sum(h.calls - h.failed) FROM usage_hours h
-                             WHERE h.starts_at >= $1 AND h.starts_at < $2 AND h.bot_id = b.id), 0)
-                   + (SELECT count(*) FROM usage u WHERE u.bot_id = b.id AND u.at >= $2 AND u.finish <> 'failed'))::bigint
+                             WHERE h.starts_at >= $1 AND h.starts_at < $2 AND h.bot_id = b.id
+                                   -- Questions are compared by these, and answered by none.
+                                   AND h.model NOT IN (SELECT name FROM models WHERE kind = 'embedding')), 0)
+                   + (SELECT count(*) FROM usage u
+                      WHERE u.bot_id = b.id AND u.at >= $2 AND u.finish <> 'failed' AND u.user_id IS NOT NULL))::bigint
                       AS "messages_today!"
            FROM bots b ORDER BY b.transport DESC, b.created_at, b.id"#,
         since,

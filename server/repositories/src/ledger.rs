@@ -14,9 +14,10 @@ use crate::{Result, rollups};
 pub struct Usage<'a> {
     pub job: JobId,
     pub at: DateTime<Utc>,
-    pub user: UserId,
+    /// `None` of what is done for a bot as a whole.
+    pub user: Option<UserId>,
     pub bot: BotId,
-    pub conversation: ConversationId,
+    pub conversation: Option<ConversationId>,
     pub provider: &'a str,
     pub model: &'a str,
     pub prompt_tokens: i64,
@@ -36,7 +37,7 @@ pub struct Usage<'a> {
     /// What a million tokens were billed at: of the prompt, of what of it was cached, of the answer.
     pub prices: [Money; 3],
     pub tries: &'a [TryRow],
-    /// Empty, or which cache it came from: `exact`.
+    /// Empty, or which cache it came from: `exact` or `semantic`.
     pub cache: &'a str,
     pub error_code: Option<&'a str>,
 }
@@ -60,9 +61,9 @@ pub async fn insert(db: &mut PgConnection, usage: &Usage<'_>) -> Result<()> {
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)",
         usage.job.0,
         usage.at,
-        usage.user.0,
+        usage.user.map(|id| id.0),
         usage.bot.0,
-        usage.conversation.0,
+        usage.conversation.map(|id| id.0),
         usage.provider,
         usage.model,
         usage.prompt_tokens,

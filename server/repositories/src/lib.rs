@@ -23,6 +23,7 @@ mod refused_rows;
 pub mod requests;
 pub mod rollups;
 pub mod sessions;
+pub mod similar;
 pub mod staff;
 pub mod updates;
 pub mod users;

@@ -29,6 +29,7 @@ const ACTIONS: &[&str] = &[
     "api_key.create",
     "api_key.revoke",
     "bot.add",
+    "bot.cache",
     "bot.edit",
     "bot.mode",
     "bot.replace_token",

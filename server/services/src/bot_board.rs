@@ -2,12 +2,13 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
-    BotId, Period, Permission, Persona, Scope,
+    BotCache, BotId, Period, Permission, Persona, Scope, Threshold,
     views::{
         BotTransport, IntakeMode,
         bots::{BotBoard, BotCard},
     },
 };
+use gateway::ModelKind;
 use repositories::{PgConnection, bot_pages, bots};
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -44,6 +45,7 @@ impl Bots {
                 flood_waits: health.flood_waits,
                 persona: health.persona,
                 model: health.model,
+                cache: health.cache,
                 limits: ours.map(|(.., bar)| bar.clone()).collect(),
             })
         });
@@ -51,6 +53,7 @@ impl Bots {
             now,
             bots: cards.collect(),
             models: self.0.gateway.models().iter().map(|model| model.name.clone()).collect(),
+            embedders: self.0.gateway.embedders(),
             webhooks: self.0.webhooks,
         })
     }
@@ -80,6 +83,49 @@ impl Bots {
         let before = json!({ "persona": bot.persona, "model": bot.model });
         let after = json!({ "persona": persona.as_str(), "model": model });
         self.note(&mut tx, actor, "bot.edit", (id, &bot.name), before, after)
+            .await?;
+        tx.commit().await.map_err(repositories::Error::from)?;
+        Ok(())
+    }
+
+    /// Which of its answers the bot gives again. Holds from the next message on, within seconds; another lifetime begins with nothing.
+    pub async fn set_cache(&self, actor: &Actor, id: BotId, cache: BotCache) -> Result<(), Error> {
+        self.change_cache(actor, id, |_| cache).await
+    }
+
+    /// From which likeness on a question counts as asked before.
+    pub async fn set_threshold(&self, actor: &Actor, id: BotId, from: Threshold) -> Result<(), Error> {
+        let change = |before: BotCache| BotCache {
+            similar_from: from,
+            ..before
+        };
+        self.change_cache(actor, id, change).await
+    }
+
+    async fn change_cache(
+        &self,
+        actor: &Actor,
+        id: BotId,
+        change: impl FnOnce(BotCache) -> BotCache,
+    ) -> Result<(), Error> {
+        let mut tx = self.0.db.begin().await?;
+        let bot = bots::lock(&mut tx, id).await?.ok_or(Error::NotFound("the bot"))?;
+        let cache = change(bot.cache.clone());
+        if bot.cache == cache {
+            return Ok(());
+        }
+        // One that was set before may have gone since, and is in nobody's way.
+        if let Some(name) = cache
+            .similar_by
+            .as_deref()
+            .filter(|_| cache.similar_by != bot.cache.similar_by)
+            && self.0.gateway.offer(name, ModelKind::Embedding).is_none()
+        {
+            return Err(Error::Invalid("an embedding model of the list"));
+        }
+        bot_pages::set_cache(&mut tx, id, &cache).await?;
+        let (before, after) = (cache_words(&bot.cache), cache_words(&cache));
+        self.note(&mut tx, actor, "bot.cache", (id, &bot.name), before, after)
             .await?;
         tx.commit().await.map_err(repositories::Error::from)?;
         Ok(())
@@ -194,6 +240,16 @@ impl Bots {
             })
             .collect())
     }
+}
+
+/// As the trail keeps it.
+fn cache_words(cache: &BotCache) -> Value {
+    json!({
+        "cache": cache.sharing,
+        "seconds": cache.kept_for,
+        "similar_by": cache.similar_by,
+        "similar_from": cache.similar_from.to_string(),
+    })
 }
 
 /// How a bot is doing, in figures.

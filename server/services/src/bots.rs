@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use domain::{
-    BotId, Period, Permission,
+    BotCache, BotId, Period, Permission,
     views::{BotRow, BotTransport, IntakeMode},
 };
 use repositories::{
@@ -69,6 +69,8 @@ pub struct BotRecord {
     pub token: Option<SecretString>,
     pub persona: String,
     pub model: Option<String>,
+    /// Which of its answers it gives again.
+    pub cache: BotCache,
     /// How often staff had its intake started anew.
     pub restarts: i32,
 }
@@ -290,6 +292,7 @@ impl Bots {
             token,
             persona: bot.persona,
             model: bot.model,
+            cache: bot.cache,
             restarts: bot.restarts,
         })
     }

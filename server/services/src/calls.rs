@@ -20,7 +20,7 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{ApiKeyId, ErrorCode, Money, ReservationId, views::requests::TryRow};
-use gateway::{Finish, Offer, Outcome, Try};
+use gateway::{CacheHit, Finish, Offer, Outcome, Try};
 pub use repositories::api_calls::{Intent, Line};
 use repositories::{api_calls, api_keys};
 use tokio::{
@@ -196,6 +196,7 @@ impl Call {
             first_token_ms: outcome.first_token.map(millis),
             total_ms: millis(outcome.total),
             tries,
+            cache: outcome.cached.map_or("", CacheHit::name),
             error_code: code.map(ErrorCode::as_str),
             http_status: i32::from(http_status),
             ..self.line(now)
@@ -590,7 +591,7 @@ fn subject(key: ApiKeyId, alias: &str) -> Subject<'_> {
 }
 
 /// The provider's word, or ours.
-fn finish_name(finish: &Finish) -> String {
+pub(crate) fn finish_name(finish: &Finish) -> String {
     match finish {
         Finish::Complete(word) => word.chars().take(40).collect(),
         Finish::Stopped => "gone".to_owned(),

@@ -7,10 +7,13 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
-    BotId, ErrorCode, JobId, MessageId, UserId,
+    BotCache, BotId, ErrorCode, JobId, MessageId, Sharing, UserId,
     views::{Author, BotTransport, LimitBar, RichText},
 };
-use gateway::{Answer, ChatRequest, Finish, Model, Role, TOKENS_PER_MESSAGE, Turn, count_tokens, estimate_prompt};
+use gateway::{
+    Answer, CacheHit, CacheScope, ChatRequest, Finish, Model, Role, TOKENS_PER_MESSAGE, Turn, count_tokens,
+    estimate_prompt,
+};
 use repositories::{
     PgConnection, Transaction,
     counters::{self, SetAside, Use},
@@ -22,12 +25,14 @@ use repositories::{
     updates::{self, Asked},
 };
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     Claimed, Error, Services,
     calls::{self, millis},
     limits::{self, Refusal, Subject, Wanted},
     queue::DONE_KEPT_HOURS,
+    similar::{Comparison, Looked},
 };
 
 /// The longest answer asked for; what is reserved on every budget while it is made.
@@ -98,6 +103,8 @@ pub struct Question {
     pub request: ChatRequest,
     asked_at: DateTime<Utc>,
     question_tokens: u32,
+    /// What came of comparing it with others.
+    looked: Option<Looked>,
 }
 
 /// What else a command changes, in the same transaction as its reply.
@@ -230,6 +237,7 @@ impl Chats {
             request,
             asked_at: now,
             question_tokens,
+            looked: None,
         })))
     }
 
@@ -272,6 +280,42 @@ impl Chats {
         // row while somebody waits for Redis.
         let admitted = limits::admit(&self.0, call, &bounds, incoming.received_at, now).await?;
         Ok(admitted.map(|()| answer))
+    }
+
+    /// Asks the model, or gives an answer that was given before, where the bot is set so. `on_text` is handed the whole text so far
+    /// whenever there is more of it.
+    pub async fn answer(
+        &self,
+        incoming: &Incoming,
+        known: &Known,
+        question: &mut Question,
+        cache: &BotCache,
+        cancel: &CancellationToken,
+        on_text: impl FnMut(&str) + Send,
+    ) -> Answer {
+        let request = &question.request;
+        let tenant = match cache.sharing {
+            Sharing::Off => None,
+            Sharing::User => Some(format!("bot {} user {}", incoming.bot, known.user)),
+            Sharing::Shared => Some(format!("bot {}", incoming.bot)),
+        };
+        let lifetime = Duration::from_secs(u64::try_from(cache.kept_for.seconds()).unwrap_or(0));
+        let scope = tenant.map(|tenant| CacheScope::new(tenant, lifetime));
+        let compare = scope
+            .as_ref()
+            .and_then(|scope| Comparison::new(&self.0, incoming, request, scope, cache));
+        let mut looked = None;
+        let similar = async {
+            let (found, what) = compare?.look().await?;
+            looked = Some(what);
+            found
+        };
+        let gateway = self.0.gateway();
+        let answer = gateway
+            .answer_cached(request, scope.as_ref(), similar, cancel, on_text)
+            .await;
+        question.looked = looked;
+        answer
     }
 
     /// Writes an answer: both messages, the usage, the settlement of the reservation, the failure if there was one, and what is
@@ -343,9 +387,9 @@ impl Chats {
         let line = ledger::Usage {
             job: job.id,
             at: now,
-            user: known.user,
+            user: Some(known.user),
             bot: incoming.bot,
-            conversation: known.conversation,
+            conversation: Some(known.conversation),
             provider: &answer.provider,
             model: tries.last().map_or(&question.request.model, |last| &last.model),
             prompt_tokens: answer.usage.prompt_tokens,
@@ -363,7 +407,7 @@ impl Chats {
             reasoning_tokens: answer.usage.reasoning_tokens,
             prices: [price.input, price.cached_input, price.output],
             tries: &tries,
-            cache: if answer.cached { "exact" } else { "" },
+            cache: answer.cached.map_or("", CacheHit::name),
             error_code: code.map(ErrorCode::as_str),
         };
         ledger::insert(&mut tx, &line).await?;
@@ -398,8 +442,14 @@ impl Chats {
             messages::forget(&mut tx, replaced).await?;
             deliveries::take_over(&mut tx, replaced, job.id).await?;
         }
+        if let Some(looked) = &question.looked {
+            looked.note(&mut tx, incoming, known.user, answer, now).await?;
+        }
         deliveries::store(&mut tx, job.id, &incoming.chat_key(), parts).await?;
         tx.commit().await.map_err(repositories::Error::from)?;
+        if let Some(looked) = &question.looked {
+            self.0.similar.changed(looked);
+        }
         limits::note(&settled.passed);
         metrics::counter!("botdeck_answers_total", "outcome" => finish).increment(1);
         metrics::histogram!("botdeck_answer_seconds").record((now - incoming.received_at).as_seconds_f64());

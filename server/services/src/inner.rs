@@ -30,6 +30,7 @@ pub struct Inner {
     pub(crate) no_limits: crate::limits::NoLimits,
     pub(crate) lanes: crate::limits::Lanes,
     pub(crate) known_keys: crate::api_keys::KnownKeys,
+    pub(crate) similar: crate::similar::Spaces,
     /// Woken when a job may be ready in this process; others find theirs by looking.
     pub(crate) work: Notify,
     /// Woken when a message of a playground was written or changed in this process.

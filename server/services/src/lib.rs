@@ -4,6 +4,7 @@
 //! To add one: a method that takes an [`Actor`] where staff acts, parsed values otherwise, and returns [`Error`].
 
 mod actor;
+mod answer_cache;
 mod api_keys;
 mod audit;
 mod auth;
@@ -28,11 +29,13 @@ mod playground;
 mod queue;
 mod rate;
 mod requests;
+mod similar;
 mod users;
 
 use std::sync::Arc;
 
 pub use actor::{Actor, Origin};
+use answer_cache::AnswerCache;
 pub use api_keys::{ApiKey, ApiKeys, KeyWish};
 pub use audit::{Audit, Verified};
 pub use auth::{Auth, SESSION_STAFF, password_hash_for_bench};
@@ -65,6 +68,7 @@ pub use repositories::{
     updates::Asked,
 };
 pub use requests::Requests;
+pub use similar::Similar;
 use tokio::sync::Notify;
 pub use users::Users;
 
@@ -99,6 +103,9 @@ impl std::ops::Deref for Services {
 
 impl Services {
     pub fn new(parts: Parts) -> Self {
+        if let Some(shared) = AnswerCache::beside(&parts.rate) {
+            parts.gateway.share_cache(Arc::new(shared));
+        }
         Self(Arc::new(Inner {
             db: parts.db,
             clock: parts.clock,
@@ -115,6 +122,7 @@ impl Services {
             no_limits: limits::NoLimits::default(),
             lanes: limits::Lanes::default(),
             known_keys: api_keys::KnownKeys::default(),
+            similar: similar::Spaces::default(),
             work: Notify::new(),
             talk: Notify::new(),
             running: std::sync::Mutex::default(),
@@ -180,6 +188,10 @@ impl Services {
 
     pub fn requests(&self) -> Requests {
         Requests(self.clone())
+    }
+
+    pub fn similar(&self) -> Similar {
+        Similar(self.clone())
     }
 
     pub fn audit(&self) -> Audit {

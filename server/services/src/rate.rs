@@ -16,7 +16,7 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{ReservationId, UserId};
 use redis::{
-    Client, RedisError, Script,
+    Client, FromRedisValue, RedisError, Script,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 
@@ -163,7 +163,7 @@ pub struct RateLimiter {
 
 /// The count of all replicas.
 #[derive(Clone)]
-struct Shared {
+pub(crate) struct Shared {
     connection: ConnectionManager,
     state: Arc<State>,
 }
@@ -386,6 +386,11 @@ impl RateLimiter {
         self.shared.as_ref().map(|shared| shared.connection.clone())
     }
 
+    /// For others who keep something in the same Redis, and need not wait where somebody waits for it in vain.
+    pub(crate) fn shared(&self) -> Option<Shared> {
+        self.shared.clone()
+    }
+
     /// As of the last call.
     pub fn shared_is_up(&self) -> bool {
         self.shared
@@ -397,6 +402,15 @@ impl RateLimiter {
 impl Shared {
     fn is_away(&self) -> bool {
         self.state.away.load(Ordering::Relaxed)
+    }
+
+    /// Asks for others; `None` when there is no answer.
+    pub(crate) async fn ask<T: FromRedisValue>(&self, what: &redis::Pipeline) -> Option<T> {
+        if self.is_away() {
+            return None;
+        }
+        let mut connection = self.connection.clone();
+        self.patiently(what.query_async(&mut connection)).await
     }
 
     /// Waits for an answer as long as anybody may; `None` when there is none.

@@ -7,6 +7,7 @@
 mod albums;
 mod api;
 mod backlog;
+mod cache;
 mod clients;
 mod commands;
 mod configuration;

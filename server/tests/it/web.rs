@@ -426,6 +426,10 @@ const FIELDS: &[(&str, &str)] = &[
     ("email", "eve@example.org"),
     ("password", "not the password"),
     ("next", "/"),
+    ("sharing", "off"),
+    ("kept_for", "3600"),
+    ("similar_by", ""),
+    ("similar_from", "0.95"),
     ("lang", "en"),
     ("theme", "dark"),
 ];
@@ -487,7 +491,7 @@ async fn every_server_function_asks_for_its_permission() {
 }
 
 /// The pages, as the router knows them, and what one must be allowed to do there.
-const PAGES: [(&str, Option<Permission>); 15] = [
+const PAGES: [(&str, Option<Permission>); 16] = [
     ("/", Some(Permission::ReadOverview)),
     ("/users", Some(Permission::ReadUsers)),
     ("/users/{id}", Some(Permission::ReadUsers)),
@@ -496,6 +500,7 @@ const PAGES: [(&str, Option<Permission>); 15] = [
     ("/plans/edit?owner=deployment", Some(Permission::ReadLimits)),
     ("/bots", Some(Permission::ReadBots)),
     ("/bots/{id}/playground", Some(Permission::UsePlayground)),
+    ("/bots/{id}/near", Some(Permission::ReadConversations)),
     ("/models", Some(Permission::ReadModels)),
     ("/jobs", Some(Permission::ReadJobs)),
     ("/requests", Some(Permission::ReadRequests)),

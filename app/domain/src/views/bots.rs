@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{BotRow, LimitBar};
+use crate::BotCache;
 
 /// All bots, and what they can be set to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -12,6 +13,8 @@ pub struct BotBoard {
     pub bots: Vec<BotCard>,
     /// Names of the models on offer, the default one first.
     pub models: Vec<String>,
+    /// Names of the models by which questions can be compared.
+    pub embedders: Vec<String>,
     /// Telegram can reach us, so there may be webhooks.
     pub webhooks: bool,
 }
@@ -32,6 +35,7 @@ pub struct BotCard {
     pub persona: String,
     /// `None` for the default one.
     pub model: Option<String>,
+    pub cache: BotCache,
     /// Its own limits with their use; empty without `limits:read`.
     pub limits: Vec<LimitBar>,
 }

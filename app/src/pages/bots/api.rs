@@ -1,7 +1,7 @@
 //! The bots of this deployment.
 
 use domain::{
-    BotId, Permission,
+    BotId, Permission, Sharing,
     views::{BotRow, IntakeMode, bots::BotBoard},
 };
 use leptos::{
@@ -18,6 +18,7 @@ pub const FUNCTIONS: &[Function] = &[
     (RestartBot::PATH, Some(Permission::WriteBots)),
     (EditBot::PATH, Some(Permission::WriteBots)),
     (SetBotMode::PATH, Some(Permission::WriteBots)),
+    (SetBotCache::PATH, Some(Permission::WriteBots)),
     (ReplaceBotToken::PATH, Some(Permission::WriteSecrets)),
 ];
 
@@ -67,6 +68,29 @@ pub async fn set_bot_mode(id: BotId, mode: IntakeMode) -> Answer<BotId> {
     use crate::ssr;
     let actor = ssr::require(Permission::WriteBots).await?;
     ssr::services()?.bots().set_mode(&actor, id, mode).await?;
+    Ok(id)
+}
+
+/// An empty `similar_by`: similar questions do not count.
+#[server(prefix = "/api/fn", endpoint = "bots/cache")]
+pub async fn set_bot_cache(
+    id: BotId,
+    sharing: Sharing,
+    kept_for: String,
+    similar_by: String,
+    similar_from: String,
+) -> Answer<BotId> {
+    use domain::BotCache;
+
+    use crate::ssr;
+    let actor = ssr::require(Permission::WriteBots).await?;
+    let cache = BotCache {
+        sharing,
+        kept_for: kept_for.parse()?,
+        similar_by: Some(similar_by).filter(|name| !name.is_empty()),
+        similar_from: similar_from.parse()?,
+    };
+    ssr::services()?.bots().set_cache(&actor, id, cache).await?;
     Ok(id)
 }
 

@@ -11,7 +11,7 @@ use domain::{
 use leptos::prelude::*;
 
 use self::{
-    api::{AddBot, EditBot, ReplaceBotToken, RestartBot, SetBotEnabled, SetBotMode, list_bots},
+    api::{AddBot, EditBot, ReplaceBotToken, RestartBot, SetBotCache, SetBotEnabled, SetBotMode, list_bots},
     settings::{Failures, Offer, Settings},
 };
 use crate::{
@@ -31,6 +31,7 @@ struct Forms {
     restart: ServerAction<RestartBot>,
     edit: ServerAction<EditBot>,
     mode: ServerAction<SetBotMode>,
+    cache: ServerAction<SetBotCache>,
     token: ServerAction<ReplaceBotToken>,
 }
 
@@ -47,6 +48,7 @@ pub fn BotsPage() -> impl IntoView {
         restart: ServerAction::new(),
         edit: ServerAction::new(),
         mode: ServerAction::new(),
+        cache: ServerAction::new(),
         token: ServerAction::new(),
     };
     let saves = [
@@ -55,6 +57,7 @@ pub fn BotsPage() -> impl IntoView {
         successes(forms.restart),
         successes(forms.edit),
         successes(forms.mode),
+        successes(forms.cache),
         successes(forms.token),
     ];
     let bots = Resource::new(move || saves.map(|saved| saved.get()), |_| list_bots());
@@ -66,7 +69,7 @@ pub fn BotsPage() -> impl IntoView {
                     bots.await,
                     move |board| {
                         let adds = may.permits(Permission::WriteSecrets);
-                        let offer = Offer { models: board.models, webhooks: board.webhooks };
+                        let offer = Offer { models: board.models, embedders: board.embedders, webhooks: board.webhooks };
                         let now = board.now;
                         let cards = board
                             .bots
@@ -119,6 +122,11 @@ fn Bot(bot: BotCard, offer: Offer, now: DateTime<Utc>, may: May, forms: Forms) -
         let owner = LimitOwner::Bot(bot.id);
         let label = fill(t.limits_change_label, &[&owner_words(t, &owner, &bot.name)]);
         view! { <a class="button ghost" href=edit_href(&owner) aria-label=label>{t.limits_title}</a> }
+    });
+    let compares = card.cache.similar_by.is_some() && may.permits(Permission::ReadConversations);
+    let near_link = compares.then(|| {
+        let (href, label) = (format!("/bots/{}/near", bot.id), fill(t.near_title, &[&bot.name]));
+        view! { <a class="button ghost" href=href aria-label=label>{t.near_link}</a> }
     });
     let switch = forms.switch;
     let heading = format!("bot-{}", bot.id);
@@ -228,7 +236,7 @@ fn Bot(bot: BotCard, offer: Offer, now: DateTime<Utc>, may: May, forms: Forms) -
                                 <span>{t.playground}</span>
                             </a>
                         }
-                    })} {controls} {limits_link}
+                    })} {controls} {limits_link} {near_link}
             </div>
             <Settings bot=card offer may forms />
         </section>

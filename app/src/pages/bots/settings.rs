@@ -1,15 +1,15 @@
 //! What staff can change about a bot: who it is, which model answers, how messages come in, its token.
 
 use domain::{
-    BotId, Permission, Persona,
+    BotId, KeptFor, Permission, Persona, Sharing,
     views::{BotTransport, IntakeMode, bots::BotCard},
 };
 use leptos::{prelude::*, server_fn::ServerFn};
 
 use super::Forms;
 use crate::{
-    components::{Button, Choice, FormFailure, Look, Saved},
-    i18n::{fill, use_texts},
+    components::{Button, Choice, Field, FormFailure, Look, Saved},
+    i18n::{duration, fill, use_texts},
     state::{May, failure},
 };
 
@@ -17,6 +17,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Offer {
     pub models: Vec<String>,
+    /// By which questions are compared.
+    pub embedders: Vec<String>,
     pub webhooks: bool,
 }
 
@@ -33,13 +35,15 @@ pub(super) fn Settings(bot: BotCard, offer: Offer, may: May, forms: Forms) -> im
             <details class="unfold">
                 <summary aria-label=label>{t.bot_settings}</summary>
                 <div class="stack-large">
-                    {writes.then(|| view! { <Manner bot models=offer.models forms /> })}
+                    {writes.then(|| view! { <Manner bot=bot.clone() models=offer.models forms /> })}
+                    {writes.then(|| view! { <Cache bot embedders=offer.embedders forms /> })}
                     {(writes && is_telegram).then(|| view! { <Mode id mode webhooks=offer.webhooks forms /> })}
                     {secrets.then(|| view! { <Token id forms /> })}
                 </div>
             </details>
             {saved(forms.edit, id)}
             {saved(forms.mode, id)}
+            {saved(forms.cache, id)}
             {saved(forms.token, id)}
         }
     })
@@ -99,6 +103,78 @@ fn Manner(bot: BotCard, models: Vec<String>, forms: Forms) -> impl IntoView {
             <Choice label=t.model name="model" id=format!("model-{id}") chosen options />
             <Button look=Look::Main pending=forms.edit.pending() label=fill(t.bot_save_label, &[&bot.row.name])>
                 {t.save}
+            </Button>
+        </ActionForm>
+    }
+}
+
+/// Whose answers are given again, for how long, and whether similar questions count.
+#[component]
+fn Cache(bot: BotCard, embedders: Vec<String>, forms: Forms) -> impl IntoView {
+    let t = use_texts();
+    let (id, cache) = (bot.row.id, bot.cache);
+    let now = cache.sharing;
+    let choice = move |sharing: Sharing, name: &'static str, hint: &'static str| {
+        view! {
+            <label>
+                <input type="radio" name="sharing" value=sharing.name() checked=now == sharing />
+                <span>
+                    <b>{name}</b>
+                    <span class="muted">{hint}</span>
+                </span>
+            </label>
+        }
+    };
+    let mut times = KeptFor::USUAL.to_vec();
+    if !times.contains(&cache.kept_for) {
+        times.push(cache.kept_for);
+    }
+    let times = times
+        .into_iter()
+        .map(|time| {
+            (
+                time.seconds().to_string(),
+                duration(t, i64::from(time.seconds()) * 1000),
+            )
+        })
+        .collect();
+    let chosen = cache.similar_by.clone().unwrap_or_default();
+    let mut by = vec![(String::new(), t.cache_similar_off.to_owned())];
+    if !chosen.is_empty() && !embedders.contains(&chosen) {
+        by.push((chosen.clone(), chosen.clone()));
+    }
+    by.extend(embedders.into_iter().map(|name| (name.clone(), name)));
+    let from = cache.similar_from.to_string().replace('.', t.decimal_point);
+    view! {
+        <ActionForm action=forms.cache attr:class="stack">
+            <input type="hidden" name="id" value=id.to_string() />
+            <fieldset class="radios">
+                <legend>{t.cache_title}</legend>
+                {choice(Sharing::Off, t.cache_off, t.cache_off_hint)}
+                {choice(Sharing::User, t.cache_user, t.cache_user_hint)}
+                {choice(Sharing::Shared, t.cache_shared, t.cache_shared_hint)}
+            </fieldset>
+            <Choice
+                label=t.cache_kept_for
+                name="kept_for"
+                id=format!("kept-for-{id}")
+                chosen=cache.kept_for.seconds().to_string()
+                options=times
+            />
+            <Choice label=t.cache_similar name="similar_by" id=format!("similar-by-{id}") chosen options=by />
+            <Field
+                label=t.cache_similar_from
+                name="similar_from"
+                id=format!("similar-from-{id}")
+                value=from
+                hint=t.cache_similar_hint
+                inputmode="decimal"
+                autocomplete="off"
+                max_length=5
+                required=true
+            />
+            <Button pending=forms.cache.pending() label=fill(t.cache_save_label, &[&bot.row.name])>
+                {t.cache_save}
             </Button>
         </ActionForm>
     }
@@ -168,6 +244,7 @@ pub(super) fn Failures(forms: Forms) -> impl IntoView {
         <FormFailure error=failure(forms.restart) />
         <FormFailure error=failure(forms.edit) />
         <FormFailure error=failure(forms.mode) />
+        <FormFailure error=failure(forms.cache) />
         <FormFailure error=failure(forms.token) />
     }
 }

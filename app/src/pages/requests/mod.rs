@@ -309,7 +309,14 @@ fn result(t: &'static Texts, row: &RequestRow) -> AnyView {
     }
     let words = t.finish(&row.finish).map_or_else(|| row.finish.clone(), str::to_owned);
     match (row.cache.is_empty(), row.finish.as_str()) {
-        (false, _) => view! { <Badge tone=Tone::Accent glyph=Glyph::Bolt text=t.request_cached /> }.into_any(),
+        (false, _) => {
+            let words = if row.cache == "semantic" {
+                t.request_similar
+            } else {
+                t.request_cached
+            };
+            view! { <Badge tone=Tone::Accent glyph=Glyph::Bolt text=words /> }.into_any()
+        }
         (true, "stop" | "tool_calls") => view! { <Badge tone=Tone::Good glyph=Glyph::Check text=words /> }.into_any(),
         (true, "failed") => view! { <Badge tone=Tone::Bad glyph=Glyph::Warning text=words /> }.into_any(),
         (true, _) => view! { <Badge tone=Tone::Quiet glyph=Glyph::Info text=words /> }.into_any(),

@@ -25,7 +25,7 @@ pub(crate) async fn answer(context: Context) -> Handled {
         .await?
     {
         Begin::Refused(refusal) => refuse(&context, refusal).await,
-        Begin::Ask(question) => ask(&context, &question).await,
+        Begin::Ask(mut question) => ask(&context, &mut question).await,
         Begin::LeaseLost => Err(Failure::LeaseLost),
     }
 }
@@ -38,7 +38,7 @@ async fn refuse(context: &Context, refusal: Refusal) -> Handled {
     context.reply(text, Some(refusal.code), Change::None).await
 }
 
-async fn ask(context: &Context, question: &Question) -> Handled {
+async fn ask(context: &Context, question: &mut Question) -> Handled {
     // The old answer stands until the new one is complete.
     let in_place = context.incoming.replaces.is_some();
     let generation = context.cancel.child_token();
@@ -48,10 +48,10 @@ async fn ask(context: &Context, question: &Question) -> Handled {
         Shown::of(&context.before),
         generation.clone(),
     );
-    let answer = context
-        .services
-        .gateway()
-        .answer(&question.request, &generation, |text| {
+    let chats = context.services.chats();
+    let (incoming, known, cache) = (&context.incoming, &context.known, &context.bot.cache);
+    let answer = chats
+        .answer(incoming, known, question, cache, &generation, |text| {
             if !in_place {
                 preview.show(text);
             }
@@ -62,7 +62,6 @@ async fn ask(context: &Context, question: &Question) -> Handled {
         Some(note) if answer.text.trim().is_empty() => vec![texts::rich(note)],
         Some(note) => render_with_note(&answer.text, &note),
     };
-    let chats = context.services.chats();
     let seen = Instant::now();
     let settled = chats.settle(
         &context.job,

@@ -13,6 +13,7 @@ fn bot() -> BotRecord {
         token: Some("42:AAsecret".to_owned().into()),
         persona: String::new(),
         model: None,
+        cache: Default::default(),
         restarts: 0,
     }
 }

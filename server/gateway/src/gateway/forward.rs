@@ -12,7 +12,10 @@ use super::{
     scan::Scanner,
     *,
 };
-use crate::{Endpoint, ForwardBody, Outgoing};
+use crate::{
+    CacheHit, CacheScope, Endpoint, ForwardBody, Outgoing,
+    cache::{self, Lead, Stored},
+};
 
 /// Once an answer has its end, how long to wait for what it has used when nobody waits for the rest.
 const USAGE_WAIT: Duration = Duration::from_secs(1);
@@ -29,6 +32,8 @@ pub struct Forward {
     /// Tokens before the answer, at most, and pictures: billed where the provider does not tell what was used.
     pub tokens: i64,
     pub images: i64,
+    /// Whose answers may be given again, if anybody's; of chat completions and embeddings only.
+    pub cache: Option<CacheScope>,
 }
 
 impl Forward {
@@ -56,6 +61,8 @@ pub struct Forwarded {
     pub body: BoxStream<'static, Result<Bytes, GatewayError>>,
     /// Comes once the body has ended or was dropped.
     pub outcome: oneshot::Receiver<Outcome>,
+    /// Nobody was asked: it was given before.
+    pub cached: Option<CacheHit>,
 }
 
 /// Nobody answered.
@@ -85,6 +92,67 @@ pub struct Outcome {
     pub price: Price,
     /// Set when nothing or only a part came; not when the program left.
     pub failure: Option<GatewayError>,
+    /// Given before: it costs nothing.
+    pub cached: Option<CacheHit>,
+}
+
+/// Keeps what passes of an answer, as far as it is short enough, for those who ask the same.
+pub(super) struct Keeping {
+    lead: Arc<Lead>,
+    content_type: String,
+    pieces: Vec<Bytes>,
+    bytes: usize,
+}
+
+impl Keeping {
+    pub(super) fn new(lead: Arc<Lead>) -> Self {
+        Self {
+            lead,
+            content_type: String::new(),
+            pieces: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    fn add(&mut self, bytes: &Bytes) {
+        self.bytes = self.bytes.saturating_add(bytes.len());
+        if self.bytes > cache::LONGEST {
+            self.pieces.clear();
+        } else {
+            self.pieces.push(bytes.clone());
+        }
+    }
+
+    /// All of it, and where each piece ends.
+    fn text(&self) -> Option<(String, Vec<usize>)> {
+        if self.bytes > cache::LONGEST {
+            return None;
+        }
+        let mut ends = Vec::with_capacity(self.pieces.len());
+        let mut all = Vec::with_capacity(self.bytes);
+        for piece in &self.pieces {
+            all.extend_from_slice(piece);
+            ends.push(all.len());
+        }
+        Some((String::from_utf8(all).ok()?, ends))
+    }
+
+    fn end(self, outcome: &Outcome, is_whole: bool) {
+        let text = if is_whole { self.text() } else { None };
+        match (text, &outcome.finish) {
+            (Some((text, ends)), Finish::Complete(finish)) => self.lead.keep(Arc::new(Stored {
+                text,
+                ends,
+                content_type: self.content_type,
+                finish: finish.clone(),
+                provider: outcome.provider.clone(),
+                model_id: outcome.model_id,
+            })),
+            // The program has left: another one that waits asks in its place.
+            (_, Finish::Stopped) => {}
+            _ => self.lead.tell_nothing(),
+        }
+    }
 }
 
 /// A provider that has begun to answer.
@@ -98,13 +166,26 @@ struct Opened {
 
 impl Gateway {
     /// Passes a request on to whoever answers under its alias. Before the first byte others may be asked; after it the answer is
-    /// ended honestly.
+    /// ended honestly. Where the call allows it, an answer that was given before is given again.
     #[instrument(name = "ai.forward", skip_all, fields(ai.model = %call.alias, ai.endpoint = call.endpoint.path()))]
     pub async fn forward(&self, call: Forward, cancel: &CancellationToken) -> Result<Forwarded, Box<NotForwarded>> {
+        if call.cache.is_some() {
+            self.forward_cached(call, cancel).await
+        } else {
+            self.send_on(call, None, cancel).await
+        }
+    }
+
+    /// `keeping`: what passes is kept for others.
+    pub(super) async fn send_on(
+        &self,
+        call: Forward,
+        keeping: Option<Keeping>,
+        cancel: &CancellationToken,
+    ) -> Result<Forwarded, Box<NotForwarded>> {
         let live = self.live();
         let mut run = Run::new();
-        let route = live.routes.get(&call.alias);
-        let Some(route) = route.filter(|route| route.kind == call.endpoint.kind()) else {
+        let Some(route) = live.route(&call.alias, call.endpoint.kind()) else {
             return Err(self.not_forwarded(None, run, off_the_list(&call.alias).into(), None));
         };
         let deadlines = self.inner.deadlines;
@@ -151,7 +232,13 @@ impl Gateway {
                 Ok(Ok(opened)) => {
                     hop.good();
                     run.tries.push(tried(&hop, None, began.elapsed()));
-                    return Ok(self.pass(call, route, run, hop, place, opened, cancel.clone()));
+                    let way = Way {
+                        run,
+                        hop,
+                        place,
+                        keeping,
+                    };
+                    return Ok(self.pass(call, route, way, opened, cancel.clone()));
                 }
                 Ok(Err(error)) => error,
                 Err(Interrupted::Failed(error)) => error,
@@ -211,6 +298,7 @@ impl Gateway {
             price: run.price(),
             tries: run.tries,
             failure: None,
+            cached: None,
         };
         let error = match end {
             Interrupted::Failed(error) => error,
@@ -248,20 +336,28 @@ impl Gateway {
         &self,
         call: Forward,
         route: &Arc<Route>,
-        run: Run,
-        hop: Hop,
-        place: Option<Place>,
+        way: Way,
         opened: Opened,
         cancel: CancellationToken,
     ) -> Forwarded {
         let (sender, outcome) = oneshot::channel();
         let deadlines = self.inner.deadlines;
+        let Way {
+            run,
+            hop,
+            place,
+            keeping,
+        } = way;
         let overall = run.started + deadlines.overall;
         let between = if call.is_quick() {
             deadlines.between_tokens
         } else {
             deadlines.overall
         };
+        let keeping = keeping.map(|keeping| Keeping {
+            content_type: opened.content_type.clone(),
+            ..keeping
+        });
         let (pipe, body) = pipe(deadlines.between_tokens);
         let passage = Passage {
             body: opened.body,
@@ -281,6 +377,7 @@ impl Gateway {
                 run,
                 hop,
                 place,
+                keeping,
             },
         };
         // In a task of its own, so that a program that reads slowly does not keep the provider's place for longer than it may.
@@ -289,8 +386,17 @@ impl Gateway {
             content_type: opened.content_type,
             body,
             outcome,
+            cached: None,
         }
     }
+}
+
+/// The way that a request took until somebody began to answer.
+struct Way {
+    run: Run,
+    hop: Hop,
+    place: Option<Place>,
+    keeping: Option<Keeping>,
 }
 
 /// An answer on its way from a provider to a program.
@@ -329,6 +435,9 @@ impl Passage {
     async fn pass(&mut self) -> Result<(), Interrupted> {
         loop {
             while let Some(bytes) = self.ready.pop_front() {
+                if let Some(keeping) = &mut self.meter.keeping {
+                    keeping.add(&bytes);
+                }
                 let sent = tokio::select! {
                     () = self.cancel.cancelled() => false,
                     sent = self.pipe.send(bytes) => sent,
@@ -429,11 +538,23 @@ struct Meter {
     run: Run,
     hop: Hop,
     place: Option<Place>,
+    keeping: Option<Keeping>,
 }
 
 impl Drop for Meter {
     fn drop(&mut self) {
+        // Neither what was cut short nor what was held back is worth keeping.
+        let seen = self.scanner.seen();
+        let is_answer = match self.call.endpoint {
+            Endpoint::Chat => seen.finish.is_some() && !seen.cut_short,
+            Endpoint::Embeddings => seen.images > 0,
+            _ => false,
+        };
+        let is_whole = is_answer && seen.error.is_none() && matches!(self.end, Some(Ok(())));
         let outcome = self.outcome();
+        if let Some(keeping) = self.keeping.take() {
+            keeping.end(&outcome, is_whole);
+        }
         let code = match (&outcome.failure, &outcome.finish) {
             (Some(failure), _) => failure.code().as_str(),
             (None, Finish::Stopped) => "stopped",
@@ -519,6 +640,7 @@ impl Meter {
                 detail: "after the first byte".to_owned(),
                 source: Some(Box::new(error)),
             }),
+            cached: None,
         }
     }
 }

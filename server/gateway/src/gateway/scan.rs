@@ -24,6 +24,8 @@ const MOST_TEXT: usize = 4 * 1024 * 1024;
 pub(super) struct Seen {
     pub(super) usage: Option<Usage>,
     pub(super) finish: Option<String>,
+    /// Some answer, of several perhaps, is not all that the model would have said.
+    pub(super) cut_short: bool,
     pub(super) error: Option<Value>,
     /// What a model said, thoughts and calls of tools included: it is billed for all of it.
     pub(super) text: String,
@@ -274,6 +276,7 @@ impl Scanner {
                 }
             }
             if let Some(word) = choice.finish_reason.filter(|word| !word.is_empty()) {
+                self.seen.cut_short |= !matches!(word.as_str(), "stop" | "tool_calls" | "function_call");
                 self.seen.finish = Some(word);
             }
         }

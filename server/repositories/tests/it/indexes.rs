@@ -94,6 +94,15 @@ async fn fill(test: &TestDatabase) {
                     'k', decode(repeat('00', 32), 'hex') FROM {series}, generate_series(1, 3) AS m"
         ),
         format!(r#"INSERT INTO deliveries (job_id, part, chat, body, message_id, begun_at) SELECT {job}, 0, '{BOT}/' || n / 40, '{{"text":"t","entities":[]}}', n, '-infinity' FROM {series}"#),
+        format!(
+            "INSERT INTO similar_answers (id, bot_id, space, user_id, question, vector, answer, provider, created_at, expires_at)
+             SELECT {job}, '{BOT}', decode(repeat(lpad(to_hex(n % 100), 2, '0'), 32), 'hex'), {user}, 'q', '\\x0000803f', 'a', 'p',
+                    now() - n * interval '1 second', now() + interval '1 hour' FROM {series}"
+        ),
+        format!(
+            "INSERT INTO similar_looks (id, bot_id, at, user_id, question, near_user_id, near_question, likeness, hit)
+             SELECT {job}, '{BOT}', now() - n * interval '1 second', {user}, 'q', {user}, 'q', 900, false FROM {series}"
+        ),
         // Vacuumed as well, as a server does by itself: the search index collects new names in a list before it sorts them in.
         "VACUUM ANALYZE".to_owned(),
     ] {
@@ -234,6 +243,13 @@ async fn no_query_of_the_hot_way_or_of_a_list_reads_a_large_table_from_end_to_en
                 assert_eq!(messages::conversations_of(db, user, before, 50).await.unwrap().len(), 2);
             }
             assert_eq!(ledger::failures_of(db, user, 20).await.unwrap().len(), 1);
+        },
+        "similar questions" => async |db| {
+            let (space, since) = ([9; 32], now - TimeDelta::minutes(5));
+            assert_eq!(repositories::similar::load(db, &space, None, now, 50).await.unwrap().len(), 50);
+            repositories::similar::load(db, &space, Some(since), now, 10_000).await.unwrap();
+            assert!(repositories::similar::get(db, job.0, now).await.unwrap().is_some());
+            assert_eq!(repositories::similar::looks(db, BOT, 100).await.unwrap().len(), 100);
         },
         "what staff did with a user" => async |db| {
             assert_eq!(audit::about_user(db, user, 20).await.unwrap().len(), 3);

@@ -16,5 +16,6 @@ mod intake;
 mod migrations;
 mod people;
 mod queue;
+mod similar;
 mod transactions;
 mod usage;

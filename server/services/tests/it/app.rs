@@ -141,6 +141,20 @@ impl App {
         )
     }
 
+    /// The same deck as another process sees it that counts in another Redis.
+    pub fn on_redis(&self, url: &str) -> Services {
+        let rate = RateLimiter::new(Some(url)).unwrap();
+        services_with(
+            rate,
+            (*self.test).clone(),
+            &self.clock,
+            &self.secret,
+            &self.telegram,
+            vec![model()],
+            self.queue_limit,
+        )
+    }
+
     /// Another process of the same deck, with connections of its own.
     pub async fn process(&self) -> Services {
         let db = Database::connect(self.test.url(), 20).await.unwrap();
@@ -335,11 +349,24 @@ fn services(
     models: Vec<Model>,
     queue_limit: u32,
 ) -> Services {
+    let rate = RateLimiter::new(Some(&redis_url())).unwrap();
+    services_with(rate, db, clock, secret, telegram, models, queue_limit)
+}
+
+fn services_with(
+    rate: RateLimiter,
+    db: Database,
+    clock: &ManualClock,
+    secret: &SecretString,
+    telegram: &Arc<FakeDirectory>,
+    models: Vec<Model>,
+    queue_limit: u32,
+) -> Services {
     Services::new(Parts {
         db,
         clock: Arc::new(clock.clone()),
         keys: KeyRing::parse(secret).unwrap(),
-        rate: RateLimiter::new(Some(&redis_url())).unwrap(),
+        rate,
         gateway: Gateway::new(
             Catalogue::from_settings(Arc::new(Demo::new()), models),
             Deadlines::default(),
@@ -407,7 +434,7 @@ pub fn answer(text: &str, finish: Finish, (prompt, completion): (i64, i64), fail
             ..gateway::Price::default()
         },
         model_id: None,
-        cached: false,
+        cached: None,
     }
 }
 

@@ -51,6 +51,7 @@ pub(crate) fn outcome(finish: Finish, prompt: i64, completion: i64) -> Outcome {
         model_id: None,
         price: Price::from(&model()),
         failure: None,
+        cached: None,
     }
 }
 

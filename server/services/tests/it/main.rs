@@ -6,6 +6,7 @@
     reason = "a helper of a test may fail like the test itself"
 )]
 
+mod answer_cache;
 mod api_keys;
 mod app;
 mod audit;

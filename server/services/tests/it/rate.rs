@@ -279,13 +279,13 @@ async fn the_minutes_of_user_and_bot_are_taken_together_or_not_at_all() {
 }
 
 /// A Redis that can be frozen.
-struct OwnRedis {
+pub(crate) struct OwnRedis {
     process: std::process::Child,
     dir: std::path::PathBuf,
 }
 
 impl OwnRedis {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let dir = std::env::temp_dir().join(format!("botdeck-test-{}", Uuid::now_v7().simple()));
         std::fs::create_dir(&dir).unwrap();
         let process = std::process::Command::new("redis-server")
@@ -299,11 +299,11 @@ impl OwnRedis {
         Self { process, dir }
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis+unix://{}", self.dir.join("redis.sock").display())
     }
 
-    fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         let kill = ["-s", signal, &self.process.id().to_string()];
         assert!(
             std::process::Command::new("kill")

@@ -11,7 +11,7 @@ use axum::{
 use bytes::Bytes;
 use domain::{ApiScope, ErrorCode};
 use futures::{StreamExt, stream::BoxStream};
-use gateway::{Endpoint, Forward, ForwardBody, GatewayError, ModelKind, Part};
+use gateway::{CacheHit, CacheScope, Endpoint, Forward, ForwardBody, GatewayError, ModelKind, Part};
 use services::{Call, CallWish, Headroom, Reserved, Services};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +50,7 @@ endpoints! {
 
 async fn call(state: &AppState, caller: &Caller, endpoint: Endpoint, request: Request) -> Result<Response, ApiError> {
     let room = request.extensions().get::<Room>().cloned();
+    let cache = headers::cache(request.headers(), caller.0.id)?;
     let read = async {
         match endpoint {
             Endpoint::Transcriptions | Endpoint::Translations => form(request).await,
@@ -86,6 +87,7 @@ async fn call(state: &AppState, caller: &Caller, endpoint: Endpoint, request: Re
         body,
         _room: room,
         wish,
+        cache,
         cancel,
     };
     tokio::spawn(errand.run(noted, sender));
@@ -109,6 +111,10 @@ async fn call(state: &AppState, caller: &Caller, endpoint: Endpoint, request: Re
     });
     let mut response = ([(header::CONTENT_TYPE, content_type)], Body::from_stream(body)).into_response();
     headers::add_room(response.headers_mut(), &passed.room, state.services.now());
+    if let Some(hit) = passed.cached {
+        let value = HeaderValue::from_static(hit.name());
+        response.headers_mut().insert(headers::CACHE, value);
+    }
     if is_stream {
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -125,6 +131,7 @@ struct Passed {
     content_type: String,
     body: BoxStream<'static, Result<Bytes, GatewayError>>,
     room: Vec<Headroom>,
+    cached: Option<CacheHit>,
 }
 
 /// A call on its way to the gateway and back.
@@ -136,6 +143,7 @@ struct Errand {
     /// Of the body, for as long as that is kept.
     _room: Option<Room>,
     wish: CallWish,
+    cache: Option<CacheScope>,
     cancel: CancellationToken,
 }
 
@@ -155,6 +163,7 @@ impl Errand {
                     content_type: forwarded.content_type,
                     body: forwarded.body,
                     room: reserved.room,
+                    cached: forwarded.cached,
                 };
                 // A program that has left meanwhile takes nothing: the answer is dropped here, and its outcome comes all the same.
                 let _ = sender.send(Ok(passed));
@@ -196,6 +205,7 @@ impl Errand {
                 .flatten(),
             tokens: self.wish.tokens,
             images: self.wish.images,
+            cache: self.cache.clone(),
         }
     }
 }

@@ -1,9 +1,39 @@
-//! What is left of limits, in the headers of OpenAI: <https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers>.
+//! What is left of limits, in the headers of OpenAI: <https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers>; and
+//! whether an answer may be one that was given before.
+
+use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::Measure;
+use domain::{ApiKeyId, Measure};
+use gateway::CacheScope;
 use services::Headroom;
+
+use super::ApiError;
+
+/// With a request, for how many seconds its answer may be given again to the same key; with an answer, that it was.
+pub const CACHE: HeaderName = HeaderName::from_static("x-botdeck-cache");
+/// A day, in seconds.
+const KEPT_LONGEST: u64 = 86_400;
+
+/// Whether the program takes an answer that its key got before. Without the header it never does.
+pub fn cache(headers: &HeaderMap, key: ApiKeyId) -> Result<Option<CacheScope>, ApiError> {
+    let Some(value) = headers.get(CACHE) else {
+        return Ok(None);
+    };
+    let seconds = value.to_str().ok().and_then(|text| text.trim().parse::<u64>().ok());
+    match seconds.filter(|seconds| *seconds <= KEPT_LONGEST) {
+        Some(0) => Ok(None),
+        Some(seconds) => Ok(Some(CacheScope::new(
+            format!("key {key}"),
+            Duration::from_secs(seconds),
+        ))),
+        None => Err(ApiError::invalid(
+            None,
+            format!("The header {CACHE} has to be a number of seconds from 0 to {KEPT_LONGEST}."),
+        )),
+    }
+}
 
 /// Of several limits on requests, or on tokens, the one that has least left.
 pub fn add_room(headers: &mut HeaderMap, room: &[Headroom], now: DateTime<Utc>) {
@@ -58,6 +88,23 @@ mod tests {
             (10_921_500, "3h2m1s"),
         ] {
             assert_eq!(duration(TimeDelta::milliseconds(millis)), text);
+        }
+    }
+
+    #[test]
+    fn a_program_says_for_how_long_an_answer_may_be_given_again() {
+        let of = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CACHE, value.parse().unwrap());
+            cache(&headers, ApiKeyId(uuid::Uuid::nil()))
+        };
+        let key = ApiKeyId(uuid::Uuid::nil());
+        assert_eq!(cache(&HeaderMap::new(), key).unwrap(), None);
+        assert_eq!(of("0").unwrap(), None);
+        let hour = CacheScope::new(format!("key {key}"), Duration::from_secs(3600));
+        assert_eq!(of("3600").unwrap(), Some(hour));
+        for bad in ["", "-1", "86401", "an hour"] {
+            assert_eq!(of(bad).unwrap_err().status, 400, "{bad}");
         }
     }
 

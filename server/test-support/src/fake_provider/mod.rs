@@ -113,6 +113,11 @@ impl FakeProvider {
         lock(&self.shared.state).models = models.iter().map(|model| (*model).to_owned()).collect();
     }
 
+    /// How long comparing texts takes from now on.
+    pub fn delay_embeddings(&self, delay: Duration) {
+        lock(&self.shared.state).embeddings_delay = delay;
+    }
+
     /// Whether unknown fields are let pass, as many compatible servers do.
     pub fn lenient(&self, lenient: bool) {
         self.shared.lenient.store(lenient, Ordering::Relaxed);

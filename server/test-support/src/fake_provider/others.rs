@@ -122,6 +122,8 @@ pub(crate) async fn embeddings(
         .enumerate()
         .map(|(at, text)| json!({"object": "embedding", "index": at, "embedding": vector(text)}))
         .collect();
+    let delay = lock(&shared.state).embeddings_delay;
+    tokio::time::sleep(delay).await;
     let prompt_tokens = inputs.iter().map(|text| count_tokens(text)).sum();
     trace.usage(Usage {
         prompt_tokens,

@@ -72,6 +72,7 @@ pub(crate) struct State {
     pub(crate) questions: HashSet<String>,
     pub(crate) requests: Vec<Request>,
     pub(crate) totals: Totals,
+    pub(crate) embeddings_delay: std::time::Duration,
 }
 
 pub(crate) struct Shared {
