@@ -351,7 +351,7 @@ impl Errand {
         };
         ledger::insert(&mut *self.services.db.acquire().await?, &line).await?;
         if held {
-            self.services.limits().settle(call, used).await?;
+            self.services.limits().settle(&[(call, used)]).await?;
         }
         Ok(())
     }
