@@ -124,6 +124,8 @@ impl Deck {
         // Loading the tables of the token counter takes a moment; the first message should not.
         tokio::task::spawn_blocking(gateway::warm_up);
         let _ = self.services.rate().ping().await;
+        // Before the first question, which may be to a model of a row.
+        look_at_catalogue(&self.services).await;
 
         let listener = TcpListener::bind(self.settings.addr)
             .await
@@ -255,15 +257,19 @@ async fn keep_catalogue(services: Services, stop: CancellationToken) {
     let spread = async move { spread.models().spread_breakers().await };
     let look = async {
         loop {
-            if let Err(error) = services.models().refresh().await {
-                warn!(error = %error, "The catalogue of models could not be read; the last one holds");
-            }
+            look_at_catalogue(&services).await;
             tokio::time::sleep(services::models::REFRESH).await;
         }
     };
     tokio::select! {
         () = stop.cancelled() => {}
         ((), ()) = futures::future::join(spread, look) => {}
+    }
+}
+
+async fn look_at_catalogue(services: &Services) {
+    if let Err(error) = services.models().refresh().await {
+        warn!(error = %error, "The catalogue of models could not be read; the last one holds");
     }
 }
 

@@ -340,10 +340,13 @@ impl Gateway {
         live.names.iter().filter(shown).cloned().collect()
     }
 
-    /// The names of embedding models, shown or not, in their order.
+    /// The names of embedding models by which texts can be compared, shown or not, in their order.
     pub fn embedders(&self) -> Vec<String> {
         let live = self.live();
-        let embeds = |name: &&String| live.route(name, ModelKind::Embedding).is_some();
+        let embeds = |name: &&String| {
+            let route = live.route(name, ModelKind::Embedding);
+            route.is_some_and(|route| route.is_one_model())
+        };
         live.names.iter().filter(embeds).cloned().collect()
     }
 

@@ -48,6 +48,13 @@ impl Route {
         self.tiers.iter().flatten().map(|(target, _)| target)
     }
 
+    /// Whoever is asked under this name, it is the same model: vectors of different ones cannot be compared.
+    pub(crate) fn is_one_model(&self) -> bool {
+        let mut names = self.targets().map(|target| &target.model.name);
+        let first = names.next();
+        names.all(|name| Some(name) == first)
+    }
+
     /// Sets out; within a tier the weights decide who is first, and who comes after.
     pub(crate) fn journey(&self) -> Journey {
         let mut targets = Vec::new();

@@ -119,7 +119,7 @@ impl Bots {
             .similar_by
             .as_deref()
             .filter(|_| cache.similar_by != bot.cache.similar_by)
-            && self.0.gateway.offer(name, ModelKind::Embedding).is_none()
+            && !self.0.gateway.embedders().iter().any(|known| known == name)
         {
             return Err(Error::Invalid("an embedding model of the list"));
         }

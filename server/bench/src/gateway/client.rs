@@ -302,6 +302,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_call_is_answered_in_full_straight_and_through_the_proxy() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let provider = FakeProvider::start().await.unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();

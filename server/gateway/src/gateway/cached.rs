@@ -75,7 +75,9 @@ impl Gateway {
     pub fn similarity_space(&self, scope: &CacheScope, request: &ChatRequest, embedder: &str) -> Option<CacheKey> {
         let live = self.live();
         let route = live.route(&request.model, ModelKind::Chat)?;
-        let by = live.route(embedder, ModelKind::Embedding)?;
+        let by = live
+            .route(embedder, ModelKind::Embedding)
+            .filter(|by| by.is_one_model())?;
         cache::space(scope, request, route, (embedder, by))
     }
 

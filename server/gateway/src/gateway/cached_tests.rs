@@ -406,3 +406,38 @@ fn only_first_questions_are_similar_and_only_where_all_else_is_the_same() {
     );
     assert_eq!(space(&later, "e"), None);
 }
+
+#[test]
+fn a_name_that_leads_to_different_models_compares_nothing() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (provider, model) = target();
+    let embeds = |number: u128, name: &str| ModelSpec {
+        id: ModelId(uuid::Uuid::from_u128(number)),
+        name: name.into(),
+        kind: ModelKind::Embedding,
+        ..model.clone()
+    };
+    let models = vec![model.clone(), embeds(8, "e"), embeds(9, "e"), embeds(10, "f")];
+    let alias = |name: &str, numbers: &[u128]| Alias {
+        name: name.into(),
+        shown: true,
+        tiers: numbers
+            .iter()
+            .map(|number| {
+                vec![crate::Target {
+                    model: ModelId(uuid::Uuid::from_u128(*number)),
+                    weight: 1,
+                }]
+            })
+            .collect(),
+    };
+    let aliases = vec![
+        alias("gpt-4o-mini", &[7]),
+        alias("same", &[8, 9]),
+        alias("mixed", &[8, 10]),
+    ];
+    let gateway = Gateway::new(Catalogue::new(vec![provider], models, aliases), Deadlines::default());
+    assert_eq!(gateway.embedders(), ["same"]);
+    let space = |by: &str| gateway.similarity_space(&scope("bot"), &question("hi"), by);
+    assert!(space("same").is_some() && space("mixed").is_none());
+}

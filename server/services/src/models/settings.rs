@@ -130,7 +130,10 @@ fn name_of(base_url: &str) -> String {
     )
 }
 
-/// Models that the settings name no more go; the names that led to them alone go with them.
+/// How far back it is looked for who made a model, in prices.
+const PAST: i64 = 1000;
+
+/// Models that the settings made and name no more go; the names that led to them alone go with them.
 async fn follow_models(
     tx: &mut PgConnection,
     rows: &Catalogue,
@@ -140,6 +143,10 @@ async fn follow_models(
 ) -> Result<(), Error> {
     for old in rows.models.iter().filter(|model| model.provider == provider) {
         if wanted.iter().any(|model| model.name == old.name) {
+            continue;
+        }
+        let past = catalogue::prices(tx, old.id, PAST).await?;
+        if past.last().is_some_and(|first| first.set_by != SETTINGS) {
             continue;
         }
         catalogue::delete_model(tx, old.id).await?;
