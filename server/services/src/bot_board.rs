@@ -8,7 +8,6 @@ use domain::{
         bots::{BotBoard, BotCard},
     },
 };
-use gateway::ModelKind;
 use repositories::{PgConnection, bot_pages, bots};
 use secrecy::SecretString;
 use serde_json::{Value, json};
