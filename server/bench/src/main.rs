@@ -111,3 +111,15 @@ async fn measure(cli: Cli) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::Cli;
+
+    #[test]
+    fn no_two_arguments_have_one_name() {
+        Cli::command().debug_assert();
+    }
+}

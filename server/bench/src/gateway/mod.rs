@@ -28,6 +28,7 @@ const LONGEST: Duration = Duration::from_secs(45 * 60);
 const WARM_UP: Duration = Duration::from_millis(300);
 
 #[derive(Clone, clap::Args)]
+#[group(skip)]
 pub struct Size {
     /// Programs that call the gateway one after another, each over a connection of its own, a run each
     #[arg(long, global = true, value_delimiter = ',', default_value = "1,8,32,128")]
