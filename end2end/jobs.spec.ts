@@ -117,7 +117,7 @@ test('persona and model of a bot are changed', async ({ page }) => {
   await signIn(page, '/bots');
   const card = page.getByRole('region', { name: 'Playground' });
   await card.getByText('Settings', { exact: true }).click();
-  await card.getByLabel('Persona').fill('You are a pirate.\nSay arr.');
+  await card.getByLabel('Persona', { exact: true }).fill('You are a pirate.\nSay arr.');
   await accessible(page);
   await card.getByRole('button', { name: /Save settings/ }).click();
   await expect(page.getByText('It holds from the next message on')).toBeVisible();
@@ -171,7 +171,7 @@ test.describe('without script', () => {
     await page.goto('/bots');
     const card = page.getByRole('region', { name: 'Playground' });
     await card.getByText('Settings', { exact: true }).click();
-    await card.getByLabel('Persona').fill('You are a poet.');
+    await card.getByLabel('Persona', { exact: true }).fill('You are a poet.');
     await card.getByRole('button', { name: /Save settings/ }).click();
     await expect(page).toHaveURL(/\/bots/);
     await expect.poll(() => sql(`SELECT persona FROM bots WHERE id = '${playground}'`)).toBe('You are a poet.');
