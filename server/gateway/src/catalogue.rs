@@ -4,11 +4,11 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
-use domain::{ModelId, Money, ProviderId, ProviderKeyId};
+use domain::{ModelId, ModelKind, Price, ProviderId, ProviderKeyId};
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
-use crate::{Model, Provider, Usage};
+use crate::{Model, Provider};
 
 /// Which protocol a provider speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,16 +78,6 @@ impl ProviderSpec {
     }
 }
 
-/// What a model is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ModelKind {
-    Chat,
-    Embedding,
-    Image,
-    Transcription,
-    Speech,
-}
-
 /// A model of a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelSpec {
@@ -101,50 +91,16 @@ pub struct ModelSpec {
     pub price: Price,
 }
 
-/// Prices per million tokens; of images, per image.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Price {
-    pub input: Money,
-    pub cached_input: Money,
-    pub output: Money,
-    /// Of thoughts, where they cost other than the answer.
-    pub reasoning: Option<Money>,
-    pub image: Money,
-    pub audio_input: Money,
-    pub audio_output: Money,
-}
-
-impl Price {
-    /// What `usage` costs, rounded up once to a whole nano-dollar.
-    pub fn of(&self, usage: Usage) -> Money {
-        let prompt = usage.prompt_tokens.max(0);
-        let audio_input = usage.audio_input_tokens.clamp(0, prompt);
-        let cached = usage.cached_tokens.clamp(0, prompt - audio_input);
-        let completion = usage.completion_tokens.max(0);
-        let audio_output = usage.audio_output_tokens.clamp(0, completion);
-        let reasoning = usage.reasoning_tokens.clamp(0, completion - audio_output);
-        let product = |price: Money, tokens: i64| i128::from(price.nanos()) * i128::from(tokens);
-        let total = product(self.input, prompt - cached - audio_input)
-            + product(self.cached_input, cached)
-            + product(self.audio_input, audio_input)
-            + product(self.output, completion - reasoning - audio_output)
-            + product(self.reasoning.unwrap_or(self.output), reasoning)
-            + product(self.audio_output, audio_output);
-        let nanos = (total + 999_999).div_euclid(1_000_000) + product(self.image, usage.images.max(0));
-        Money::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
-    }
-
-    /// The dearer of the two in everything.
-    fn or_dearer(self, other: Self) -> Self {
-        Self {
-            input: self.input.max(other.input),
-            cached_input: self.cached_input.max(other.cached_input),
-            output: self.output.max(other.output),
-            reasoning: self.reasoning.max(other.reasoning),
-            image: self.image.max(other.image),
-            audio_input: self.audio_input.max(other.audio_input),
-            audio_output: self.audio_output.max(other.audio_output),
-        }
+/// The dearer of the two in everything.
+fn dearer(one: Price, other: Price) -> Price {
+    Price {
+        input: one.input.max(other.input),
+        cached_input: one.cached_input.max(other.cached_input),
+        output: one.output.max(other.output),
+        reasoning: one.reasoning.max(other.reasoning),
+        image: one.image.max(other.image),
+        audio_input: one.audio_input.max(other.audio_input),
+        audio_output: one.audio_output.max(other.audio_output),
     }
 }
 
@@ -286,13 +242,16 @@ impl Catalogue {
 
     pub(crate) fn dearest(tiers: &[Vec<Arc<ModelSpec>>]) -> Option<Price> {
         let prices = tiers.iter().flatten().map(|model| model.price);
-        prices.reduce(Price::or_dearer)
+        prices.reduce(dearer)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use domain::Money;
+
     use super::*;
+    use crate::Usage;
 
     #[test]
     fn each_kind_of_usage_has_its_price() {
@@ -316,12 +275,12 @@ mod tests {
             images: 2,
         };
         let nanos = 70 * 1000 + 10 * 100 + 20 * 6000 + 30 * 2000 + 5 * 3000 + 15 * 12_000 + 2 * 40_000_000;
-        assert_eq!(price.of(usage).nanos(), nanos);
+        assert_eq!(usage.cost(&price).nanos(), nanos);
         let plain = Price {
             reasoning: None,
             ..price
         };
-        assert_eq!(plain.of(usage).nanos(), nanos - 5 * 1000);
+        assert_eq!(usage.cost(&plain).nanos(), nanos - 5 * 1000);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What goes to a provider and what comes back, in words that belong to no provider.
 
 use async_trait::async_trait;
+use domain::{Money, Price};
 use futures::stream::BoxStream;
 use serde_json::Value;
 
@@ -60,6 +61,27 @@ pub struct Usage {
     pub audio_input_tokens: i64,
     pub audio_output_tokens: i64,
     pub images: i64,
+}
+
+impl Usage {
+    /// What it costs, rounded up once to a whole nano-dollar.
+    pub fn cost(self, price: &Price) -> Money {
+        let prompt = self.prompt_tokens.max(0);
+        let audio_input = self.audio_input_tokens.clamp(0, prompt);
+        let cached = self.cached_tokens.clamp(0, prompt - audio_input);
+        let completion = self.completion_tokens.max(0);
+        let audio_output = self.audio_output_tokens.clamp(0, completion);
+        let reasoning = self.reasoning_tokens.clamp(0, completion - audio_output);
+        let product = |price: Money, tokens: i64| i128::from(price.nanos()) * i128::from(tokens);
+        let total = product(price.input, prompt - cached - audio_input)
+            + product(price.cached_input, cached)
+            + product(price.audio_input, audio_input)
+            + product(price.output, completion - reasoning - audio_output)
+            + product(price.reasoning.unwrap_or(price.output), reasoning)
+            + product(price.audio_output, audio_output);
+        let nanos = (total + 999_999).div_euclid(1_000_000) + product(price.image, self.images.max(0));
+        Money::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
+    }
 }
 
 impl std::ops::Add for Usage {

@@ -268,7 +268,7 @@ impl Run {
     /// Another attempt follows this one, of which nothing is shown.
     fn put_aside(&mut self, made: &Made) {
         if let (Some(usage), Some(target)) = (made.usage, &self.target) {
-            let cost = target.model.price.of(usage);
+            let cost = usage.cost(&target.model.price);
             let (sum, spent) = self.before.unwrap_or_default();
             self.before = Some((
                 sum + usage,
@@ -594,7 +594,7 @@ impl Gateway {
         let failed = failure(&made, &end).is_some();
         let stopped = matches!(end, Err(Interrupted::Cancelled));
         let (mut usage, mut usage_reported) = bill(request, &made, failed, stopped);
-        let mut cost = run.price().of(usage);
+        let mut cost = usage.cost(&run.price());
         if let Some((before, spent)) = run.before {
             usage_reported |= usage == Usage::default();
             usage = usage + before;

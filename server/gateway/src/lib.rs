@@ -26,11 +26,10 @@ mod upstream;
 
 pub use breaker::{BreakerEvents, BreakerRules, BreakerState, LastFailure, Transition};
 pub use cache::{CacheHit, CacheKey, CacheScope, SharedCache, Similar};
-pub use catalogue::{
-    Alias, Catalogue, KeySpec, ModelKind, ModelSpec, Offer, Price, ProviderKind, ProviderSpec, Target,
-};
+pub use catalogue::{Alias, Catalogue, KeySpec, ModelSpec, Offer, ProviderKind, ProviderSpec, Target};
 pub use chat::{ChatRequest, Chunk, ChunkStream, Provider, Role, Turn, Usage};
 pub use demo::Demo;
+pub use domain::{ModelKind, Price};
 pub use error::GatewayError;
 pub use gateway::{Answer, Deadlines, Finish, Forward, Forwarded, Gateway, NotForwarded, Outcome, Try};
 pub use models::{Model, models_from, parse_models, price};

@@ -145,7 +145,7 @@ pub fn models_from(openai_model: Option<&str>) -> Vec<Model> {
 
 /// What `usage` costs, rounded up once to a whole nano-dollar.
 pub fn price(model: &Model, usage: Usage) -> Money {
-    Price::from(model).of(usage)
+    usage.cost(&Price::from(model))
 }
 
 #[cfg(test)]

@@ -382,7 +382,7 @@ impl RetryBudget {
     pub(crate) fn retry(&self) -> bool {
         let mut halves = self.halves();
         let requests = halves.now.requests + halves.before.requests;
-        let allowed = halves.now.retries + halves.before.retries < FEW_RETRIES + requests / 100 * RETRY_PERCENT;
+        let allowed = halves.now.retries + halves.before.retries < FEW_RETRIES + requests * RETRY_PERCENT / 100;
         halves.now.retries += u32::from(allowed);
         allowed
     }
@@ -399,6 +399,8 @@ mod tests {
         assert_eq!(granted(1000), FEW_RETRIES);
         (0..1000).for_each(|_| budget.asked());
         assert_eq!(granted(1000), 200);
+        (0..99).for_each(|_| budget.asked());
+        assert_eq!(granted(1000), 19, "counted by ones, not by hundreds");
         tokio::time::advance(HALF).await;
         assert_eq!(granted(1000), 0);
         tokio::time::advance(HALF).await;

@@ -9,7 +9,7 @@ mod together;
 use chrono::{DateTime, Utc};
 use domain::{JobId, LimitKind, Measure, Period, ReservationId, Scope, UserId};
 use sqlx::PgConnection;
-pub use together::{Taking, take};
+pub use together::{Before, Taken, Taking, take};
 use uuid::Uuid;
 
 use crate::Result;

@@ -113,11 +113,11 @@ impl Question {
     }
 }
 
-/// How the model is to answer one question: directives, and whether it fails.
-pub type Manner = fn(&mut StdRng) -> (&'static str, bool);
+/// How the model is to answer the question at a place of the script: directives, and whether it fails.
+pub type Manner = fn(usize, &mut StdRng) -> (&'static str, bool);
 
 /// Most answers come at once, three in ten are streamed, one in ten for long enough to be previewed.
-pub fn well(random: &mut StdRng) -> (&'static str, bool) {
+pub fn well(_place: usize, random: &mut StdRng) -> (&'static str, bool) {
     match random.random_range(0..10) {
         0 => ("[[chunks=9,150ms]]", false),
         1..4 => ("[[chunks=5,50ms]]", false),
@@ -126,7 +126,7 @@ pub fn well(random: &mut StdRng) -> (&'static str, bool) {
 }
 
 /// Every other answer takes more than a second, so that whoever is frozen or killed is in the middle of some.
-pub fn at_length(random: &mut StdRng) -> (&'static str, bool) {
+pub fn at_length(_place: usize, random: &mut StdRng) -> (&'static str, bool) {
     match random.random_range(0..2) {
         0 => ("[[chunks=9,150ms]]", false),
         _ => ("", false),
@@ -164,7 +164,8 @@ impl Load {
                 }
             }
             let number = written.entry(person).or_default();
-            let (directives, fails) = manner(random);
+            let place = script.questions.len();
+            let (directives, fails) = manner(place, random);
             let mut question = Question {
                 person,
                 number: *number,
@@ -175,7 +176,6 @@ impl Load {
                 moves: false,
             };
             *number += 1;
-            let place = script.questions.len();
             script.acts.push((at, Act::Ask(place)));
             let soon = |random: &mut StdRng| Duration::from_millis(random.random_range(300..2500));
             match random.random_range(0..100) {

@@ -315,7 +315,7 @@ impl Gateway {
                 images: outcome.usage.images,
                 ..call.estimate()
             };
-            outcome.cost = outcome.price.of(outcome.usage);
+            outcome.cost = outcome.usage.cost(&outcome.price);
         }
         let code = match outcome.finish {
             Finish::Stopped => "stopped",
@@ -626,7 +626,7 @@ impl Meter {
             };
         }
         Outcome {
-            cost: price.of(usage),
+            cost: usage.cost(&price),
             price,
             usage,
             reported,

@@ -1,6 +1,9 @@
 //! Calls of one key that come at once are admitted together. One by one they would queue for the same rows, and each would hold them
 //! while its statements go to and fro; so whoever comes while others are being admitted waits for the next round, which takes all that
 //! wait in one statement. Different keys do not wait for each other here.
+//!
+//! What bounded the round before is remembered, so that a round is mostly one statement: the one that takes, which also says whether
+//! that is still right. Only where something has changed, or there may not be enough for all, the database is asked first.
 
 use std::{
     collections::HashMap,
@@ -9,7 +12,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use domain::{ApiKeyId, ReservationId, Scope};
-use repositories::counters::{self, Bound, Taking};
+use repositories::counters::{self, Before, Bound, Taken, Taking};
 use tokio::sync::oneshot;
 
 use super::{Refusal, Wanted, affordable, amount};
@@ -17,6 +20,8 @@ use crate::{Error, Services};
 
 /// Calls of one round.
 const ROUND: usize = 256;
+/// Somebody changes limits just then, again and again.
+const MOST_TRIES: usize = 8;
 
 /// What a call wants that no job stands behind.
 pub(super) struct Wish {
@@ -44,13 +49,36 @@ struct Waiting {
     answer: oneshot::Sender<Result<Decision, Error>>,
 }
 
+/// What calls count on.
+type Pairs = Vec<(Scope, String)>;
+
+/// There are few keys and few names of models; who has more loses nothing but a statement.
+const MOST_REMEMBERED: usize = 1000;
+
 /// Who waits, by key. A lane that is here is being worked on.
 #[derive(Default)]
-pub(crate) struct Lanes(Mutex<HashMap<Option<ApiKeyId>, Vec<Waiting>>>);
+pub(crate) struct Lanes {
+    waiting: Mutex<HashMap<Option<ApiKeyId>, Vec<Waiting>>>,
+    /// What bounded the last round that counted on the same.
+    remembered: Mutex<HashMap<Pairs, Vec<Bound>>>,
+}
 
 impl Lanes {
     fn with<T>(&self, act: impl FnOnce(&mut HashMap<Option<ApiKeyId>, Vec<Waiting>>) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn remembered(&self, pairs: &Pairs) -> Option<Vec<Bound>> {
+        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        remembered.get(pairs).cloned()
+    }
+
+    fn remember(&self, pairs: Pairs, bounds: Vec<Bound>) {
+        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        if remembered.len() >= MOST_REMEMBERED {
+            remembered.clear();
+        }
+        remembered.insert(pairs, bounds);
     }
 
     /// True when nobody works on this lane so far.
@@ -139,52 +167,144 @@ async fn decide(services: &Services, wishes: &[Wish]) -> Vec<Result<Decision, Er
     decisions
 }
 
-/// Looks at what bounds these calls and sets their budgets aside in one statement. `None`: of several not all fit, since others have
-/// taken from the same budgets meanwhile, and nothing was set aside.
+/// Sets the budgets of these calls aside in one statement, by what is remembered where that will do. `None`: of several not all fit, since others have taken from the same budgets
+/// meanwhile, and nothing was set aside.
 async fn try_all(services: &Services, wishes: &[Wish]) -> Result<Option<Vec<Decision>>, Error> {
-    let now = services.now();
     let mut db = services.db.acquire().await?;
-    let mut pairs: Vec<(Scope, String)> = wishes.iter().flat_map(|wish| wish.pairs.iter().cloned()).collect();
+    let mut pairs: Pairs = wishes.iter().flat_map(|wish| wish.pairs.iter().cloned()).collect();
     pairs.sort_unstable();
     pairs.dedup();
-    let mut bounds = counters::bounds(&mut db, None, &pairs, now).await?;
-    let (mut decisions, mut takings) = (Vec::with_capacity(wishes.len()), Vec::new());
-    for wish in wishes {
-        let applies = |bound: &Bound| {
-            let mut pairs = wish.pairs.iter();
-            pairs.any(|(scope, subject)| (*scope, subject) == (bound.scope, &bound.subject))
+    let mut remembered = services.lanes.remembered(&pairs);
+    for _ in 0..MOST_TRIES {
+        let now = services.now();
+        let from_memory = remembered.take();
+        let is_fresh = from_memory.is_none();
+        let bounds = match from_memory {
+            Some(bounds) => bounds,
+            None => counters::bounds(&mut db, None, &pairs, now).await?,
         };
-        let own: Vec<Bound> = bounds.iter().filter(|bound| applies(bound)).cloned().collect();
-        let answer = match affordable(&own, &wish.wanted) {
-            Ok(answer) => answer,
-            Err(refusal) => {
-                decisions.push(Err(refusal));
-                continue;
+        let plan = Plan::of(bounds, wishes);
+        if !is_fresh && !plan.all_get_all(wishes) {
+            continue;
+        }
+        if is_fresh && plan.takings.iter().all(|taking| taking.shares.is_empty()) {
+            return Ok(Some(plan.decisions(wishes, &[])));
+        }
+        match counters::take(&mut db, &pairs, &plan.bounds, &plan.takings, now).await? {
+            Taken::All(before) => {
+                services.lanes.remember(pairs, plan.after(&before));
+                return Ok(Some(plan.decisions(wishes, &before)));
             }
-        };
-        let mut shares = Vec::new();
-        for (place, bound) in bounds.iter_mut().enumerate() {
-            if let Some(amount) = amount(bound, &wish.wanted, answer).filter(|_| applies(bound)) {
+            Taken::Missing(places) if is_fresh => {
+                let refusal = Refusal::longest(places.iter().filter_map(|place| plan.bounds.get(*place)));
+                return Ok(match refusal {
+                    Some(refusal) if wishes.len() == 1 => Some(vec![Err(refusal)]),
+                    _ => None,
+                });
+            }
+            // By what the database says now.
+            Taken::Missing(_) | Taken::Changed => {}
+        }
+    }
+    Err(Error::Internal("limits change while they are looked at"))
+}
+
+/// What each call of a round gets, by what is known of the windows.
+struct Plan {
+    bounds: Vec<Bound>,
+    /// In the order of the wishes: how long the answer may be, or why there is none.
+    answers: Vec<Result<u32, Refusal>>,
+    /// Of those that get an answer, in the same order.
+    takings: Vec<Taking>,
+}
+
+impl Plan {
+    fn of(bounds: Vec<Bound>, wishes: &[Wish]) -> Self {
+        let mut left = bounds.clone();
+        let (mut answers, mut takings) = (Vec::with_capacity(wishes.len()), Vec::new());
+        for wish in wishes {
+            let own: Vec<Bound> = left.iter().filter(|bound| applies(wish, bound)).cloned().collect();
+            let answer = affordable(&own, &wish.wanted);
+            if let Ok(answer) = answer {
+                let shares = shares(wish, &left, answer);
                 // Those who come after it in this round find less.
-                bound.reserved = bound.reserved.saturating_add(amount);
-                shares.push((place, amount));
+                reserve(&mut left, &shares);
+                takings.push(Taking {
+                    call: wish.call,
+                    expires_at: wish.expires_at,
+                    shares,
+                });
+            }
+            answers.push(answer);
+        }
+        Self {
+            bounds,
+            answers,
+            takings,
+        }
+    }
+
+    /// Nobody is refused or gets a shorter answer, so that it does not matter how old the figures are.
+    fn all_get_all(&self, wishes: &[Wish]) -> bool {
+        let mut both = self.answers.iter().zip(wishes);
+        both.all(|(answer, wish)| answer.as_ref() == Ok(&wish.wanted.answer))
+    }
+
+    /// The windows with what stood in them.
+    fn before(&self, before: &[Before]) -> Vec<Bound> {
+        let mut bounds = self.bounds.clone();
+        for Before { place, used, reserved } in before {
+            if let Some(bound) = bounds.get_mut(*place) {
+                (bound.used, bound.reserved) = (*used, *reserved);
             }
         }
-        decisions.push(Ok(Admitted {
-            answer,
-            held: !shares.is_empty(),
-            bounds: own,
-        }));
-        takings.push(Taking {
-            call: wish.call,
-            expires_at: wish.expires_at,
-            shares,
-        });
+        bounds
     }
-    let missing = counters::take(&mut db, &bounds, &takings, now).await?;
-    match Refusal::longest(missing.iter().filter_map(|place| bounds.get(*place))) {
-        None => Ok(Some(decisions)),
-        Some(refusal) if wishes.len() == 1 => Ok(Some(vec![Err(refusal)])),
-        Some(_) => Ok(None),
+
+    fn after(&self, before: &[Before]) -> Vec<Bound> {
+        let mut bounds = self.before(before);
+        for taking in &self.takings {
+            reserve(&mut bounds, &taking.shares);
+        }
+        bounds
+    }
+
+    fn decisions(self, wishes: &[Wish], before: &[Before]) -> Vec<Decision> {
+        let mut bounds = self.before(before);
+        let mut takings = self.takings.into_iter();
+        let answers = self.answers.into_iter().zip(wishes);
+        let decided = answers.map(|(answer, wish)| {
+            let answer = answer?;
+            let own = bounds.iter().filter(|bound| applies(wish, bound)).cloned().collect();
+            let shares = takings.next().map(|taking| taking.shares).unwrap_or_default();
+            reserve(&mut bounds, &shares);
+            Ok(Admitted {
+                answer,
+                held: !shares.is_empty(),
+                bounds: own,
+            })
+        });
+        decided.collect()
+    }
+}
+
+fn applies(wish: &Wish, bound: &Bound) -> bool {
+    let mut pairs = wish.pairs.iter();
+    pairs.any(|(scope, subject)| (*scope, subject) == (bound.scope, &bound.subject))
+}
+
+/// The places of the windows that a call takes from, and how much.
+fn shares(wish: &Wish, bounds: &[Bound], answer: u32) -> Vec<(usize, i64)> {
+    let places = bounds.iter().enumerate();
+    let own = places.filter(|(_, bound)| applies(wish, bound));
+    own.filter_map(|(place, bound)| Some((place, amount(bound, &wish.wanted, answer)?)))
+        .collect()
+}
+
+fn reserve(bounds: &mut [Bound], shares: &[(usize, i64)]) {
+    for (place, amount) in shares {
+        if let Some(bound) = bounds.get_mut(*place) {
+            bound.reserved = bound.reserved.saturating_add(*amount);
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use domain::{Invalid, ModelId, ProviderKeyId};
+use domain::{Invalid, ModelId, ModelKind, ProviderKeyId};
 use gateway::{BreakerEvents, BreakerState, Catalogue, Demo, KeySpec, ModelSpec, ProviderSpec, Transition};
 use repositories::catalogue::{self, OpenBreaker, Provider};
 use secrecy::{ExposeSecret, SecretString};
@@ -99,10 +99,10 @@ fn picture(keys: &KeyRing, rows: &catalogue::Catalogue) -> Catalogue {
         id: model.id,
         provider: model.provider,
         name: model.name.clone(),
-        kind: model_kind(model.kind),
+        kind: model.kind,
         context_tokens: u32::try_from(model.context_tokens).unwrap_or(u32::MAX),
         max_answer_tokens: u32::try_from(model.max_answer_tokens).unwrap_or(u32::MAX),
-        price: price(model.price),
+        price: model.price,
     });
     let aliases = rows.aliases.iter().map(|alias| {
         let routes = || rows.routes.iter().filter(|route| route.alias == alias.name);
@@ -128,7 +128,7 @@ fn picture(keys: &KeyRing, rows: &catalogue::Catalogue) -> Catalogue {
         let model = rows.models.iter().find(|model| model.id == id);
         model.is_some_and(|model| {
             let of = |provider: &&ProviderSpec| provider.id == model.provider && provider.enabled;
-            model.enabled && model.kind == domain::ModelKind::Chat && providers.iter().find(of).is_some()
+            model.enabled && model.kind == ModelKind::Chat && providers.iter().find(of).is_some()
         })
     };
     if !rows.routes.iter().any(|route| answers(route.model)) {
@@ -141,28 +141,6 @@ pub(super) fn provider_kind(kind: domain::ProviderKind) -> gateway::ProviderKind
     match kind {
         domain::ProviderKind::OpenAi => gateway::ProviderKind::OpenAi,
         domain::ProviderKind::Anthropic => gateway::ProviderKind::Anthropic,
-    }
-}
-
-fn model_kind(kind: domain::ModelKind) -> gateway::ModelKind {
-    match kind {
-        domain::ModelKind::Chat => gateway::ModelKind::Chat,
-        domain::ModelKind::Embedding => gateway::ModelKind::Embedding,
-        domain::ModelKind::Image => gateway::ModelKind::Image,
-        domain::ModelKind::Transcription => gateway::ModelKind::Transcription,
-        domain::ModelKind::Speech => gateway::ModelKind::Speech,
-    }
-}
-
-fn price(price: domain::Price) -> gateway::Price {
-    gateway::Price {
-        input: price.input,
-        cached_input: price.cached_input,
-        output: price.output,
-        reasoning: price.reasoning,
-        image: price.image,
-        audio_input: price.audio_input,
-        audio_output: price.audio_output,
     }
 }
 

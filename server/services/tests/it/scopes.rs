@@ -237,6 +237,71 @@ async fn calls_of_one_key_that_come_at_once_are_admitted_and_settled_together() 
     assert_eq!(app.scope_counter("api_key", "tokens").await, (1400, 0));
 }
 
+/// What bounded the calls before is remembered, and yet a limit holds from the moment on in which it is set, on every replica.
+#[tokio::test]
+async fn a_limit_that_another_replica_sets_holds_from_the_next_call_on() {
+    let app = App::new().await;
+    let other = app.process().await;
+    program(&app).await;
+    let owner = LimitOwner::ApiKey(key().key.unwrap());
+    let set = async |limit: &str| {
+        let set = format!(
+            "INSERT INTO scope_limits VALUES ('api_key', '{}', {limit}) ON CONFLICT (scope, subject, measure, period)
+                           DO UPDATE SET amount = excluded.amount",
+            key().key.unwrap()
+        );
+        app.test.run(&set).await;
+    };
+    app.limit_of(owner, LimitKind::MessagesPerDay, 1_000_000).await;
+    let asked = async || {
+        let mut admitted = 0;
+        for process in [&*app, &other, &*app, &other] {
+            admitted += usize::from(reserve(process, &app, &CALLER).await.is_some());
+        }
+        admitted
+    };
+    assert_eq!(asked().await, 4);
+    set("'messages', 'day', 5").await;
+    assert_eq!(asked().await, 1, "a lower limit");
+    set("'messages', 'day', 1000000").await;
+    assert_eq!(asked().await, 4, "a higher one");
+    set("'tokens', 'minute', 399").await;
+    assert_eq!(asked().await, 1, "one more");
+    app.test.run("DELETE FROM scope_limits WHERE measure = 'tokens'").await;
+    assert_eq!(asked().await, 4, "one less");
+    set("'messages', 'minute', 2").await;
+    assert_eq!(asked().await, 2, "a rate");
+}
+
+/// Where nothing has changed, a call asks the database once before it is made.
+#[tokio::test]
+async fn a_call_takes_its_budgets_in_one_statement() {
+    let app = App::new().await;
+    program(&app).await;
+    let owner = LimitOwner::ApiKey(key().key.unwrap());
+    for (owner, kind) in [
+        (owner, LimitKind::MessagesPerDay),
+        (LimitOwner::Deployment, LimitKind::TokensPerDay),
+        (LimitOwner::Deployment, LimitKind::MoneyPerMonth),
+    ] {
+        app.limit_of(owner, kind, 1_000_000_000).await;
+    }
+    // Opens the windows.
+    assert!(reserve(&app, &app, &CALLER).await.is_some());
+    // Nobody can be asked any more which limits there are, beside the statement that takes.
+    app.test.run("ALTER TABLE limit_boosts RENAME TO boosts_away").await;
+    for _ in 0..5 {
+        assert!(reserve(&app, &app, &CALLER).await.is_some());
+    }
+    assert_eq!(app.scope_counter("api_key", "messages").await, (0, 6));
+    let other = Subject {
+        key: Some(ApiKeyId(Uuid::from_u128(8))),
+        ..key()
+    };
+    let unknown = app.limits().reserve(call(), &other, &WANTED, soon(&app)).await;
+    assert!(unknown.is_err(), "a caller that nobody has seen has to be looked up");
+}
+
 /// One that finds its counters held by somebody waits; those of other keys do not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_key_whose_counters_are_held_keeps_no_other_key_waiting() {

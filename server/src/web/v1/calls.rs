@@ -151,13 +151,16 @@ impl Errand {
     /// Sets the budget aside, asks the gateway, and writes what came of it.
     async fn run(self, mut noted: Call, sender: oneshot::Sender<Result<Passed, ApiError>>) {
         let calls = self.services.calls();
-        let reserved = match calls.admit(&mut noted, &self.wish).await {
+        // In boxes of their own, since this task lives for as long as the answer goes on, and these are large and soon over.
+        let admitted = Box::pin(calls.admit(&mut noted, &self.wish)).await;
+        let reserved = match admitted {
             Ok(Ok(reserved)) => reserved,
             Ok(Err(refusal)) => return self.refuse(noted, sender, ApiError::limited(&refusal, self.services.now())),
             Err(error) => return self.refuse(noted, sender, error.into()),
         };
         let call = self.forward(&reserved);
-        match self.services.gateway().forward(call, &self.cancel).await {
+        let forwarded = Box::pin(self.services.gateway().forward(call, &self.cancel)).await;
+        match forwarded {
             Ok(forwarded) => {
                 let passed = Passed {
                     content_type: forwarded.content_type,
