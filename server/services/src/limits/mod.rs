@@ -10,6 +10,8 @@ mod sheet;
 mod staff;
 mod together;
 
+use std::cmp::Reverse;
+
 use chrono::{DateTime, Utc};
 pub use domain::LimitOwner;
 use domain::{ApiKeyId, BotId, ErrorCode, LimitKind, Measure, Money, ReservationId, Scope, UserId};
@@ -110,7 +112,14 @@ impl Refusal {
 
     /// Of limits that are used up the one that lasts longest: whoever waits for it waits for the others as well.
     fn longest<'a>(bounds: impl Iterator<Item = &'a Bound>) -> Option<Self> {
-        let longest = bounds.max_by_key(|bound| bound.resets_at.unwrap_or(DateTime::<Utc>::MAX_UTC));
+        // On the last day of a month both end at once, and it is the month that is used up.
+        let ends = |bound: &&Bound| {
+            (
+                bound.resets_at.unwrap_or(DateTime::<Utc>::MAX_UTC),
+                Reverse(bound.starts_at),
+            )
+        };
+        let longest = bounds.max_by_key(ends);
         longest.map(|bound| Self::reached(bound, bound.resets_at))
     }
 }
