@@ -68,7 +68,7 @@ async fn freezes(mode: Mode) {
     let mut world = World::start("SIGSTOP beyond the lease", mode, &[]).await;
     let rounds = sized(1, 6);
     let load = Load {
-        people: 20,
+        people: 40,
         messages: sized(200, 2400),
         during: Duration::from_secs(sized(18, 220)),
     };
@@ -105,7 +105,7 @@ async fn rolls(mode: Mode) {
     let mut world = World::start("rolling restart, SIGTERM", mode, &[]).await;
     let rounds = sized(2, 10);
     let load = Load {
-        people: 20,
+        people: 40,
         messages: rounds * 100,
         during: Duration::from_secs(rounds as u64 * 8),
     };
@@ -157,7 +157,7 @@ async fn clocks_half_a_minute_apart() {
     ];
     let mut world = World::start("clocks 30 s apart", Mode::Webhook, &ahead).await;
     let load = Load {
-        people: 20,
+        people: 40,
         messages: sized(180, 3000),
         during: Duration::from_secs(sized(14, 200)),
     };

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rand::Rng;
+use tokio::time::Instant;
 
 use crate::{
     load::{Load, well},
@@ -13,6 +14,9 @@ use crate::{
 /// (9 s, and 2 s until somebody looks), perhaps only to meet the next crash.
 const POSTGRES: Duration = Duration::from_secs(35);
 
+/// Of a second without Postgres in each round, on each message.
+const LOG_A_SECOND: usize = 180;
+
 async fn postgres(mode: Mode) {
     let mut world = World::start("Postgres stops, crashes", mode, &[]).await;
     let rounds: u32 = sized(3, 20);
@@ -22,8 +26,10 @@ async fn postgres(mode: Mode) {
         during: rounds * Duration::from_secs(6),
     };
     world.write(load, well);
+    let mut away = Duration::ZERO;
     for round in 0..rounds {
         tokio::time::sleep(Duration::from_millis(world.random.random_range(1500..4000))).await;
+        let gone = Instant::now();
         // As it is when operators restart it, and as after a crash.
         world
             .servers
@@ -32,19 +38,21 @@ async fn postgres(mode: Mode) {
         tokio::time::sleep(Duration::from_millis(world.random.random_range(0..3000))).await;
         world.servers.postgres_is_down().await;
         world.servers.start_again();
+        away += gone.elapsed();
     }
-    // Each job in hand says up to five times that Postgres is gone, and a few dozen of some hundred are in hand. A stop in good order
-    // tells each connection of it, and the driver says so of each.
-    world.log_a_message = 1200;
+    // Each job in hand says up to five times that Postgres is gone, and the longer it is away, the more of them there are. A stop in
+    // good order tells each connection of it, and the driver says so of each.
+    world.log_a_message = 600 + LOG_A_SECOND * usize::try_from(away.as_millis()).unwrap_or(0) / 1000 / rounds as usize;
     world.end(POSTGRES).await;
 }
 
-#[tokio::test]
+/// Two threads: while this one waits for servers to start and stop, people and Telegram go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_crashes_polling() {
     postgres(Mode::Polling).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_crashes_webhook() {
     postgres(Mode::Webhook).await;
 }
@@ -53,12 +61,13 @@ async fn postgres_crashes_webhook() {
 /// after a fraction of a second; the rest is what a chat's own messages wait for each other.
 const REDIS: Duration = Duration::from_secs(8);
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_killed_frozen_and_slow() {
     let mut world = World::start("Redis gone, frozen, slow", Mode::Polling, &[]).await;
     let rounds: u32 = sized(1, 6);
     let load = Load {
-        people: 20,
+        // So many that few wait for an answer to what they have written before, which is no matter of Redis.
+        people: 60,
         messages: rounds as usize * 220,
         during: rounds * Duration::from_secs(16),
     };

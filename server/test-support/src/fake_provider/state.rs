@@ -98,7 +98,9 @@ impl Trace {
         let mut state = lock(&shared.state);
         state.totals.requests += 1;
         if record {
-            state.requests.push(request);
+            // In the order of ids, by which it is found again: two that come at once may get here the other way round.
+            let place = state.requests.partition_point(|other| other.id < id);
+            state.requests.insert(place, request);
         }
         drop(state);
         shared.changed.send_replace(());
