@@ -146,6 +146,7 @@ fn saved_now(forms: Forms, saves: [Memo<usize>; 10]) -> Memo<Option<Change>> {
         let now = saves.map(|count| count.get());
         let (then, shown) = before.cloned().unwrap_or_default();
         let sent = (0..now.len()).find(|at| now[*at] != then[*at]);
+        // By their places among `saves`.
         let shown = match sent {
             None => shown,
             Some(0) => answered(forms.provider),
