@@ -13,7 +13,14 @@ test('a provider, its model and a name are added, and the key is seen no more', 
   await form.getByRole('button', { name: 'Save' }).click();
   const card = page.getByRole('region', { name: 'Home lab' });
   await expect(card).toContainText('sk-…abcd');
+  const said = page.locator('main').getByRole('status').filter({ hasText: 'Saved:' });
+  await expect(said).toContainText('Home lab');
+  await expect(said).toContainText('http://127.0.0.1:9/v1');
   await expect(page.locator('body')).not.toContainText('0123456789');
+  // There is no model yet: address and key are tried out all the same.
+  await card.getByRole('button', { name: 'Test Home lab' }).click();
+  await expect(card).toContainText('Asked for the list of its models.');
+  await expect(card).toContainText('It does not answer:');
   await card.getByText('Add a model', { exact: true }).click();
   await card.getByLabel('Model', { exact: true }).fill('house-model');
   await card.getByLabel('Input, $ per million', { exact: true }).fill('0.25');
@@ -23,6 +30,7 @@ test('a provider, its model and a name are added, and the key is seen no more', 
   await expect(page.getByRole('region', { name: 'Names' })).toContainText('house-model');
   // Nobody listens there, and staff read so.
   await card.getByRole('button', { name: 'Test house-model' }).click();
+  await expect(card).toContainText('Asked for one token of house-model.');
   await expect(card).toContainText('It does not answer:');
   await accessible(page);
 });
@@ -34,7 +42,10 @@ test('a price keeps its past, and each model its own', async ({ page }) => {
   await model.getByText('Change', { exact: true }).click();
   await model.getByLabel('Input, $ per million', { exact: true }).fill('0.5');
   await model.getByRole('button', { name: 'Save' }).click();
-  await expect(model).toContainText('$0.5 in, $1 out per million tokens');
+  await expect(model).toContainText('$0.5 in, $0.25 cached, $1 out, $0.25 audio in per million tokens');
+  const change = page.locator('main').getByRole('status').filter({ hasText: 'Saved:' }).locator('tr.changed');
+  await expect(change).toHaveCount(1);
+  await expect(change).toHaveText(/price_input\s*0\.25\s*0\.5/);
   await model.getByText('Price history').click();
   const past = model.locator('ul.changes li');
   await expect(past).toHaveCount(2);
@@ -80,6 +91,14 @@ test.describe('without script', () => {
     const model = page.locator('.models > li').filter({ hasText: 'house-model' });
     await model.getByText('Price history').click();
     await expect(model.locator('ul.changes li')).toHaveCount(2);
+    // What a form has changed is said without script, too.
+    await model.getByText('Change', { exact: true }).click();
+    await model.getByLabel('Output, $ per million', { exact: true }).fill('2');
+    await model.getByRole('button', { name: 'Save' }).click();
+    await expect(page).toHaveURL(/saved=model/);
+    const change = page.locator('main').getByRole('status').filter({ hasText: 'Saved:' }).locator('tr.changed');
+    await expect(change).toHaveText(/price_output\s*1\s*2/);
+    await expect(model.locator('ul.changes li')).toHaveCount(3);
   });
 });
 

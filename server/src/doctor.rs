@@ -218,7 +218,12 @@ async fn identified(settings: &Settings, token: &SecretString, name: Option<&str
 async fn provider(settings: &Settings) -> Finding {
     if settings.openai_key.is_none() {
         let advice = "set OPENAI_API_KEY (and OPENAI_BASE_URL for another server) for real answers";
-        return finding("model", State::Note, "no key: the built-in demo answers", advice);
+        return finding(
+            "model",
+            State::Note,
+            "no key: the built-in demo answers, unless page Models has a chat model",
+            advice,
+        );
     }
     let advice = "check OPENAI_API_KEY, OPENAI_BASE_URL, OPENAI_MODEL and the account's balance";
     let gateway = match lifecycle::gateway(settings) {

@@ -101,6 +101,13 @@ pub struct Price {
     pub audio_output: Money,
 }
 
+impl Price {
+    /// What a million tokens of reasoning cost.
+    pub fn of_reasoning(&self) -> Money {
+        self.reasoning.unwrap_or(self.output)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -70,6 +70,13 @@ pub fn money(money: Money) -> String {
     }
 }
 
+/// `0.075`: to the last digit that says something, as prices are typed.
+pub fn dollars(money: Money) -> String {
+    let text = money.to_decimal(9);
+    let short = text.trim_end_matches('0').trim_end_matches('.');
+    short.to_owned()
+}
+
 /// An amount in the unit of its limit.
 pub fn amount(kind: LimitKind, value: i64) -> String {
     match kind.measure() {

@@ -366,7 +366,8 @@ texts! {
 
     // Models
     models_lead: "Who answers, under which names, and for how much. A change holds for the next question, on all replicas.", "Кто отвечает, под какими именами и за сколько. Изменение действует со следующего вопроса, на всех репликах.";
-    models_demo: "The built-in demo model answers: no provider has a key and a model yet. Add one below, or set OPENAI_API_KEY.", "Отвечает встроенная демо-модель: ни у одного провайдера пока нет ключа и модели. Добавьте провайдера ниже или задайте OPENAI_API_KEY.";
+    models_demo: "The built-in demo model answers: no name leads to a chat model yet. Add one below, or set OPENAI_API_KEY.", "Отвечает встроенная демо-модель: ни одно имя пока не ведёт к чат-модели. Добавьте её ниже или задайте OPENAI_API_KEY.";
+    models_away: "Nobody can be asked for an answer: the chat models or their providers are switched off, or their secrets cannot be opened. People read that the model cannot be reached.", "Отвечать некому: чат-модели или их провайдеры выключены либо их секреты не открываются. Люди видят, что модель недоступна.";
     remove: "Remove", "Убрать";
     names: "Names", "Имена";
     names_note: "What people and programs ask for, and who is asked for it in turn.", "Что спрашивают люди и программы, и кто на это отвечает по очереди.";
@@ -394,7 +395,10 @@ texts! {
     provider_openai: "OpenAI-compatible", "Совместим с OpenAI";
     provider_anthropic: "Anthropic", "Anthropic";
     provider_from_settings: "Follows OPENAI_API_KEY, OPENAI_BASE_URL and OPENAI_MODEL at each start. Prices can be changed here.", "При каждом запуске следует OPENAI_API_KEY, OPENAI_BASE_URL и OPENAI_MODEL. Цены можно менять здесь.";
-    provider_last_failure: "Last failure:", "Последний сбой:";
+    provider_last_failure: "Last failure", "Последний сбой";
+    provider_failure_over: "It answers again. Last failure", "Снова отвечает. Последний сбой";
+    provider_sealed: "Its secrets cannot be opened: they were stored with a key that BOTDECK_SECRET_KEY of this process does not hold. Nobody is asked here.", "Секреты не открываются: они сохранены с ключом, которого нет в BOTDECK_SECRET_KEY этого процесса. Сюда никто не обращается.";
+    provider_test: "Test the provider", "Проверить провайдера";
     provider_running: "Requests now", "Запросов сейчас";
     provider_headers: "Headers", "Заголовки";
     provider_headers_hint: "One a line. Stored encrypted; values are not shown again.", "По одному в строке. Хранятся зашифрованными, значения больше не показываются.";
@@ -421,6 +425,8 @@ texts! {
     breaker_half: "Being tried", "Проверяется";
     breaker_rests: "Left alone for now", "Пока отдыхает";
     breaker_open: "Left alone for {}", "Отдыхает ещё {}";
+    breaker_until: "until", "до";
+    breaker_due: "Tried with the next question", "Проверит следующий вопрос";
     key_label: "Key", "Ключ";
     key_hint: "Stored encrypted and never shown again. Several keys take turns.", "Хранится зашифрованным и больше не показывается. Несколько ключей чередуются.";
     key_first_hint: "Stored encrypted and never shown again. Leave it empty for a server that asks for none.", "Хранится зашифрованным и больше не показывается. Если сервер не требует ключа, оставьте пустым.";
@@ -449,10 +455,19 @@ texts! {
     model_test_label: "Test {}", "Проверить {}";
     model_test_good: "It answers, in {}.", "Отвечает, за {}.";
     model_test_bad: "It does not answer:", "Не отвечает:";
+    tested_by_token: "Asked for one token of {}.", "Запрошен один токен у {}.";
+    tested_by_embedding: "Asked for one embedding by {}.", "Запрошен один эмбеддинг у {}.";
+    tested_by_models: "Asked for the list of its models.", "Запрошен список моделей.";
     prices: "Price history", "История цен";
     prices_label: "Price history of {}", "История цен: {}";
     price_free: "no price set", "цена не задана";
-    price_tokens: "${} in, ${} out per million tokens", "${} вход, ${} выход за миллион токенов";
+    price_per_million: "{} per million tokens", "{} за миллион токенов";
+    price_in: "${} in", "${} вход";
+    price_cached_in: "${} cached", "${} из кэша";
+    price_out: "${} out", "${} выход";
+    price_reasons: "${} reasoning", "${} рассуждения";
+    price_hears: "${} audio in", "${} аудио на входе";
+    price_speaks: "${} audio out", "${} аудио на выходе";
     price_image: "${} an image", "${} за картинку";
     price_input: "Input, $ per million", "Вход, $ за миллион";
     price_output: "Output, $ per million", "Выход, $ за миллион";
@@ -603,11 +618,15 @@ texts! {
     request_answered: "answered", "ответил";
     request_asked_as: "Asked for as", "Запрошена как";
     request_provider: "Provider", "Провайдер";
-    request_reasoning: "of these reasoning", "из них рассуждение";
+    request_reasoning: "{} reasoning", "рассуждения {}";
+    request_audio_in: "{} audio in", "аудио на входе {}";
+    request_audio_out: "{} audio out", "аудио на выходе {}";
     request_images: "Images", "Картинки";
     request_estimated: "Counted here: the provider did not say.", "Посчитано здесь: провайдер не сообщил.";
-    request_prices: "Dollars per million, in / cached / out", "Долларов за миллион: вход / кэш / выход";
+    request_prices: "Billed at", "По ценам";
+    request_http: "HTTP {}", "HTTP {}";
     request_felt: "As the asker felt it", "Как ощутил спросивший";
+    request_cache: "Cache", "Кэш";
     request_finish: "Finish", "Завершение";
     request_status: "Answered with", "Ответ клиенту";
     request_conversation: "Conversation", "Переписка";

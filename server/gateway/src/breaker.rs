@@ -75,6 +75,18 @@ pub struct LastFailure {
     /// For staff, without keys.
     pub cause: String,
     pub ago: Duration,
+    /// It has answered since.
+    pub is_over: bool,
+}
+
+/// How a breaker is.
+pub(crate) struct Seen {
+    pub(crate) state: BreakerState,
+    /// How long it has been so.
+    pub(crate) since: Duration,
+    /// How long nobody passes yet, if it is open; nothing when the next one is to find out.
+    pub(crate) open_for: Option<Duration>,
+    pub(crate) last_failure: Option<LastFailure>,
 }
 
 pub(crate) struct Breaker {
@@ -95,6 +107,8 @@ struct State {
     /// How often it opened without having closed between.
     opened: u32,
     last: Option<(ErrorCode, String, Instant)>,
+    /// It has answered since `last`.
+    is_over: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -139,6 +153,7 @@ impl Breaker {
             bad: 0,
             opened: 0,
             last: None,
+            is_over: false,
         };
         Arc::new(Self {
             provider,
@@ -209,18 +224,29 @@ impl Breaker {
             (Some(open_for), _) => Phase::Open { until: now + open_for },
             (None, _) => Phase::Closed,
         };
+        state.is_over = open_for.is_none();
         state.since = now;
         state.in_a_row = 0;
     }
 
-    pub(crate) fn seen(&self) -> (BreakerState, Duration, Option<LastFailure>) {
+    pub(crate) fn seen(&self) -> Seen {
         let state = self.state();
-        let last = state.last.as_ref().map(|(code, cause, at)| LastFailure {
+        let last_failure = state.last.as_ref().map(|(code, cause, at)| LastFailure {
             code: *code,
             cause: cause.clone(),
             ago: at.elapsed(),
+            is_over: state.is_over,
         });
-        (state.phase.state(), state.since.elapsed(), last)
+        let open_for = match state.phase {
+            Phase::Open { until } => Some(until.saturating_duration_since(Instant::now())),
+            Phase::Closed | Phase::HalfOpen => None,
+        };
+        Seen {
+            state: state.phase.state(),
+            since: state.since.elapsed(),
+            open_for,
+            last_failure,
+        }
     }
 
     fn good(&self, probe: bool) {
@@ -228,6 +254,7 @@ impl Breaker {
         match state.phase {
             Phase::Closed => {
                 state.in_a_row = 0;
+                state.is_over = true;
                 self.roll(&mut state);
                 state.good += 1;
             }
@@ -235,6 +262,7 @@ impl Breaker {
             _ if !probe => {}
             _ => {
                 state.opened = 0;
+                state.is_over = true;
                 self.change(state, Phase::Closed, None);
             }
         }
@@ -244,6 +272,7 @@ impl Breaker {
         let now = Instant::now();
         let mut state = self.state();
         state.last = Some((error.code(), error.cause(), now));
+        state.is_over = false;
         let opens = match state.phase {
             Phase::Closed => {
                 self.roll(&mut state);
@@ -357,7 +386,7 @@ mod tests {
         breaker.admit().ok().unwrap().good();
         fail(&breaker);
         fail(&breaker);
-        assert_eq!(breaker.seen().0, BreakerState::Closed);
+        assert_eq!(breaker.seen().state, BreakerState::Closed);
         fail(&breaker);
         let error = breaker.admit().err().unwrap();
         assert_eq!(error.code(), ErrorCode::AiDown);
@@ -399,10 +428,36 @@ mod tests {
             breaker.admit().ok().unwrap().good();
             fail(&breaker);
         }
-        assert_eq!(breaker.seen().0, BreakerState::Closed, "the first four are forgotten");
+        assert_eq!(
+            breaker.seen().state,
+            BreakerState::Closed,
+            "the first four are forgotten"
+        );
         breaker.admit().ok().unwrap().good();
         fail(&breaker);
-        assert_eq!(breaker.seen().0, BreakerState::Open);
+        assert_eq!(breaker.seen().state, BreakerState::Open);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_says_until_when_it_is_open_and_whether_it_has_answered_since() {
+        let (breaker, _) = breaker();
+        let last = |breaker: &Breaker| {
+            let failure = breaker.seen().last_failure?;
+            Some((failure.ago.as_secs(), failure.is_over))
+        };
+        assert_eq!((breaker.seen().open_for, last(&breaker)), (None, None));
+        (0..3).for_each(|_| fail(&breaker));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(breaker.seen().open_for, Some(Duration::from_secs(1)));
+        assert_eq!(last(&breaker), Some((1, false)));
+        tokio::time::advance(Duration::from_secs(4)).await;
+        assert_eq!(breaker.seen().open_for, Some(Duration::ZERO), "the next one finds out");
+        breaker.admit().ok().unwrap().good();
+        assert_eq!((breaker.seen().open_for, last(&breaker)), (None, Some((5, true))));
+        fail(&breaker);
+        assert_eq!(last(&breaker), Some((0, false)));
+        breaker.admit().ok().unwrap().good();
+        assert_eq!(last(&breaker), Some((0, true)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -413,7 +468,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(5)).await;
         assert!(breaker.admit().is_ok());
         breaker.shared(None);
-        assert_eq!(breaker.seen().0, BreakerState::Closed);
+        assert_eq!(breaker.seen().state, BreakerState::Closed);
         assert_eq!(*heard.0.lock().unwrap(), [(BreakerState::HalfOpen, None)]);
     }
 }

@@ -8,7 +8,7 @@ use domain::{ModelId, ModelKind, Price, ProviderId, ProviderKeyId};
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
-use crate::{Model, Provider};
+use crate::{Demo, Model, Provider};
 
 /// Which protocol a provider speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +151,8 @@ pub struct Catalogue {
     pub(crate) aliases: Vec<Alias>,
     /// Providers that were made elsewhere: of the settings, or of a test.
     pub(crate) given: HashMap<ProviderId, Arc<dyn Provider>>,
+    /// The name that stands for the default model while none is offered.
+    pub(crate) fallback: Option<String>,
 }
 
 impl fmt::Debug for Catalogue {
@@ -175,7 +177,26 @@ impl Catalogue {
             models: models.into_iter().map(Arc::new).collect(),
             aliases,
             given: HashMap::new(),
+            fallback: None,
         }
+    }
+
+    /// Under which name is asked, in vain, while no chat model is offered: so that a failure says which one is missing.
+    #[must_use]
+    pub fn with_fallback(mut self, name: &str) -> Self {
+        self.fallback = Some(name.to_owned());
+        self
+    }
+
+    /// The built-in demo and its names, behind those that there are.
+    #[must_use]
+    pub fn with_demo(mut self) -> Self {
+        let demo = Self::from_settings(Arc::new(Demo::new()), Demo::models());
+        self.providers.extend(demo.providers);
+        self.models.extend(demo.models);
+        self.aliases.extend(demo.aliases);
+        self.given.extend(demo.given);
+        self
     }
 
     /// One provider, and each model under its own name; an empty list means the built-in one.

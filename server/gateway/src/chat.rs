@@ -77,7 +77,7 @@ impl Usage {
             + product(price.cached_input, cached)
             + product(price.audio_input, audio_input)
             + product(price.output, completion - reasoning - audio_output)
-            + product(price.reasoning.unwrap_or(price.output), reasoning)
+            + product(price.of_reasoning(), reasoning)
             + product(price.audio_output, audio_output);
         let nanos = (total + 999_999).div_euclid(1_000_000) + product(price.image, self.images.max(0));
         Money::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
@@ -136,4 +136,9 @@ pub trait Provider: Send + Sync {
 
     /// Asks for one token, so that `doctor` can say whether address, key and model are right.
     async fn probe(&self, model: &str) -> Result<(), GatewayError>;
+
+    /// Asks for the list of its models: what can be tried of address and key where there is no model to ask.
+    async fn list_models(&self) -> Result<(), GatewayError> {
+        Err(GatewayError::refused("this provider has no list of models"))
+    }
 }

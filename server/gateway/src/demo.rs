@@ -60,6 +60,10 @@ impl Provider for Demo {
     async fn probe(&self, _model: &str) -> Result<(), GatewayError> {
         Ok(())
     }
+
+    async fn list_models(&self) -> Result<(), GatewayError> {
+        Ok(())
+    }
 }
 
 /// The answer, in Russian to whoever writes in Cyrillic.

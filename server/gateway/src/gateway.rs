@@ -6,11 +6,12 @@ mod pipe;
 mod scan;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
+use bytes::Bytes;
 use domain::{ErrorCode, ModelId, Money, ProviderId, ProviderKeyId};
 use futures::StreamExt;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -18,15 +19,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Span, field::Empty, info, instrument};
 
 use crate::{
-    BreakerEvents, BreakerRules, CacheHit, Catalogue, ChatRequest, Chunk, GatewayError, Model, ModelKind, Offer, Price,
-    ProviderKind, ProviderState, Role, Usage,
+    BreakerEvents, BreakerRules, CacheHit, Catalogue, ChatRequest, Chunk, Endpoint, ForwardBody, GatewayError, Model,
+    ModelKind, Offer, Outgoing, Price, Provider, ProviderKind, ProviderState, Role, Usage,
     breaker::Events,
     cache::Cache,
     count_tokens,
     error::bounded,
     estimate_prompt,
     route::{Hop, Journey, Route, Target},
-    upstream::{Place, Surroundings, Upstream},
+    upstream::{Key, Place, Surroundings, Upstream},
 };
 
 /// Once an answer has its end and its usage, how long to wait for the stream to close so that the connection can be used again; and
@@ -38,6 +39,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const MOST_SHORTENINGS: u32 = 4;
 /// No model answers this much; a server that does is broken.
 const MOST_TEXT: usize = 4 * 1024 * 1024;
+/// Keys of a provider that are tried out at the same time.
+const KEYS_AT_ONCE: usize = 4;
 /// In the place of a provider where none was asked.
 const NOBODY: &str = "none";
 const UNFINISHED: &str = "the stream ended without a finish reason";
@@ -82,6 +85,8 @@ struct Live {
     routes: HashMap<String, Arc<Route>>,
     /// The aliases in their order.
     names: Vec<String>,
+    /// Aliases that lead to nobody who can be asked.
+    idle: HashSet<String>,
     default: Arc<Model>,
 }
 
@@ -103,27 +108,46 @@ impl Live {
             let model = Arc::clone(model);
             Some((Target { model, upstream }, target.weight))
         };
-        let mut names = Vec::new();
+        let mut names: Vec<String> = Vec::new();
         let mut routes = HashMap::new();
+        let mut idle = HashSet::new();
         for alias in catalogue.aliases {
             let tiers = alias.tiers.iter().map(|tier| tier.iter().filter_map(target).collect());
-            if let Some(route) = Route::new(&alias.name, alias.shown, tiers.collect()) {
-                names.push(alias.name.clone());
-                routes.insert(alias.name, Arc::new(route));
+            match Route::new(&alias.name, alias.shown, tiers.collect()) {
+                // Somebody has called a model of theirs as the demo is called.
+                Some(_) if routes.contains_key(&alias.name) => {}
+                Some(route) => {
+                    names.push(alias.name.clone());
+                    routes.insert(alias.name, Arc::new(route));
+                }
+                None => {
+                    idle.insert(alias.name);
+                }
             }
         }
         let default = shown(&names, &routes).next().cloned();
+        let nobody = || Arc::new(Model::named(catalogue.fallback.as_deref().unwrap_or("default")));
         Self {
             upstreams,
-            default: default.unwrap_or_else(|| Arc::new(Model::named("default"))),
+            default: default.unwrap_or_else(nobody),
             routes,
             names,
+            idle,
         }
     }
 
     /// What is offered under this name for calls of this kind.
     fn route(&self, name: &str, kind: ModelKind) -> Option<&Arc<Route>> {
         self.routes.get(name).filter(|route| route.kind == kind)
+    }
+
+    /// Why nothing is offered under this name.
+    fn not_offered(&self, name: &str) -> GatewayError {
+        if self.idle.contains(name) {
+            nobody_behind(name)
+        } else {
+            off_the_list(name)
+        }
     }
 }
 
@@ -195,6 +219,26 @@ pub struct Try {
     /// The status of a refusal.
     pub status: Option<u16>,
     pub took: Duration,
+}
+
+/// How a provider is asked whether it answers. Models by the names that it has for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe<'a> {
+    /// For one token of a chat model.
+    Token(&'a str),
+    /// For one embedding.
+    Embedding(&'a str),
+    /// For the list of its models, which costs nothing.
+    Models,
+}
+
+/// What came of it with one key.
+#[derive(Debug)]
+pub struct Probed {
+    /// `None` where the provider is asked without.
+    pub key: Option<ProviderKeyId>,
+    pub took: Duration,
+    pub failure: Option<GatewayError>,
 }
 
 /// What one attempt has made so far.
@@ -382,32 +426,49 @@ impl Gateway {
         target.map_or_else(|| NOBODY.to_owned(), |target| target.upstream.spec.name.clone())
     }
 
-    /// Whether only the built-in demo answers, because no key was given.
+    /// Whether the built-in demo answers, because nothing else was set up for chat.
     pub fn is_demo(&self) -> bool {
         let live = self.live();
-        live.upstreams.iter().all(|one| one.spec.kind == ProviderKind::Demo)
+        let target = live.routes.get(&live.default.name).and_then(|route| route.first());
+        target.is_some_and(|target| target.upstream.spec.kind == ProviderKind::Demo)
     }
 
     /// Asks the first provider of `model` for one token, within the deadline to a first token.
     pub async fn probe(&self, model: &str) -> Result<(), GatewayError> {
         let live = self.live();
         let target = live.routes.get(model).and_then(|route| route.first());
-        let target = target.ok_or_else(|| off_the_list(model))?;
-        self.ask_for_one_token(&target.upstream, &target.model.name).await
+        let target = target.ok_or_else(|| live.not_offered(model))?;
+        let keys = target.upstream.keys();
+        let key = keys.first().ok_or_else(|| GatewayError::down("it has no key"))?;
+        self.try_out(key, Probe::Token(&target.model.name)).await
     }
 
-    /// Asks `provider` for one token of a model by its own name, whatever its breaker says.
-    pub async fn probe_provider(&self, provider: ProviderId, model: &str) -> Result<(), GatewayError> {
+    /// Asks `provider` with each of its keys, whatever its breaker says; `None` when it is not in the catalogue.
+    pub async fn probe_provider(&self, provider: ProviderId, probe: Probe<'_>) -> Option<Vec<Probed>> {
         let live = self.live();
-        let upstream = live.upstreams.iter().find(|one| one.spec.id == provider);
-        let upstream = upstream.ok_or_else(|| GatewayError::refused("there is no such provider"))?;
-        self.ask_for_one_token(upstream, model).await
+        let upstream = live.upstreams.iter().find(|one| one.spec.id == provider)?;
+        let tried = upstream.keys().to_vec().into_iter().map(|key| async move {
+            let began = Instant::now();
+            let failure = self.try_out(&key, probe).await.err();
+            Probed {
+                key: key.id,
+                took: began.elapsed(),
+                failure,
+            }
+        });
+        Some(futures::stream::iter(tried).buffered(KEYS_AT_ONCE).collect().await)
     }
 
-    async fn ask_for_one_token(&self, upstream: &Upstream, model: &str) -> Result<(), GatewayError> {
+    async fn try_out(&self, key: &Key, probe: Probe<'_>) -> Result<(), GatewayError> {
         let what = "the first token";
-        let key = upstream.any_key().ok_or_else(|| GatewayError::down("it has no key"))?;
-        tokio::time::timeout(self.inner.deadlines.first_token, key.adapter.probe(model))
+        let asked = async {
+            match probe {
+                Probe::Token(model) => key.adapter.probe(model).await,
+                Probe::Embedding(model) => one_embedding(&*key.adapter, model).await,
+                Probe::Models => key.adapter.list_models().await,
+            }
+        };
+        tokio::time::timeout(self.inner.deadlines.first_token, asked)
             .await
             .unwrap_or(Err(GatewayError::Timeout { what }))
     }
@@ -423,7 +484,7 @@ impl Gateway {
         let mut run = Run::new();
         let live = self.live();
         let Some(route) = live.route(&request.model, ModelKind::Chat) else {
-            let end = Err(off_the_list(&request.model).into());
+            let end = Err(live.not_offered(&request.model).into());
             return self.settled(None, request, run, Made::default(), end);
         };
         let deadlines = &self.inner.deadlines;
@@ -692,6 +753,41 @@ fn another(journey: &mut Journey, hop: &Hop, failed: &Failure<'_>) -> Option<Hop
         }
         Failure::Error(_) | Failure::Unfinished => journey.next().ok(),
     }
+}
+
+/// Asks for the embedding of a word, and looks whether there is one in the answer.
+async fn one_embedding(adapter: &dyn Provider, model: &str) -> Result<(), GatewayError> {
+    let body = ForwardBody::Json(Bytes::from_static(br#"{"input":"ping"}"#));
+    let request = Outgoing {
+        endpoint: Endpoint::Embeddings,
+        model,
+        body: &body,
+        stream: false,
+        max_answer_tokens: 0,
+        answer_tokens: None,
+    };
+    let mut pieces = adapter.forward(&request).await?.body;
+    let mut answer = Vec::new();
+    while let Some(piece) = pieces.next().await {
+        answer.extend_from_slice(&piece?);
+        if answer.len() > MOST_TEXT {
+            break;
+        }
+    }
+    let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
+    match &answer["data"][0]["embedding"] {
+        serde_json::Value::Array(_) | serde_json::Value::String(_) => Ok(()),
+        _ if answer["error"].is_null() => Err(GatewayError::down("there is no embedding in its answer")),
+        _ => Err(adapter.fault(&answer["error"])),
+    }
+}
+
+/// There is such a name, and staff can mend what is behind it.
+fn nobody_behind(model: &str) -> GatewayError {
+    let name = bounded(model, 80);
+    GatewayError::down(format!(
+        "nobody can be asked for {name}: its models or providers are switched off, or their secrets cannot be opened"
+    ))
 }
 
 fn off_the_list(model: &str) -> GatewayError {

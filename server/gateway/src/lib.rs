@@ -2,7 +2,7 @@
 //!
 //! Here live the catalogue of what can be asked, the way from a name to the targets behind it (`route.rs`), the providers as
 //! they live with keys, breakers and places (`upstream.rs`, `breaker.rs`), what speaks to them (`openai` for everything that
-//! speaks OpenAI's protocol, `anthropic`, `demo` for a deck without a key), deadlines, retry, price and token count. What must not live
+//! speaks OpenAI's protocol, `anthropic`, `demo` for a deck on which nothing is set up for chat), deadlines, retry, price and token count. What must not live
 //! here: who may ask and how much (services), history (repositories), how an answer looks in Telegram (bot).
 //!
 //! To add a kind of provider: a type that implements [`Provider`] in a file of its own, mapping its failures to
@@ -31,7 +31,7 @@ pub use chat::{ChatRequest, Chunk, ChunkStream, Provider, Role, Turn, Usage};
 pub use demo::Demo;
 pub use domain::{ModelKind, Price};
 pub use error::GatewayError;
-pub use gateway::{Answer, Deadlines, Finish, Forward, Forwarded, Gateway, NotForwarded, Outcome, Try};
+pub use gateway::{Answer, Deadlines, Finish, Forward, Forwarded, Gateway, NotForwarded, Outcome, Probe, Probed, Try};
 pub use models::{Model, models_from, parse_models, price};
 pub use openai::{BadProvider, OpenAi};
 pub use outgoing::{Endpoint, ForwardBody, Incoming, Outgoing, Part};

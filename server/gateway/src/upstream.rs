@@ -17,8 +17,8 @@ use tokio::{
 };
 
 use crate::{
-    BadProvider, BreakerRules, BreakerState, ChatRequest, ChunkStream, Demo, GatewayError, LastFailure, Provider,
-    ProviderKind, ProviderSpec, anthropic,
+    BadProvider, BreakerRules, BreakerState, ChatRequest, ChunkStream, Demo, GatewayError, Incoming, LastFailure,
+    Outgoing, Provider, ProviderKind, ProviderSpec, anthropic,
     breaker::{Breaker, Events, Pass},
     openai,
 };
@@ -42,7 +42,7 @@ pub(crate) struct Upstream {
 
 /// One key, or the lack of one, with what speaks for it.
 pub(crate) struct Key {
-    id: Option<ProviderKeyId>,
+    pub(crate) id: Option<ProviderKeyId>,
     secret: SecretString,
     pub(crate) adapter: Arc<dyn Provider>,
     breaker: Arc<Breaker>,
@@ -97,7 +97,15 @@ impl Provider for Broken {
         Err(GatewayError::down(self.0.clone()))
     }
 
+    async fn forward(&self, _: &Outgoing<'_>) -> Result<Incoming, GatewayError> {
+        Err(GatewayError::down(self.0.clone()))
+    }
+
     async fn probe(&self, _: &str) -> Result<(), GatewayError> {
+        Err(GatewayError::down(self.0.clone()))
+    }
+
+    async fn list_models(&self) -> Result<(), GatewayError> {
         Err(GatewayError::down(self.0.clone()))
     }
 }
@@ -197,9 +205,9 @@ impl Upstream {
         matches!(&*self.connection, Connection::Given(_))
     }
 
-    /// The first key, whatever is known of it: for staff who test.
-    pub(crate) fn any_key(&self) -> Option<&Arc<Key>> {
-        self.keys.first()
+    /// All its keys, whatever is known of them: for staff who test. One without an id where it is asked without.
+    pub(crate) fn keys(&self) -> &[Arc<Key>] {
+        &self.keys
     }
 
     /// Waits for one of the places.
@@ -226,27 +234,29 @@ impl Upstream {
     }
 
     pub(crate) fn seen(&self) -> ProviderState {
-        let (state, since, last_failure) = self.breaker.seen();
+        let seen = self.breaker.seen();
         let now = Instant::now();
         let keys = self.keys.iter().map(|key| {
-            let (state, since, last_failure) = key.breaker.seen();
+            let seen = key.breaker.seen();
             let rest = key.rest(now);
             KeyState {
                 id: key.id,
-                state,
-                since,
+                state: seen.state,
+                since: seen.since,
+                open_for: seen.open_for,
                 rests_for: (!rest.is_zero()).then_some(rest),
-                last_failure,
+                last_failure: seen.last_failure,
             }
         });
         ProviderState {
             id: self.spec.id,
             name: self.spec.name.clone(),
             enabled: self.spec.enabled,
-            state,
-            since,
+            state: seen.state,
+            since: seen.since,
+            open_for: seen.open_for,
             running: self.running.load(Ordering::Relaxed),
-            last_failure,
+            last_failure: seen.last_failure,
             keys: keys.collect(),
         }
     }
@@ -318,6 +328,8 @@ pub struct ProviderState {
     pub state: BreakerState,
     /// How long it has been so.
     pub since: Duration,
+    /// How long it is left alone yet, if it is open; nothing when the next request is to find out.
+    pub open_for: Option<Duration>,
     /// Requests under way in this process.
     pub running: usize,
     pub last_failure: Option<LastFailure>,
@@ -331,6 +343,7 @@ pub struct KeyState {
     pub id: Option<ProviderKeyId>,
     pub state: BreakerState,
     pub since: Duration,
+    pub open_for: Option<Duration>,
     /// It was refused, or is over its limit: others are taken first.
     pub rests_for: Option<Duration>,
     pub last_failure: Option<LastFailure>,

@@ -9,7 +9,7 @@ use domain::{ErrorCode, ModelId, Money, ProviderId, ProviderKeyId};
 use futures::StreamExt;
 use gateway::{
     Alias, Answer, Catalogue, ChatRequest, Deadlines, Endpoint, Finish, Forward, ForwardBody, Gateway, KeySpec,
-    ModelKind, ModelSpec, Outcome, Price, ProviderKind, ProviderSpec, Role, Target, Turn,
+    ModelKind, ModelSpec, Outcome, Price, Probe, ProviderKind, ProviderSpec, Role, Target, Turn,
 };
 use serde_json::{Value, json};
 use test_support::fake_anthropic::{ANTHROPIC_KEY, ANTHROPIC_MODEL, FakeAnthropic};
@@ -285,4 +285,24 @@ async fn what_it_has_no_word_for_is_said() {
         assert_eq!(failed.err().unwrap().error.code(), ErrorCode::AiRefused);
     }
     assert!(fake.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_provider_is_tried_out_by_a_token_and_by_its_list() {
+    let fake = fake().await;
+    let code = async |key: &str, probe: Probe<'_>| {
+        let probed = gateway(&fake, key)
+            .probe_provider(ProviderId(Uuid::from_u128(1)), probe)
+            .await;
+        probed.unwrap()[0].failure.as_ref().map(gateway::GatewayError::code)
+    };
+    for probe in [Probe::Token(ANTHROPIC_MODEL), Probe::Models] {
+        assert_eq!(code(ANTHROPIC_KEY, probe).await, None, "{probe:?}");
+        assert_eq!(code("sk-ant-wrong", probe).await, Some(ErrorCode::AiAuth), "{probe:?}");
+    }
+    // It has none.
+    assert_eq!(
+        code(ANTHROPIC_KEY, Probe::Embedding("x")).await,
+        Some(ErrorCode::AiRefused)
+    );
 }

@@ -10,7 +10,7 @@ use std::{
 use domain::{ErrorCode, ModelId, ProviderId, ProviderKeyId};
 use gateway::{
     Alias, Answer, Catalogue, ChatRequest, Deadlines, Finish, Gateway, GatewayError, KeySpec, ModelKind, ModelSpec,
-    OpenAi, Price, Provider, ProviderKind, ProviderSpec, Role, Target, Turn, count_tokens, models_from,
+    OpenAi, Price, Probe, Probed, Provider, ProviderKind, ProviderSpec, Role, Target, Turn, count_tokens, models_from,
 };
 use test_support::{
     FakeProvider,
@@ -275,6 +275,30 @@ async fn a_probe_tells_right_from_wrong() {
     assert_eq!(code(&fake.url(), "sk-fake", "gpt-x").await, ErrorCode::AiRefused);
     let without_v1 = fake.url().replace("/v1", "");
     assert_eq!(code(&without_v1, "sk-fake", "gpt-4o-mini").await, ErrorCode::AiRefused);
+}
+
+#[tokio::test]
+async fn a_provider_is_tried_out_with_each_key() {
+    let fake = fake().await;
+    let spec = provider_with_keys(&fake, &["sk-fake", "sk-wrong"]);
+    let (provider, keys) = (spec.id, [spec.keys[0].id, spec.keys[1].id]);
+    let gateway = Gateway::new(one_model(spec), Deadlines::default());
+    let came = async |probe: Probe<'_>| -> Vec<_> {
+        let probed = gateway.probe_provider(provider, probe).await.unwrap();
+        let code = |one: &Probed| one.failure.as_ref().map(GatewayError::code);
+        probed.iter().map(|one| (one.key, code(one))).collect()
+    };
+    for probe in [Probe::Token("gpt-4o"), Probe::Embedding("gpt-4o"), Probe::Models] {
+        let expected = [(Some(keys[0]), None), (Some(keys[1]), Some(ErrorCode::AiAuth))];
+        assert_eq!(came(probe).await, expected, "{probe:?}");
+    }
+    assert_eq!(came(Probe::Embedding("gpt-x")).await[0].1, Some(ErrorCode::AiRefused));
+    let nobody = ProviderId(Uuid::nil());
+    assert!(gateway.probe_provider(nobody, Probe::Models).await.is_none());
+    let mut elsewhere = provider_with_keys(&fake, &["sk-fake"]);
+    elsewhere.base_url = fake.url().replace("/v1", "");
+    gateway.replace(one_model(elsewhere));
+    assert_eq!(came(Probe::Models).await[0].1, Some(ErrorCode::AiRefused));
 }
 
 fn provider_with_keys(fake: &FakeProvider, keys: &[&str]) -> ProviderSpec {

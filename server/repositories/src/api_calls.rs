@@ -37,12 +37,18 @@ pub struct Line {
     pub completion_tokens: i64,
     pub cached_tokens: i64,
     pub reasoning_tokens: i64,
+    pub audio_input_tokens: i64,
+    pub audio_output_tokens: i64,
     pub images: i64,
     pub reported: bool,
     pub cost: i64,
     pub input_price: Option<i64>,
     pub cached_price: Option<i64>,
     pub output_price: Option<i64>,
+    pub reasoning_price: Option<i64>,
+    pub image_price: Option<i64>,
+    pub audio_input_price: Option<i64>,
+    pub audio_output_price: Option<i64>,
     pub finish: String,
     pub first_token_ms: Option<i64>,
     pub total_ms: i64,
@@ -88,16 +94,20 @@ pub async fn end(db: &mut PgConnection, lines: &[&Line]) -> Result<Vec<Uuid>> {
                  id uuid, intended boolean, at timestamptz, api_key_id uuid, alias text, provider text, provider_id uuid, model text,
                  model_id uuid, prompt_tokens bigint, completion_tokens bigint, cached_tokens bigint, reasoning_tokens bigint,
                  images bigint, reported boolean, cost bigint, input_price bigint, cached_price bigint, output_price bigint,
-                 finish text, first_token_ms bigint, total_ms bigint, tries jsonb, cache text, error_code text, http_status integer)
+                 finish text, first_token_ms bigint, total_ms bigint, tries jsonb, cache text, error_code text, http_status integer,
+                 reasoning_price bigint, image_price bigint, audio_input_price bigint, audio_output_price bigint,
+                 audio_input_tokens bigint, audio_output_tokens bigint)
          ), gone AS (
              DELETE FROM api_calls c USING ended e WHERE c.id = e.id RETURNING c.id
          )
          INSERT INTO usage (job_id, at, api_key_id, alias, provider, provider_id, model, model_id, prompt_tokens, completion_tokens,
                             cached_tokens, reasoning_tokens, images, reported, cost, input_price, cached_price, output_price, attempts,
-                            finish, first_token_ms, total_ms, felt_ms, tries, cache, error_code, http_status)
+                            finish, first_token_ms, total_ms, felt_ms, tries, cache, error_code, http_status, reasoning_price, image_price,
+                            audio_input_price, audio_output_price, audio_input_tokens, audio_output_tokens)
          SELECT id, at, (SELECT k.id FROM api_keys k WHERE k.id = e.api_key_id), alias, provider, provider_id, model, model_id, prompt_tokens, completion_tokens, cached_tokens,
                 reasoning_tokens, images, reported, cost, input_price, cached_price, output_price, greatest(jsonb_array_length(tries), 1),
-                finish, first_token_ms, total_ms, total_ms, tries, cache, error_code, http_status
+                finish, first_token_ms, total_ms, total_ms, tries, cache, error_code, http_status, reasoning_price, image_price,
+                audio_input_price, audio_output_price, audio_input_tokens, audio_output_tokens
          FROM ended e WHERE NOT intended OR EXISTS (SELECT FROM gone g WHERE g.id = e.id)
          ON CONFLICT (job_id, at) DO NOTHING
          RETURNING job_id",

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use domain::{
-    BotId, ConversationId, JobId, ModelId, Money, UserId,
+    BotId, ConversationId, JobId, ModelId, Money, Price, UserId,
     views::{CodeCount, HourPoint, UserError, requests::TryRow},
 };
 use sqlx::{PgConnection, types::Json};
@@ -34,8 +34,11 @@ pub struct Usage<'a> {
     pub alias: &'a str,
     pub model_id: Option<ModelId>,
     pub reasoning_tokens: i64,
-    /// What a million tokens were billed at: of the prompt, of what of it was cached, of the answer.
-    pub prices: [Money; 3],
+    pub audio_input_tokens: i64,
+    pub audio_output_tokens: i64,
+    pub images: i64,
+    /// At what it was billed.
+    pub price: Price,
     pub tries: &'a [TryRow],
     /// Empty, or which cache it came from: `exact` or `semantic`.
     pub cache: &'a str,
@@ -57,8 +60,10 @@ pub async fn insert(db: &mut PgConnection, usage: &Usage<'_>) -> Result<()> {
     sqlx::query!(
         "INSERT INTO usage (job_id, at, user_id, bot_id, conversation_id, provider, model, prompt_tokens, completion_tokens,
                             cached_tokens, reported, cost, attempts, finish, first_token_ms, total_ms, felt_ms, alias, input_price,
-                            cached_price, output_price, error_code, model_id, reasoning_tokens, tries, cache)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)",
+                            cached_price, output_price, error_code, model_id, reasoning_tokens, tries, cache, reasoning_price, image_price,
+                            audio_input_price, audio_output_price, audio_input_tokens, audio_output_tokens, images)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26,
+                 $27, $28, $29, $30, $31, $32, $33)",
         usage.job.0,
         usage.at,
         usage.user.map(|id| id.0),
@@ -77,14 +82,21 @@ pub async fn insert(db: &mut PgConnection, usage: &Usage<'_>) -> Result<()> {
         usage.total_ms,
         usage.felt_ms,
         usage.alias,
-        usage.prices[0].nanos(),
-        usage.prices[1].nanos(),
-        usage.prices[2].nanos(),
+        usage.price.input.nanos(),
+        usage.price.cached_input.nanos(),
+        usage.price.output.nanos(),
         usage.error_code,
         usage.model_id.map(|id| id.0),
         usage.reasoning_tokens,
         Json(usage.tries) as _,
-        usage.cache
+        usage.cache,
+        usage.price.of_reasoning().nanos(),
+        usage.price.image.nanos(),
+        usage.price.audio_input.nanos(),
+        usage.price.audio_output.nanos(),
+        usage.audio_input_tokens,
+        usage.audio_output_tokens,
+        usage.images
     )
     .execute(db)
     .await?;

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use domain::{
     ApiKeyId, BotId, ConversationId, Money, UserId,
-    views::requests::{Named, Outcome, RequestRow, TryRow},
+    views::requests::{BilledAt, Named, Outcome, RequestRow, TryRow},
 };
 use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder, types::Json};
 use uuid::Uuid;
@@ -44,12 +44,18 @@ struct Row {
     cached_tokens: i64,
     completion_tokens: i64,
     reasoning_tokens: Option<i64>,
+    audio_input_tokens: Option<i64>,
+    audio_output_tokens: Option<i64>,
     images: Option<i64>,
     reported: bool,
     cost: i64,
     input_price: Option<i64>,
     cached_price: Option<i64>,
     output_price: Option<i64>,
+    reasoning_price: Option<i64>,
+    image_price: Option<i64>,
+    audio_input_price: Option<i64>,
+    audio_output_price: Option<i64>,
     first_token_ms: Option<i64>,
     total_ms: i64,
     felt_ms: i64,
@@ -68,9 +74,15 @@ fn named<T: From<Uuid>>(id: Option<Uuid>, name: Option<String>) -> Option<Named<
 
 impl From<Row> for RequestRow {
     fn from(row: Row) -> Self {
-        let prices = match (row.input_price, row.cached_price, row.output_price) {
-            (Some(input), Some(cached), Some(output)) => Some([input, cached, output].map(Money::from_nanos)),
-            _ => None,
+        let money = |nanos: Option<i64>| nanos.map(Money::from_nanos);
+        let billed_at = BilledAt {
+            input: money(row.input_price),
+            cached_input: money(row.cached_price),
+            output: money(row.output_price),
+            reasoning: money(row.reasoning_price),
+            image: money(row.image_price),
+            audio_input: money(row.audio_input_price),
+            audio_output: money(row.audio_output_price),
         };
         Self {
             id: row.job_id,
@@ -87,10 +99,12 @@ impl From<Row> for RequestRow {
             cached_tokens: row.cached_tokens,
             completion_tokens: row.completion_tokens,
             reasoning_tokens: row.reasoning_tokens,
+            audio_input_tokens: row.audio_input_tokens,
+            audio_output_tokens: row.audio_output_tokens,
             images: row.images,
             reported: row.reported,
             cost: Money::from_nanos(row.cost),
-            prices,
+            billed_at,
             first_token_ms: row.first_token_ms,
             total_ms: row.total_ms,
             felt_ms: row.felt_ms,
@@ -104,7 +118,8 @@ impl From<Row> for RequestRow {
 
 const SELECT: &str = "SELECT g.job_id, g.at, g.user_id, u.name AS user_name, g.api_key_id, k.name AS key_name, g.bot_id, b.name AS bot_name,
         g.conversation_id, g.alias, g.provider, g.model, g.tries, g.prompt_tokens, g.cached_tokens, g.completion_tokens,
-        g.reasoning_tokens, g.images, g.reported, g.cost, g.input_price, g.cached_price, g.output_price, g.first_token_ms, g.total_ms,
+        g.reasoning_tokens, g.images, g.reported, g.cost, g.input_price, g.cached_price, g.output_price, g.reasoning_price,
+        g.image_price, g.audio_input_price, g.audio_output_price, g.audio_input_tokens, g.audio_output_tokens, g.first_token_ms, g.total_ms,
         g.felt_ms, g.cache, g.finish, g.error_code, g.http_status
     FROM usage g LEFT JOIN users u ON u.id = g.user_id LEFT JOIN api_keys k ON k.id = g.api_key_id LEFT JOIN bots b ON b.id = g.bot_id
     WHERE ";

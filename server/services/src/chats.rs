@@ -383,7 +383,6 @@ impl Chats {
             return Err(Error::Internal("the reservation of a running answer is gone"));
         }
         let tries = calls::try_rows(&answer.tries);
-        let price = answer.price;
         let line = ledger::Usage {
             job: job.id,
             at: now,
@@ -405,7 +404,10 @@ impl Chats {
             alias: &question.request.model,
             model_id: answer.model_id,
             reasoning_tokens: answer.usage.reasoning_tokens,
-            prices: [price.input, price.cached_input, price.output],
+            audio_input_tokens: answer.usage.audio_input_tokens,
+            audio_output_tokens: answer.usage.audio_output_tokens,
+            images: answer.usage.images,
+            price: answer.price,
             tries: &tries,
             cache: answer.cached.map_or("", CacheHit::name),
             error_code: code.map(ErrorCode::as_str),

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use domain::{
     Invalid, ModelId, ModelKind, Money, Permission, Price, ProviderId, ProviderKeyId, ProviderKind, Scope,
-    views::models::ModelBoard,
+    views::models::{Change, KeyTested, ModelBoard, Tested, TestedBy},
 };
+use gateway::Probe;
 use repositories::{
-    PgConnection,
+    PgConnection, audit,
     catalogue::{self, Alias, Model, Provider, ProviderKey, Route},
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -32,6 +33,17 @@ pub const REFRESH: Duration = Duration::from_secs(1);
 /// How much of the past of a model's price is shown.
 const PRICES_SHOWN: i64 = 20;
 const MOST_TARGETS: usize = 20;
+/// Why a provider that has a row cannot be asked at all.
+const SEALED: &str = "its secrets cannot be opened: they were stored with a key that BOTDECK_SECRET_KEY does not hold";
+/// Actions by which the page of models says what was saved.
+const SAVES: &[&str] = &[
+    "provider.add",
+    "provider.edit",
+    "model.add",
+    "model.edit",
+    "alias.add",
+    "alias.edit",
+];
 
 /// What staff say of a provider.
 #[derive(Clone, Debug)]
@@ -67,6 +79,13 @@ pub struct AliasForm {
     pub targets: Vec<(i16, ModelId, i32)>,
 }
 
+/// Whose row was saved, and what is different in it now.
+#[derive(Debug)]
+pub struct Saved<T> {
+    pub id: T,
+    pub change: Change,
+}
+
 /// Who can be asked for what.
 pub struct Models(pub(crate) Services);
 
@@ -91,7 +110,7 @@ impl Models {
         id: Option<ProviderId>,
         form: ProviderForm,
         key: Option<SecretString>,
-    ) -> Result<ProviderId, Error> {
+    ) -> Result<Saved<ProviderId>, Error> {
         let secrets = form.proxy.is_some() || form.headers.is_some() || key.is_some();
         if secrets && !actor.may(Permission::WriteSecrets) {
             return Err(Error::Forbidden(Permission::WriteSecrets));
@@ -154,12 +173,13 @@ impl Models {
         if secrets {
             after["secrets_replaced"] = true.into();
         }
+        let change = change(&provider.name, before.as_ref(), Some(&after));
         if before.as_ref() != Some(&after) {
             self.note(&mut tx, actor, action, provider_target(&provider), before, Some(after))
                 .await?;
         }
         self.commit(tx).await?;
-        Ok(id)
+        Ok(Saved { id, change })
     }
 
     /// With all its keys, models and routes. What was used of it stays in the ledger.
@@ -238,7 +258,7 @@ impl Models {
         provider: ProviderId,
         id: Option<ModelId>,
         form: ModelForm,
-    ) -> Result<ModelId, Error> {
+    ) -> Result<Saved<ModelId>, Error> {
         let name = line(&form.name, 120, Invalid("a name of 1 to 120 characters"))?;
         if form.context_tokens < 1 || form.max_answer_tokens < 1 {
             return Err(Error::Invalid("a whole number of tokens from 1"));
@@ -283,13 +303,14 @@ impl Models {
             add_alias(&mut tx, &model, place, form.kind == ModelKind::Chat, now).await?;
         }
         let (before, after) = (old.map(shown_model), shown_model(&model));
+        let change = change(&model.name, before.as_ref(), Some(&after));
         if before.as_ref() != Some(&after) {
             let action = if before.is_some() { "model.edit" } else { "model.add" };
             self.note(&mut tx, actor, action, model_target(&model), before, Some(after))
                 .await?;
         }
         self.commit(tx).await?;
-        Ok(model.id)
+        Ok(Saved { id: model.id, change })
     }
 
     pub async fn remove_model(&self, actor: &Actor, id: ModelId) -> Result<(), Error> {
@@ -307,7 +328,7 @@ impl Models {
     }
 
     /// Makes a name, or says anew where one leads.
-    pub async fn save_alias(&self, actor: &Actor, form: AliasForm) -> Result<(), Error> {
+    pub async fn save_alias(&self, actor: &Actor, form: AliasForm) -> Result<Saved<String>, Error> {
         let name = line(&form.name, 120, Invalid("a name of 1 to 120 characters"))?;
         if form.targets.is_empty() || form.targets.len() > MOST_TARGETS {
             return Err(Error::Invalid("1 to 20 models for a name to lead to"));
@@ -353,12 +374,24 @@ impl Models {
             .map_err(|error| duplicate(error, Error::Conflict("a model stands behind a name once")))?;
         let rows = catalogue::load(&mut tx, self.0.now()).await?;
         let after = views::shown_alias(&alias, &rows);
+        let change = change(&alias.name, before.as_ref(), Some(&after));
         if before.as_ref() != Some(&after) {
             let action = if before.is_some() { "alias.edit" } else { "alias.add" };
             self.note(&mut tx, actor, action, alias_target(&alias.name), before, Some(after))
                 .await?;
         }
-        self.commit(tx).await
+        self.commit(tx).await?;
+        Ok(Saved { id: alias.name, change })
+    }
+
+    /// What the last save of a provider, a model or a name has changed, by `provider:ID`, `model:ID` or `alias:NAME`.
+    pub async fn last_change(&self, _actor: &Actor, saved: &str) -> Result<Option<Change>, Error> {
+        let Some((kind, id)) = saved.split_once(':') else {
+            return Ok(None);
+        };
+        let rows = audit::about(&mut *self.0.db.acquire().await?, kind, id, SAVES, 1).await?;
+        let row = rows.into_iter().next();
+        Ok(row.map(|row| change(&row.target_name, row.before.as_ref(), row.after.as_ref())))
     }
 
     /// One place up in what people are offered; the first one is the default.
@@ -435,15 +468,48 @@ impl Models {
         self.commit(tx).await
     }
 
-    /// Asks for one token (of chat models) so that staff see whether address, key and name are right.
-    pub async fn test(&self, _actor: &Actor, model: ModelId) -> Result<Result<Duration, String>, Error> {
+    /// Asks a provider with each of its keys, so that staff see whether address, keys and names are right: for one token or embedding
+    /// of `model`, or of a model that it has; where there is none, for the list of its models.
+    pub async fn test(&self, _actor: &Actor, id: ProviderId, model: Option<ModelId>) -> Result<Tested, Error> {
         let rows = catalogue::load(&mut *self.0.db.acquire().await?, self.0.now()).await?;
-        let model = rows.models.iter().find(|known| known.id == model);
-        let model = model.ok_or(Error::NotFound("the model"))?;
-        let started = std::time::Instant::now();
-        Ok(match self.0.gateway.probe_provider(model.provider, &model.name).await {
-            Ok(()) => Ok(started.elapsed()),
-            Err(error) => Err(error.cause()),
+        if !rows.providers.iter().any(|provider| provider.id == id) {
+            return Err(Error::NotFound("the provider"));
+        }
+        let ours = |known: &&Model| known.provider == id && model.is_none_or(|model| known.id == model);
+        let models: Vec<&Model> = rows.models.iter().filter(ours).collect();
+        if model.is_some() && models.is_empty() {
+            return Err(Error::NotFound("the model"));
+        }
+        let by = tested_by(&models);
+        let probe = match &by {
+            TestedBy::Token(name) => Probe::Token(name),
+            TestedBy::Embedding(name) => Probe::Embedding(name),
+            TestedBy::Models => Probe::Models,
+        };
+        let hint = |key: Option<ProviderKeyId>| {
+            let row = rows.keys.iter().find(|row| Some(row.id) == key);
+            row.map(|row| row.hint.clone())
+        };
+        let keys = match self.0.gateway.probe_provider(id, probe).await {
+            Some(probed) => probed
+                .into_iter()
+                .map(|one| KeyTested {
+                    hint: hint(one.key),
+                    ms: i64::try_from(one.took.as_millis()).unwrap_or(i64::MAX),
+                    failure: one.failure.map(|failure| failure.cause()),
+                })
+                .collect(),
+            None => vec![KeyTested {
+                hint: None,
+                ms: 0,
+                failure: Some(SEALED.to_owned()),
+            }],
+        };
+        Ok(Tested {
+            provider: id,
+            model,
+            by,
+            keys,
         })
     }
 
@@ -516,6 +582,36 @@ impl Models {
     async fn commit(&self, tx: repositories::Transaction) -> Result<(), Error> {
         tx.commit().await.map_err(repositories::Error::from)?;
         self.refresh().await.map(|_| ())
+    }
+}
+
+/// By what a provider with these models is tested: those in use come first, chat before embeddings.
+fn tested_by(models: &[&Model]) -> TestedBy {
+    let of = |kind: ModelKind| {
+        let fitting = models.iter().filter(|model| model.kind == kind);
+        fitting
+            .min_by_key(|model| !model.enabled)
+            .map(|model| model.name.clone())
+    };
+    let embedding = || of(ModelKind::Embedding).map(TestedBy::Embedding);
+    let by = of(ModelKind::Chat).map(TestedBy::Token).or_else(embedding);
+    by.unwrap_or(TestedBy::Models)
+}
+
+/// What is different of two sides of a row of the trail.
+fn change(name: &str, before: Option<&Value>, after: Option<&Value>) -> Change {
+    let differing = |side: Option<&Value>, other: Option<&Value>| -> Option<Value> {
+        let fields = side?.as_object()?.iter();
+        let fields: serde_json::Map<String, Value> = fields
+            .filter(|(field, value)| other.and_then(|other| other.get(field)) != Some(value))
+            .map(|(field, value)| (field.clone(), value.clone()))
+            .collect();
+        (!fields.is_empty()).then_some(Value::Object(fields))
+    };
+    Change {
+        name: name.to_owned(),
+        before: differing(before, after),
+        after: differing(after, before),
     }
 }
 

@@ -322,7 +322,6 @@ impl Errand {
         };
         let tries = try_rows(&outcome.tries);
         let finish = finish_name(&outcome.finish);
-        let price = outcome.price;
         let line = ledger::Usage {
             job: JobId(call.0),
             at: now,
@@ -344,7 +343,10 @@ impl Errand {
             alias: &self.alias,
             model_id: outcome.model_id,
             reasoning_tokens: outcome.usage.reasoning_tokens,
-            prices: [price.input, price.cached_input, price.output],
+            audio_input_tokens: outcome.usage.audio_input_tokens,
+            audio_output_tokens: outcome.usage.audio_output_tokens,
+            images: outcome.usage.images,
+            price: outcome.price,
             tries: &tries,
             cache: "",
             error_code: outcome.failure.as_ref().map(|failure| failure.code().as_str()),

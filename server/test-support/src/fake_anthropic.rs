@@ -13,7 +13,7 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -63,6 +63,7 @@ impl FakeAnthropic {
         let requests = Requests::default();
         let router = Router::new()
             .route("/v1/messages", post(messages))
+            .route("/v1/models", get(models))
             .with_state(Arc::clone(&requests));
         let server = Arc::new(Server::start(tcp, router));
         Ok(Self { requests, server, addr })
@@ -110,13 +111,22 @@ async fn messages(
     }
 }
 
-fn check(headers: &HeaderMap, body: &Value) -> Result<String, Refused> {
-    let header = |name: &str| {
-        headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
-    };
+async fn models(headers: HeaderMap) -> Response {
+    match check_headers(&headers) {
+        Ok(()) => Json(json!({"data": [{"type": "model", "id": ANTHROPIC_MODEL}], "has_more": false})).into_response(),
+        Err(refused) => refusal(refused),
+    }
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+}
+
+fn check_headers(headers: &HeaderMap) -> Result<(), Refused> {
+    let header = |name: &str| header(headers, name);
     if header("x-api-key") != ANTHROPIC_KEY {
         return Err((
             401,
@@ -127,7 +137,12 @@ fn check(headers: &HeaderMap, body: &Value) -> Result<String, Refused> {
     if header("anthropic-version") != "2023-06-01" {
         return Err(invalid("anthropic-version: header is required"));
     }
-    if !header("content-type").starts_with("application/json") {
+    Ok(())
+}
+
+fn check(headers: &HeaderMap, body: &Value) -> Result<String, Refused> {
+    check_headers(headers)?;
+    if !header(headers, "content-type").starts_with("application/json") {
         return Err(invalid("content-type must be application/json"));
     }
     let fields = body.as_object().ok_or_else(|| invalid("the body must be an object"))?;

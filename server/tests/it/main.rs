@@ -23,6 +23,7 @@ mod intake;
 mod jobs_page;
 mod limits;
 mod logs;
+mod models_page;
 mod ordering;
 mod playground;
 mod pressure;

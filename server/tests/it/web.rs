@@ -414,6 +414,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("provider", NOBODYS_ID),
     ("key", "sk-nobodys"),
     ("query[outcome]", "any"),
+    ("saved", "model:0"),
     ("lifetime", "month"),
     ("fields[name]", "A name"),
     ("fields[kind]", "openai"),

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::LimitBar;
 use crate::{ModelId, ModelKind, Price, ProviderId, ProviderKeyId, ProviderKind};
@@ -25,8 +26,10 @@ pub struct ModelBoard {
     pub providers: Vec<ProviderCard>,
     /// In the order in which people are offered them; the first shown one is the default.
     pub aliases: Vec<AliasRow>,
-    /// No provider has a key: the built-in demo model answers.
+    /// Nothing was set up for chat: the built-in demo model answers.
     pub is_demo: bool,
+    /// What was set up for chat cannot be asked.
+    pub is_away: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,13 +47,25 @@ pub struct ProviderCard {
     pub enabled: bool,
     /// Comes from `OPENAI_*` and follows them at each start.
     pub from_settings: bool,
+    /// What it is asked with cannot be opened by this process.
+    pub is_sealed: bool,
     pub state: BreakerState,
     /// Requests under way in this process.
     pub running: u32,
-    /// In words for staff.
-    pub last_failure: Option<String>,
+    pub last_failure: Option<FailureRow>,
     pub keys: Vec<KeyRow>,
     pub models: Vec<ModelRow>,
+}
+
+/// What a provider failed with last, in this process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FailureRow {
+    pub at: DateTime<Utc>,
+    pub code: String,
+    /// In words for staff.
+    pub cause: String,
+    /// It has answered since.
+    pub is_over: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,6 +107,46 @@ pub struct TargetRow {
     pub name: String,
     pub provider: String,
     pub weight: i32,
+}
+
+/// What a save has changed, as the trail has it: only fields that are different, and neither side where none is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// Of the provider, the model or the name.
+    pub name: String,
+    /// `None` of what is new.
+    pub before: Option<Value>,
+    pub after: Option<Value>,
+}
+
+/// What a provider was asked for, to see whether it answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TestedBy {
+    /// One token of this model.
+    Token(String),
+    /// One embedding by this model.
+    Embedding(String),
+    /// The list of its models.
+    Models,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tested {
+    pub provider: ProviderId,
+    /// The one that was to be tested; `None`: the provider as such.
+    pub model: Option<ModelId>,
+    pub by: TestedBy,
+    /// One by one; a single one without a hint where it is asked without a key.
+    pub keys: Vec<KeyTested>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyTested {
+    pub hint: Option<String>,
+    pub ms: i64,
+    /// In words for staff; `None`: it answers.
+    pub failure: Option<String>,
 }
 
 /// A price with its time.

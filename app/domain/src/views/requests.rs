@@ -75,12 +75,13 @@ pub struct RequestRow {
     pub cached_tokens: i64,
     pub completion_tokens: i64,
     pub reasoning_tokens: Option<i64>,
+    pub audio_input_tokens: Option<i64>,
+    pub audio_output_tokens: Option<i64>,
     pub images: Option<i64>,
     /// False: counted here, since the provider did not say.
     pub reported: bool,
     pub cost: Money,
-    /// Per million tokens: of the prompt, of what of it was cached, of the answer.
-    pub prices: Option<[Money; 3]>,
+    pub billed_at: BilledAt,
     pub first_token_ms: Option<i64>,
     pub total_ms: i64,
     pub felt_ms: i64,
@@ -90,6 +91,18 @@ pub struct RequestRow {
     pub code: Option<String>,
     /// What another program was answered with.
     pub status: Option<i32>,
+}
+
+/// At what a call was billed: per million tokens, and per picture. `None` where a release before has not kept it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BilledAt {
+    pub input: Option<Money>,
+    pub cached_input: Option<Money>,
+    pub output: Option<Money>,
+    pub reasoning: Option<Money>,
+    pub image: Option<Money>,
+    pub audio_input: Option<Money>,
+    pub audio_output: Option<Money>,
 }
 
 /// An id with the name that goes with it now.

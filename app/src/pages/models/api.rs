@@ -1,6 +1,9 @@
 //! Providers, models, prices and names.
 
-use domain::{ModelId, Permission, ProviderId, ProviderKeyId, views::models::ModelBoard};
+use domain::{
+    ModelId, Permission, ProviderId, ProviderKeyId,
+    views::models::{Change, ModelBoard, Tested},
+};
 use leptos::{
     prelude::*,
     server_fn::{ServerFn, codec::GetUrl},
@@ -11,18 +14,23 @@ use crate::{Answer, pages::Function};
 
 pub const FUNCTIONS: &[Function] = &[
     (ListModels::PATH, Some(Permission::ReadModels)),
+    (LastChange::PATH, Some(Permission::ReadModels)),
     (SaveProvider::PATH, Some(Permission::WriteModels)),
     (RemoveProvider::PATH, Some(Permission::WriteModels)),
     (AddKey::PATH, Some(Permission::WriteSecrets)),
     (RemoveKey::PATH, Some(Permission::WriteSecrets)),
     (SaveModel::PATH, Some(Permission::WriteModels)),
     (RemoveModel::PATH, Some(Permission::WriteModels)),
-    (TestModel::PATH, Some(Permission::WriteModels)),
+    (TestProvider::PATH, Some(Permission::WriteModels)),
     (SaveAlias::PATH, Some(Permission::WriteModels)),
     (RaiseAlias::PATH, Some(Permission::WriteModels)),
     (RaiseTarget::PATH, Some(Permission::WriteModels)),
     (RemoveAlias::PATH, Some(Permission::WriteModels)),
 ];
+
+/// Where a plain form goes that does not say what it has changed: what another one said stands in the address it came from.
+#[cfg(feature = "ssr")]
+const PAGE: &str = "/models";
 
 /// A provider as typed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -84,15 +92,6 @@ pub struct TargetFields {
     pub weight: String,
 }
 
-/// What asking a model for one token has shown.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Tested {
-    pub model: ModelId,
-    pub ms: Option<i64>,
-    /// In words for staff.
-    pub failure: Option<String>,
-}
-
 #[server(prefix = "/api/fn", endpoint = "models/list", input = GetUrl)]
 pub async fn list_models() -> Answer<ModelBoard> {
     use crate::ssr;
@@ -100,20 +99,31 @@ pub async fn list_models() -> Answer<ModelBoard> {
     Ok(ssr::services()?.models().board(&actor).await?)
 }
 
+/// What a plain form has saved, by what stands in the address then.
+#[server(prefix = "/api/fn", endpoint = "models/last-change", input = GetUrl)]
+pub async fn last_change(saved: String) -> Answer<Option<Change>> {
+    use crate::ssr;
+    let actor = ssr::require(Permission::ReadModels).await?;
+    Ok(ssr::services()?.models().last_change(&actor, &saved).await?)
+}
+
 /// Without `id` a new one, with its first key.
 #[server(prefix = "/api/fn", endpoint = "models/provider")]
-pub async fn save_provider(id: Option<ProviderId>, fields: ProviderFields) -> Answer<ProviderId> {
+pub async fn save_provider(id: Option<ProviderId>, fields: ProviderFields) -> Answer<Change> {
     use crate::ssr;
     let actor = ssr::require(Permission::WriteModels).await?;
     let (form, key) = typed::provider(fields)?;
-    Ok(ssr::services()?.models().save_provider(&actor, id, form, key).await?)
+    let saved = ssr::services()?.models().save_provider(&actor, id, form, key).await?;
+    Ok(typed::told("provider", saved))
 }
 
 #[server(prefix = "/api/fn", endpoint = "models/provider/remove")]
 pub async fn remove_provider(id: ProviderId) -> Answer<()> {
     use crate::ssr;
     let actor = ssr::require(Permission::WriteModels).await?;
-    Ok(ssr::services()?.models().remove_provider(&actor, id).await?)
+    ssr::services()?.models().remove_provider(&actor, id).await?;
+    ssr::redirect_plain_form(PAGE);
+    Ok(())
 }
 
 #[server(prefix = "/api/fn", endpoint = "models/key/add")]
@@ -121,6 +131,7 @@ pub async fn add_key(provider: ProviderId, key: String) -> Answer<ProviderId> {
     use crate::ssr;
     let actor = ssr::require(Permission::WriteSecrets).await?;
     ssr::services()?.models().add_key(&actor, provider, key.into()).await?;
+    ssr::redirect_plain_form(PAGE);
     Ok(provider)
 }
 
@@ -128,32 +139,35 @@ pub async fn add_key(provider: ProviderId, key: String) -> Answer<ProviderId> {
 pub async fn remove_key(id: ProviderKeyId) -> Answer<()> {
     use crate::ssr;
     let actor = ssr::require(Permission::WriteSecrets).await?;
-    Ok(ssr::services()?.models().remove_key(&actor, id).await?)
+    ssr::services()?.models().remove_key(&actor, id).await?;
+    ssr::redirect_plain_form(PAGE);
+    Ok(())
 }
 
 #[server(prefix = "/api/fn", endpoint = "models/model")]
-pub async fn save_model(provider: ProviderId, id: Option<ModelId>, fields: ModelFields) -> Answer<ModelId> {
+pub async fn save_model(provider: ProviderId, id: Option<ModelId>, fields: ModelFields) -> Answer<Change> {
     use crate::ssr;
     let actor = ssr::require(Permission::WriteModels).await?;
     let models = ssr::services()?.models();
-    Ok(models.save_model(&actor, provider, id, typed::model(fields)?).await?)
+    let saved = models.save_model(&actor, provider, id, typed::model(fields)?).await?;
+    Ok(typed::told("model", saved))
 }
 
 #[server(prefix = "/api/fn", endpoint = "models/model/remove")]
 pub async fn remove_model(id: ModelId) -> Answer<()> {
     use crate::ssr;
     let actor = ssr::require(Permission::WriteModels).await?;
-    Ok(ssr::services()?.models().remove_model(&actor, id).await?)
+    ssr::services()?.models().remove_model(&actor, id).await?;
+    ssr::redirect_plain_form(PAGE);
+    Ok(())
 }
 
-#[server(prefix = "/api/fn", endpoint = "models/model/test")]
-pub async fn test_model(model: ModelId) -> Answer<Tested> {
+/// Of one of its models, or as such.
+#[server(prefix = "/api/fn", endpoint = "models/test")]
+pub async fn test_provider(provider: ProviderId, model: Option<ModelId>) -> Answer<Tested> {
     use crate::ssr;
     let actor = ssr::require(Permission::WriteModels).await?;
-    Ok(typed::tested(
-        model,
-        ssr::services()?.models().test(&actor, model).await?,
-    ))
+    Ok(ssr::services()?.models().test(&actor, provider, model).await?)
 }
 
 #[server(prefix = "/api/fn", endpoint = "models/alias")]
@@ -161,19 +175,21 @@ pub async fn save_alias(
     name: String,
     #[server(default)] shown: Option<String>,
     #[server(default)] targets: Vec<TargetFields>,
-) -> Answer<String> {
+) -> Answer<Change> {
     use crate::ssr;
     let actor = ssr::require(Permission::WriteModels).await?;
-    let form = typed::alias(name.clone(), shown.is_some(), targets)?;
-    ssr::services()?.models().save_alias(&actor, form).await?;
-    Ok(name)
+    let form = typed::alias(name, shown.is_some(), targets)?;
+    let saved = ssr::services()?.models().save_alias(&actor, form).await?;
+    Ok(typed::told("alias", saved))
 }
 
 #[server(prefix = "/api/fn", endpoint = "models/alias/raise")]
 pub async fn raise_alias(name: String) -> Answer<()> {
     use crate::ssr;
     let actor = ssr::require(Permission::WriteModels).await?;
-    Ok(ssr::services()?.models().raise_alias(&actor, &name).await?)
+    ssr::services()?.models().raise_alias(&actor, &name).await?;
+    ssr::redirect_plain_form(PAGE);
+    Ok(())
 }
 
 /// One place earlier in what is asked under a name.
@@ -181,25 +197,44 @@ pub async fn raise_alias(name: String) -> Answer<()> {
 pub async fn raise_target(name: String, model: ModelId) -> Answer<()> {
     use crate::ssr;
     let actor = ssr::require(Permission::WriteModels).await?;
-    Ok(ssr::services()?.models().raise_target(&actor, &name, model).await?)
+    ssr::services()?.models().raise_target(&actor, &name, model).await?;
+    ssr::redirect_plain_form(PAGE);
+    Ok(())
 }
 
 #[server(prefix = "/api/fn", endpoint = "models/alias/remove")]
 pub async fn remove_alias(name: String) -> Answer<()> {
     use crate::ssr;
     let actor = ssr::require(Permission::WriteModels).await?;
-    Ok(ssr::services()?.models().remove_alias(&actor, &name).await?)
+    ssr::services()?.models().remove_alias(&actor, &name).await?;
+    ssr::redirect_plain_form(PAGE);
+    Ok(())
 }
 
 /// From what was typed to what services take.
 #[cfg(feature = "ssr")]
 mod typed {
-    use std::{str::FromStr, time::Duration};
+    use std::{fmt::Display, str::FromStr};
 
-    use domain::{Invalid, ModelId, Money, Price};
-    use services::models::{AliasForm, ModelForm, ProviderForm};
+    use domain::{Invalid, Money, Price, views::models::Change};
+    use leptos_router::location::Url;
+    use services::models::{AliasForm, ModelForm, ProviderForm, Saved};
 
-    use super::{ModelFields, ProviderFields, TargetFields, Tested};
+    use super::{ModelFields, ProviderFields, TargetFields};
+    use crate::ssr;
+
+    /// What was saved: as the answer, and for a plain form by the address to which it goes.
+    pub(super) fn told(kind: &str, saved: Saved<impl Display>) -> Change {
+        ssr::redirect_plain_form(&href(kind, &saved));
+        saved.change
+    }
+
+    fn href(kind: &str, Saved { id, change }: &Saved<impl Display>) -> String {
+        if change.before.is_none() && change.after.is_none() {
+            return "/models?saved=nothing".to_owned();
+        }
+        format!("/models?saved={kind}:{}", Url::escape(&id.to_string()))
+    }
 
     pub(super) fn provider(fields: ProviderFields) -> Result<(ProviderForm, Option<secrecy::SecretString>), Invalid> {
         let replaces = fields.replace_secrets.is_some();
@@ -279,17 +314,6 @@ mod typed {
         Ok(AliasForm { name, shown, targets })
     }
 
-    pub(super) fn tested(model: ModelId, result: Result<Duration, String>) -> Tested {
-        Tested {
-            model,
-            ms: result
-                .as_ref()
-                .ok()
-                .map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX)),
-            failure: result.err(),
-        }
-    }
-
     fn optional<T: FromStr>(text: &str, expected: &'static str) -> Result<Option<T>, Invalid> {
         match text.trim() {
             "" => Ok(None),
@@ -299,7 +323,24 @@ mod typed {
 
     #[cfg(test)]
     mod tests {
+        use domain::ModelId;
+
         use super::*;
+
+        #[test]
+        fn a_plain_form_goes_where_the_page_says_what_was_saved() {
+            let saved = |after: Option<serde_json::Value>| Saved {
+                id: "my model",
+                change: Change {
+                    name: "my model".to_owned(),
+                    before: None,
+                    after,
+                },
+            };
+            assert_eq!(href("alias", &saved(None)), "/models?saved=nothing");
+            let changed = saved(Some(serde_json::json!({ "shown": true })));
+            assert_eq!(href("alias", &changed), "/models?saved=alias:my%20model");
+        }
 
         #[test]
         fn a_name_leads_where_a_place_was_typed() {

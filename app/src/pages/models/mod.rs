@@ -4,19 +4,20 @@ pub mod api;
 mod names;
 mod provider;
 
-use domain::{ModelKind, Permission};
-use leptos::prelude::*;
+use domain::{ModelKind, Permission, views::models::Change};
+use leptos::{prelude::*, server_fn::ServerFn};
+use leptos_router::hooks::use_query_map;
 
 use self::{
     api::{
         AddKey, RaiseAlias, RaiseTarget, RemoveAlias, RemoveKey, RemoveModel, RemoveProvider, SaveAlias, SaveModel,
-        SaveProvider, TestModel, list_models,
+        SaveProvider, TestProvider, last_change, list_models,
     },
     names::Names,
     provider::{NewProvider, Provider},
 };
 use crate::{
-    components::{Empty, FormFailure, Glyph, Notice, PageHead, Skeleton, Tone, page},
+    components::{Diff, Empty, FormFailure, Glyph, Notice, PageHead, Saved, Skeleton, Tone, page},
     i18n::{Texts, use_texts},
     state::{failure, successes, use_session},
 };
@@ -30,7 +31,7 @@ struct Forms {
     remove_key: ServerAction<RemoveKey>,
     model: ServerAction<SaveModel>,
     remove_model: ServerAction<RemoveModel>,
-    test: ServerAction<TestModel>,
+    test: ServerAction<TestProvider>,
     alias: ServerAction<SaveAlias>,
     raise: ServerAction<RaiseAlias>,
     raise_target: ServerAction<RaiseTarget>,
@@ -66,6 +67,19 @@ pub fn ModelsPage() -> impl IntoView {
         successes(forms.raise_target),
         successes(forms.remove_alias),
     ];
+    let saved = saved_now(forms, saves);
+    let query = use_query_map();
+    let plainly = Memo::new(move |_| query.with(|query| query.get("saved")));
+    let plain = Resource::new(
+        move || plainly.get(),
+        |saved| async move {
+            match saved.as_deref() {
+                None => None,
+                Some("nothing") => Some(Change::default()),
+                Some(saved) => last_change(saved.to_owned()).await.ok().flatten(),
+            }
+        },
+    );
     let board = Resource::new(move || saves.map(|saved| saved.get()), |_| list_models());
     view! {
         <Transition fallback=|| view! { <Skeleton rows=8 /> }>
@@ -74,6 +88,7 @@ pub fn ModelsPage() -> impl IntoView {
                 let writes = may.permits(Permission::WriteModels);
                 let secrets = may.permits(Permission::WriteSecrets);
                 let limits = may.permits(Permission::WriteLimits);
+                let plain = plain.await;
                 page(
                     board.await,
                     move |board| {
@@ -88,12 +103,22 @@ pub fn ModelsPage() -> impl IntoView {
                         view! {
                             <PageHead title=t.nav_models lead=t.models_lead />
                             <Failures forms />
+                            <SavedNote saved plain />
                             {board
                                 .is_demo
                                 .then(|| {
                                     view! {
                                         <Notice tone=Tone::Warn glyph=Glyph::Info>
                                             <p>{t.models_demo}</p>
+                                        </Notice>
+                                    }
+                                })}
+                            {board
+                                .is_away
+                                .then(|| {
+                                    view! {
+                                        <Notice tone=Tone::Bad glyph=Glyph::Warning>
+                                            <p>{t.models_away}</p>
                                         </Notice>
                                     }
                                 })}
@@ -112,6 +137,54 @@ pub fn ModelsPage() -> impl IntoView {
                 )
             })}
         </Transition>
+    }
+}
+
+/// What the form that was sent last has saved; `None` when that was one which saves nothing of its own.
+fn saved_now(forms: Forms, saves: [Memo<usize>; 10]) -> Memo<Option<Change>> {
+    let past = Memo::new(move |before: Option<&([usize; 10], Option<Change>)>| {
+        let now = saves.map(|count| count.get());
+        let (then, shown) = before.cloned().unwrap_or_default();
+        let sent = (0..now.len()).find(|at| now[*at] != then[*at]);
+        // By their places among `saves`.
+        let shown = match sent {
+            None => shown,
+            Some(0) => answered(forms.provider),
+            Some(4) => answered(forms.model),
+            Some(6) => answered(forms.alias),
+            Some(_) => None,
+        };
+        (now, shown)
+    });
+    Memo::new(move |_| past.with(|(_, shown)| shown.clone()))
+}
+
+fn answered<S>(action: ServerAction<S>) -> Option<Change>
+where
+    S: ServerFn<Output = Change> + Clone + Send + Sync + 'static,
+    S::Error: Clone + Send + Sync + 'static,
+{
+    action
+        .value()
+        .with_untracked(|value| value.as_ref().and_then(|result| result.as_ref().ok()).cloned())
+}
+
+/// What a save has changed: as the server answered it, or, without script, as the trail has it.
+#[component]
+fn SavedNote(saved: Memo<Option<Change>>, plain: Option<Change>) -> impl IntoView {
+    let t = use_texts();
+    move || {
+        let Change { name, before, after } = saved.get().or_else(|| plain.clone())?;
+        let shown = if before.is_none() && after.is_none() {
+            view! { <p>{t.saved_nothing}</p> }.into_any()
+        } else {
+            view! {
+                <p>{t.saved}" "<b>{name}</b></p>
+                <Diff before after />
+            }
+            .into_any()
+        };
+        Some(view! { <Saved>{shown}</Saved> })
     }
 }
 

@@ -2,15 +2,15 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
-    ModelKind, Money, Price, ProviderId, ProviderKind,
-    views::models::{BreakerState, KeyRow, ModelRow, PriceRow, ProviderCard},
+    ModelId, ModelKind, Money, Price, ProviderId, ProviderKind,
+    views::models::{BreakerState, FailureRow, KeyRow, KeyTested, ModelRow, PriceRow, ProviderCard, Tested, TestedBy},
 };
 use leptos::prelude::*;
 
 use super::{Forms, kind_words};
 use crate::{
-    components::{Badge, Button, Card, Choice, Confirm, Field, Glyph, Look, Notice, Saved, Time, TimeStyle, Tone},
-    i18n::{duration, fill, group, use_texts},
+    components::{Ago, Badge, Button, Card, Choice, Confirm, Field, Glyph, Look, Notice, Saved, Time, TimeStyle, Tone},
+    i18n::{Texts, dollars, duration, fill, group, use_texts},
 };
 
 #[component]
@@ -52,19 +52,19 @@ pub(super) fn Provider(
                     <h3 id=heading.clone()>{provider.name.clone()}</h3>
                     <p class="muted">{kind}" · "<code>{provider.base_url.clone()}</code></p>
                 </div>
-                <State enabled=provider.enabled state=provider.state now />
+                {(!provider.is_sealed).then(|| view! { <State enabled=provider.enabled state=provider.state now /> })}
             </header>
             {ours.then(|| view! { <p class="hint">{t.provider_from_settings}</p> })}
             {provider
-                .last_failure
-                .clone()
-                .map(|failure| {
+                .is_sealed
+                .then(|| {
                     view! {
-                        <Notice tone=Tone::Warn glyph=Glyph::Warning>
-                            <p>{t.provider_last_failure}" "{failure}</p>
+                        <Notice tone=Tone::Bad glyph=Glyph::Warning>
+                            <p>{t.provider_sealed}</p>
                         </Notice>
                     }
                 })}
+            {provider.last_failure.clone().map(|failure| view! { <LastFailure failure now /> })}
             <dl class="facts">
                 <div>
                     <dt>{t.provider_running}</dt>
@@ -97,6 +97,15 @@ pub(super) fn Provider(
                     <dd class="keys">{keys} {no_key.then(|| view! { <span class="muted">{t.provider_no_key}</span> })}</dd>
                 </div>
             </dl>
+            {writes
+                .then(|| {
+                    view! {
+                        <div class="card-actions">
+                            <TestForm provider=id model=None name=provider.name.clone() words=t.provider_test forms />
+                        </div>
+                        <TestResult provider=id model=None forms />
+                    }
+                })}
             {no_model.then(|| view! { <p class="muted">{t.provider_no_model}</p> })}
             <ul class="models">{models}</ul>
             {(writes && !ours)
@@ -129,17 +138,114 @@ pub(super) fn Provider(
 #[component]
 fn State(enabled: bool, state: BreakerState, now: DateTime<Utc>) -> impl IntoView {
     let t = use_texts();
+    let until = match state {
+        BreakerState::Open { until } if enabled => until.filter(|until| *until > now),
+        _ => None,
+    };
     let (tone, glyph, text) = match (enabled, state) {
         (false, _) => (Tone::Quiet, Glyph::Stop, t.breaker_off.to_owned()),
         (true, BreakerState::Closed) => (Tone::Good, Glyph::Check, t.breaker_closed.to_owned()),
         (true, BreakerState::HalfOpen) => (Tone::Warn, Glyph::Clock, t.breaker_half.to_owned()),
-        (true, BreakerState::Open { until: Some(until) }) => {
-            let left = duration(t, (until - now).num_milliseconds().max(0));
+        (true, BreakerState::Open { until: Some(until) }) if until > now => {
+            let left = duration(t, (until - now).num_milliseconds());
             (Tone::Bad, Glyph::Warning, fill(t.breaker_open, &[&left]))
         }
+        (true, BreakerState::Open { until: Some(_) }) => (Tone::Warn, Glyph::Clock, t.breaker_due.to_owned()),
         (true, BreakerState::Open { until: None }) => (Tone::Bad, Glyph::Warning, t.breaker_rests.to_owned()),
     };
-    view! { <Badge tone glyph text /> }
+    view! {
+        <span class="key">
+            <Badge tone glyph text />
+            {until
+                .map(|at| {
+                    view! {
+                        <span class="muted">{t.breaker_until}" "<Time at style=TimeStyle::Second /></span>
+                    }
+                })}
+        </span>
+    }
+}
+
+/// As a warning until it has answered again.
+#[component]
+fn LastFailure(failure: FailureRow, now: DateTime<Utc>) -> impl IntoView {
+    let t = use_texts();
+    let FailureRow {
+        at,
+        code,
+        cause,
+        is_over,
+    } = failure;
+    if is_over {
+        view! { <p class="muted">{t.provider_failure_over}" "<Ago at now />": "{code}": "{cause}</p> }.into_any()
+    } else {
+        view! {
+            <Notice tone=Tone::Warn glyph=Glyph::Warning>
+                <p>{t.provider_last_failure}" "<Ago at now />": "{code}": "{cause}</p>
+            </Notice>
+        }
+        .into_any()
+    }
+}
+
+#[component]
+fn TestForm(
+    provider: ProviderId,
+    model: Option<ModelId>,
+    name: String,
+    words: &'static str,
+    forms: Forms,
+) -> impl IntoView {
+    let t = use_texts();
+    view! {
+        <ActionForm action=forms.test>
+            <input type="hidden" name="provider" value=provider.to_string() />
+            {model.map(|id| view! { <input type="hidden" name="model" value=id.to_string() /> })}
+            <Button glyph=Glyph::Bolt pending=forms.test.pending() label=fill(t.model_test_label, &[&name])>
+                {words}
+            </Button>
+        </ActionForm>
+    }
+}
+
+/// What the last test has shown, if it was one of this.
+#[component]
+fn TestResult(provider: ProviderId, model: Option<ModelId>, forms: Forms) -> impl IntoView {
+    move || {
+        let tested = forms
+            .test
+            .value()
+            .with(|value| value.as_ref().and_then(|result| result.as_ref().ok()).cloned());
+        tested
+            .filter(|tested| (tested.provider, tested.model) == (provider, model))
+            .map(|tested| view! { <TestedKeys tested /> })
+    }
+}
+
+#[component]
+fn TestedKeys(tested: Tested) -> impl IntoView {
+    let t = use_texts();
+    let asked_for = match &tested.by {
+        TestedBy::Token(name) => fill(t.tested_by_token, &[name]),
+        TestedBy::Embedding(name) => fill(t.tested_by_embedding, &[name]),
+        TestedBy::Models => t.tested_by_models.to_owned(),
+    };
+    let keys = tested.keys.into_iter().map(|KeyTested { hint, ms, failure }| {
+        let key = hint.map(|hint| view! { <code>{hint}</code>" " });
+        match failure {
+            None => view! { <Saved><p>{key}{fill(t.model_test_good, &[&duration(t, ms)])}</p></Saved> }.into_any(),
+            Some(failure) => view! {
+                <Notice tone=Tone::Bad glyph=Glyph::Warning>
+                    <p>{key}{t.model_test_bad}" "{failure}</p>
+                </Notice>
+            }
+            .into_any(),
+        }
+    });
+    view! {
+        <p class="muted">{asked_for}</p>
+        {keys.collect_view()}
+    }
 }
 
 #[component]
@@ -204,44 +310,16 @@ fn NewKey(provider: ProviderId, name: String, forms: Forms) -> impl IntoView {
 fn Model(model: ModelRow, provider: ProviderId, ours: bool, writes: bool, forms: Forms) -> impl IntoView {
     let t = use_texts();
     let id = model.id;
-    let tested = move || {
-        let outcome = forms
-            .test
-            .value()
-            .with(|value| value.as_ref().and_then(|result| result.as_ref().ok()).cloned());
-        outcome
-            .filter(|outcome| outcome.model == id)
-            .map(|outcome| match outcome.failure {
-                None => {
-                    let time = duration(t, outcome.ms.unwrap_or(0));
-                    view! { <Saved><p>{fill(t.model_test_good, &[&time])}</p></Saved> }.into_any()
-                }
-                Some(failure) => view! {
-                    <Notice tone=Tone::Bad glyph=Glyph::Warning>
-                        <p>{t.model_test_bad}" "{failure}</p>
-                    </Notice>
-                }
-                .into_any(),
-            })
-    };
     let name = model.name.clone();
-    let (model_kind, prices) = (model.kind, model.prices.clone());
-    let tests = writes && model.kind == ModelKind::Chat && model.enabled;
-    let price = price_words(t, model.kind, &model.price);
+    let prices = model.prices.clone();
+    // Others cannot be asked for anything small: their provider is tested instead.
+    let tests = writes && matches!(model.kind, ModelKind::Chat | ModelKind::Embedding);
+    let price = price_words(t, &model.price);
     let sizes = [model.context_tokens, model.max_answer_tokens].map(|tokens| group(tokens.into()));
     let off = !model.enabled;
     let kind = kind_words(t, model.kind);
-    let test_label = fill(t.model_test_label, &[&name]);
-    let test = tests.then(|| {
-        view! {
-            <ActionForm action=forms.test>
-                <input type="hidden" name="model" value=id.to_string() />
-                <Button glyph=Glyph::Bolt pending=forms.test.pending() label=test_label>
-                    {t.model_test}
-                </Button>
-            </ActionForm>
-        }
-    });
+    let tested_name = name.clone();
+    let test = tests.then(|| view! { <TestForm provider model=Some(id) name=tested_name words=t.model_test forms /> });
     let remove_hint = fill(t.model_remove_hint, &[&name]);
     let remove = (writes && !ours).then(|| {
         view! {
@@ -274,8 +352,8 @@ fn Model(model: ModelRow, provider: ProviderId, ours: bool, writes: bool, forms:
             </div>
             <p class="muted">{price}" · "{fill(t.model_sizes, &[&sizes[0], &sizes[1]])}</p>
             <div class="card-actions">{test} {remove}</div>
-            {tested}
-            <History kind=model_kind prices name />
+            <TestResult provider model=Some(id) forms />
+            <History prices name />
             {edit}
         </li>
     }
@@ -283,7 +361,7 @@ fn Model(model: ModelRow, provider: ProviderId, ours: bool, writes: bool, forms:
 
 /// What the model has cost, and who has said so.
 #[component]
-fn History(kind: ModelKind, prices: Vec<PriceRow>, name: String) -> impl IntoView {
+fn History(prices: Vec<PriceRow>, name: String) -> impl IntoView {
     let t = use_texts();
     let rows = prices
         .into_iter()
@@ -292,7 +370,7 @@ fn History(kind: ModelKind, prices: Vec<PriceRow>, name: String) -> impl IntoVie
                 <li>
                     <Time at=row.since style=TimeStyle::Minute />
                     " "
-                    {price_words(t, kind, &row.price)}
+                    {price_words(t, &row.price)}
                     <span class="muted">" "{row.set_by}</span>
                 </li>
             }
@@ -308,20 +386,27 @@ fn History(kind: ModelKind, prices: Vec<PriceRow>, name: String) -> impl IntoVie
     })
 }
 
-fn dollars(money: Money) -> String {
-    let text = money.to_decimal(9);
-    let short = text.trim_end_matches('0').trim_end_matches('.');
-    short.to_owned()
-}
-
-fn price_words(t: &crate::i18n::Texts, kind: ModelKind, price: &Price) -> String {
+/// Every price that is set, so that no two prices read the same. What is not named costs nothing, or as other input and output.
+fn price_words(t: &Texts, price: &Price) -> String {
     if *price == Price::default() {
         return t.price_free.to_owned();
     }
-    match kind {
-        ModelKind::Image if price.image > Money::ZERO => fill(t.price_image, &[&dollars(price.image)]),
-        _ => fill(t.price_tokens, &[&dollars(price.input), &dollars(price.output)]),
-    }
+    let named = |words: &str, price: Money, is_set: bool| is_set.then(|| fill(words, &[&dollars(price)]));
+    let reasoning = price.reasoning.unwrap_or_default();
+    let tokens: Vec<String> = [
+        named(t.price_in, price.input, price.input != Money::ZERO),
+        named(t.price_cached_in, price.cached_input, price.cached_input != price.input),
+        named(t.price_out, price.output, price.output != Money::ZERO),
+        named(t.price_reasons, reasoning, price.reasoning.is_some()),
+        named(t.price_hears, price.audio_input, price.audio_input != price.input),
+        named(t.price_speaks, price.audio_output, price.audio_output != Money::ZERO),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let tokens = (!tokens.is_empty()).then(|| fill(t.price_per_million, &[&tokens.join(", ")]));
+    let image = named(t.price_image, price.image, price.image != Money::ZERO);
+    tokens.into_iter().chain(image).collect::<Vec<_>>().join("; ")
 }
 
 #[component]
@@ -332,7 +417,7 @@ fn ModelForm(model: Option<ModelRow>, provider: ProviderId, ours: bool, forms: F
         .as_ref()
         .map_or_else(|| format!("new-{provider}"), |model| model.id.to_string());
     let row = model.unwrap_or_else(|| ModelRow {
-        id: domain::ModelId(uuid::Uuid::nil()),
+        id: ModelId(uuid::Uuid::nil()),
         name: String::new(),
         kind: ModelKind::Chat,
         context_tokens: 128_000,
@@ -542,5 +627,82 @@ pub(super) fn NewProvider(forms: Forms) -> impl IntoView {
         <Card title=t.provider_new id="new-provider" note=t.provider_new_note>
             <ProviderForm provider=None secrets=true forms />
         </Card>
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::Lang;
+
+    use super::*;
+    use crate::i18n::texts;
+
+    #[test]
+    fn every_price_that_is_set_is_named() {
+        let money = |text: &str| text.parse::<Money>().unwrap();
+        let words = |price: &Price| price_words(texts(Lang::En), price);
+        let plain = Price {
+            input: money("0.25"),
+            cached_input: money("0.25"),
+            output: money("1"),
+            audio_input: money("0.25"),
+            ..Price::default()
+        };
+        assert_eq!(words(&plain), "$0.25 in, $1 out per million tokens");
+        let changed = [
+            Price {
+                cached_input: money("0.1"),
+                ..plain
+            },
+            Price {
+                cached_input: Money::ZERO,
+                ..plain
+            },
+            Price {
+                reasoning: Some(money("2")),
+                ..plain
+            },
+            Price {
+                reasoning: Some(Money::ZERO),
+                ..plain
+            },
+            Price {
+                audio_input: money("6"),
+                ..plain
+            },
+            Price {
+                audio_output: money("12"),
+                ..plain
+            },
+            Price {
+                image: money("0.04"),
+                ..plain
+            },
+            Price {
+                output: Money::ZERO,
+                ..plain
+            },
+        ];
+        let mut all: Vec<String> = changed.iter().chain([&plain]).map(words).collect();
+        assert_eq!(all[0], "$0.25 in, $0.1 cached, $1 out per million tokens");
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), changed.len() + 1, "two prices read the same: {all:?}");
+        let sound = Price {
+            audio_input: money("6"),
+            audio_output: money("12"),
+            ..Price::default()
+        };
+        assert_eq!(words(&sound), "$6 audio in, $12 audio out per million tokens");
+        let pictures = Price {
+            image: money("0.04"),
+            ..Price::default()
+        };
+        assert_eq!(words(&pictures), "$0.04 an image");
+        assert_eq!(words(&Price::default()), "no price set");
+        assert_eq!(
+            price_words(texts(Lang::Ru), &changed[0]),
+            "$0.25 вход, $0.1 из кэша, $1 выход за миллион токенов"
+        );
     }
 }

@@ -1,13 +1,16 @@
 //! One call with everything that is known of it.
 
-use domain::views::requests::{RequestRow, TryRow};
+use domain::{
+    Money,
+    views::requests::{BilledAt, RequestRow, TryRow},
+};
 use leptos::prelude::*;
 
-use super::{result, way, who};
+use super::{badge, cache_words, finish_words, way, who};
 use crate::{
     Answer,
     components::{Copy, ErrorBox, Glyph, Icon, Time, TimeStyle},
-    i18n::{Texts, duration, fill, group, money, use_texts},
+    i18n::{Texts, dollars, duration, fill, group, money, use_texts},
 };
 
 /// Beside the list where there is room, over it where there is none. A plain link closes it, so it does so without script, too.
@@ -73,8 +76,8 @@ fn Details(row: RequestRow) -> impl IntoView {
         facts.push(fact(t.request_images, group(images).into_any()));
     }
     facts.push(fact(t.request_cost, money(row.cost).into_any()));
-    if let Some(prices) = row.prices {
-        facts.push(fact(t.request_prices, prices.map(money).join(" / ").into_any()));
+    if let Some(prices) = billed_at(t, &row.billed_at) {
+        facts.push(fact(t.request_prices, prices.into_any()));
     }
     if let Some(ms) = row.first_token_ms {
         facts.push(fact(t.request_first, duration(t, ms).into_any()));
@@ -83,10 +86,12 @@ fn Details(row: RequestRow) -> impl IntoView {
     if row.user.is_some() {
         facts.push(fact(t.request_felt, duration(t, row.felt_ms).into_any()));
     }
-    facts.push(fact(t.request_result, result(t, &row)));
-    let finish = t.finish(&row.finish).map_or_else(|| row.finish.clone(), str::to_owned);
-    facts.push(fact(t.request_finish, finish.into_any()));
-    if let Some(status) = row.status {
+    facts.push(fact(t.request_result, badge(t, &row)));
+    if let Some(words) = cache_words(t, &row).filter(|_| row.code.is_some()) {
+        facts.push(fact(t.request_cache, words.into_any()));
+    }
+    facts.push(fact(t.request_finish, finish_words(t, &row).into_any()));
+    if let Some(status) = row.status.filter(|status| *status > 0) {
         facts.push(fact(t.request_status, status.to_string().into_any()));
     }
     let words = row.code.as_deref().and_then(|code| t.error_by_name(code));
@@ -113,14 +118,52 @@ fn Details(row: RequestRow) -> impl IntoView {
     }
 }
 
+/// All that was counted, and which of it has a price of its own.
 fn tokens(t: &'static Texts, row: &RequestRow) -> String {
     let numbers = [row.prompt_tokens, row.completion_tokens, row.cached_tokens]
         .map(group)
         .join(" / ");
-    match row.reasoning_tokens.filter(|tokens| *tokens > 0) {
-        Some(reasoning) => format!("{numbers} ({} {})", group(reasoning), t.request_reasoning),
-        None => numbers,
+    let parts = [
+        (t.request_reasoning, row.reasoning_tokens),
+        (t.request_audio_in, row.audio_input_tokens),
+        (t.request_audio_out, row.audio_output_tokens),
+    ];
+    let parts: Vec<String> = parts
+        .into_iter()
+        .filter_map(|(words, tokens)| Some(fill(words, &[&group(tokens.filter(|tokens| *tokens > 0)?)])))
+        .collect();
+    if parts.is_empty() {
+        numbers
+    } else {
+        format!("{numbers} ({})", parts.join(", "))
     }
+}
+
+/// Every price that is not zero; `None` where none was kept.
+fn billed_at(t: &'static Texts, prices: &BilledAt) -> Option<String> {
+    prices.input?;
+    let named = |words: &str, price: Option<Money>| {
+        let price = price.filter(|price| *price != Money::ZERO)?;
+        Some(fill(words, &[&dollars(price)]))
+    };
+    let tokens: Vec<String> = [
+        named(t.price_in, prices.input),
+        named(t.price_cached_in, prices.cached_input),
+        named(t.price_out, prices.output),
+        named(t.price_reasons, prices.reasoning),
+        named(t.price_hears, prices.audio_input),
+        named(t.price_speaks, prices.audio_output),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let tokens = (!tokens.is_empty()).then(|| fill(t.price_per_million, &[&tokens.join(", ")]));
+    let all: Vec<String> = tokens.into_iter().chain(named(t.price_image, prices.image)).collect();
+    Some(if all.is_empty() {
+        t.price_free.to_owned()
+    } else {
+        all.join("; ")
+    })
 }
 
 #[component]
@@ -138,5 +181,56 @@ fn Try(one: TryRow) -> impl IntoView {
             <span class="muted">{one.model}</span>
             <span class="try-came">{came}" · "{duration(t, one.ms)}</span>
         </li>
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::Lang;
+
+    use super::{super::tests::call, *};
+    use crate::i18n::texts;
+
+    #[test]
+    fn every_count_and_every_price_that_is_not_zero_is_named() {
+        let nanos = |text: &str| Some(text.parse::<Money>().unwrap());
+        let row = RequestRow {
+            reasoning_tokens: Some(1200),
+            audio_input_tokens: Some(30),
+            audio_output_tokens: Some(40),
+            ..call()
+        };
+        let en = texts(Lang::En);
+        assert_eq!(
+            tokens(en, &row),
+            "100 / 90 / 10 (1\u{202f}200 reasoning, 30 audio in, 40 audio out)"
+        );
+        assert_eq!(tokens(en, &call()), "100 / 90 / 10");
+        let all = BilledAt {
+            input: nanos("0.15"),
+            cached_input: nanos("0.075"),
+            output: nanos("0.6"),
+            reasoning: nanos("0.9"),
+            image: nanos("0.04"),
+            audio_input: nanos("6"),
+            audio_output: nanos("12"),
+        };
+        assert_eq!(
+            billed_at(en, &all).unwrap(),
+            "$0.15 in, $0.075 cached, $0.6 out, $0.9 reasoning, $6 audio in, $12 audio out per million tokens; $0.04 an image"
+        );
+        let zero = Some(Money::ZERO);
+        let painted = BilledAt {
+            input: zero,
+            image: all.image,
+            ..BilledAt::default()
+        };
+        assert_eq!(billed_at(texts(Lang::Ru), &painted).unwrap(), "$0.04 за картинку");
+        let free = BilledAt {
+            input: zero,
+            ..BilledAt::default()
+        };
+        assert_eq!(billed_at(en, &free).unwrap(), "no price set");
+        assert_eq!(billed_at(en, &BilledAt::default()), None, "nobody knows");
     }
 }

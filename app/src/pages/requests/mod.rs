@@ -25,7 +25,7 @@ use crate::{
         Badge, Button, Choice, Empty, Field, Glyph, Icon, PageHead, Pager, QueryForm, Skeleton, Time, TimeStyle, Tone,
         page,
     },
-    i18n::{Texts, duration, group, money, use_texts},
+    i18n::{Texts, duration, fill, group, money, use_texts},
     pages::users::name_or,
     state::with_filters,
 };
@@ -302,25 +302,55 @@ fn way(row: &RequestRow) -> String {
     names.join(" → ")
 }
 
-/// What came of it: the code to quote, or how it ended.
+/// What came of it in the list: the badge, and in small what that leaves unsaid.
 fn result(t: &'static Texts, row: &RequestRow) -> AnyView {
+    let more = unsaid(t, row);
+    view! {
+        <span>
+            {badge(t, row)}
+            {(!more.is_empty()).then(|| view! { <span class="muted">{more.join(", ")}</span> })}
+        </span>
+    }
+    .into_any()
+}
+
+/// The code to quote, the cache it came from, or how it ended.
+fn badge(t: &'static Texts, row: &RequestRow) -> AnyView {
     if let Some(code) = row.code.clone() {
         return view! { <Badge tone=Tone::Bad glyph=Glyph::Warning text=code /> }.into_any();
     }
-    let words = t.finish(&row.finish).map_or_else(|| row.finish.clone(), str::to_owned);
-    match (row.cache.is_empty(), row.finish.as_str()) {
-        (false, _) => {
-            let words = if row.cache == "semantic" {
-                t.request_similar
-            } else {
-                t.request_cached
-            };
-            view! { <Badge tone=Tone::Accent glyph=Glyph::Bolt text=words /> }.into_any()
-        }
-        (true, "stop" | "tool_calls") => view! { <Badge tone=Tone::Good glyph=Glyph::Check text=words /> }.into_any(),
-        (true, "failed") => view! { <Badge tone=Tone::Bad glyph=Glyph::Warning text=words /> }.into_any(),
-        (true, _) => view! { <Badge tone=Tone::Quiet glyph=Glyph::Info text=words /> }.into_any(),
+    if let Some(words) = cache_words(t, row) {
+        return view! { <Badge tone=Tone::Accent glyph=Glyph::Bolt text=words /> }.into_any();
     }
+    let words = finish_words(t, row);
+    match row.finish.as_str() {
+        "stop" | "tool_calls" => view! { <Badge tone=Tone::Good glyph=Glyph::Check text=words /> }.into_any(),
+        "failed" => view! { <Badge tone=Tone::Bad glyph=Glyph::Warning text=words /> }.into_any(),
+        _ => view! { <Badge tone=Tone::Quiet glyph=Glyph::Info text=words /> }.into_any(),
+    }
+}
+
+/// What the badge does not say: the cache of a failure, how an answer with a code or from the cache ended, and what a program was
+/// answered with, unless that was 200.
+fn unsaid(t: &'static Texts, row: &RequestRow) -> Vec<String> {
+    let (failed, cached) = (row.code.is_some(), cache_words(t, row));
+    let cache = cached.filter(|_| failed).map(str::to_owned);
+    let finish = (failed || cached.is_some()).then(|| finish_words(t, row));
+    let status = row.status.filter(|status| ![0, 200].contains(status));
+    let status = status.map(|status| fill(t.request_http, &[&status.to_string()]));
+    [cache, finish, status].into_iter().flatten().collect()
+}
+
+fn cache_words(t: &'static Texts, row: &RequestRow) -> Option<&'static str> {
+    match row.cache.as_str() {
+        "" => None,
+        "semantic" => Some(t.request_similar),
+        _ => Some(t.request_cached),
+    }
+}
+
+fn finish_words(t: &'static Texts, row: &RequestRow) -> String {
+    t.finish(&row.finish).map_or_else(|| row.finish.clone(), str::to_owned)
 }
 
 fn link_id(id: Uuid) -> String {
@@ -409,7 +439,68 @@ fn focus(_: Uuid) {}
 
 #[cfg(test)]
 mod tests {
+    use domain::{Lang, Money, views::requests::BilledAt};
+
     use super::*;
+    use crate::i18n::texts;
+
+    /// A call that ended well.
+    pub(super) fn call() -> RequestRow {
+        RequestRow {
+            id: Uuid::nil(),
+            at: Default::default(),
+            user: None,
+            key: None,
+            bot: None,
+            conversation: None,
+            alias: "smart".to_owned(),
+            provider: "openai".to_owned(),
+            model: "gpt-4o".to_owned(),
+            tries: Vec::new(),
+            prompt_tokens: 100,
+            cached_tokens: 10,
+            completion_tokens: 90,
+            reasoning_tokens: Some(0),
+            audio_input_tokens: None,
+            audio_output_tokens: None,
+            images: None,
+            reported: true,
+            cost: Money::ZERO,
+            billed_at: BilledAt::default(),
+            first_token_ms: None,
+            total_ms: 1,
+            felt_ms: 1,
+            cache: String::new(),
+            finish: "stop".to_owned(),
+            code: None,
+            status: Some(200),
+        }
+    }
+
+    #[test]
+    fn the_list_says_what_the_badge_leaves_out() {
+        let said = |lang: Lang, cache: &str, code: Option<&str>, finish: &str, status: Option<i32>| {
+            let row = RequestRow {
+                cache: cache.to_owned(),
+                code: code.map(str::to_owned),
+                finish: finish.to_owned(),
+                status,
+                ..call()
+            };
+            unsaid(texts(lang), &row).join(", ")
+        };
+        let en = |cache, code, finish, status| said(Lang::En, cache, code, finish, status);
+        assert_eq!(en("", None, "stop", Some(200)), "");
+        assert_eq!(en("", None, "length", None), "", "it is on the badge");
+        assert_eq!(en("exact", None, "length", Some(200)), "Longest allowed");
+        assert_eq!(en("", Some("BD-AI-DOWN"), "failed", Some(502)), "Failed, HTTP 502");
+        assert_eq!(
+            en("semantic", Some("BD-AI-CUT"), "cut", None),
+            "From the cache, of a similar question, Broke off"
+        );
+        assert_eq!(en("", None, "gone", Some(0)), "", "nobody was answered");
+        assert_eq!(said(Lang::Ru, "exact", None, "stop", None), "До конца");
+    }
 
     #[test]
     fn the_walk_begins_at_an_end_and_stops_at_the_other() {

@@ -31,7 +31,7 @@ const MOST_ANSWER: usize = 16 * 1024 * 1024;
 /// What all keys of a server share.
 pub(crate) struct Connection {
     http: reqwest::Client,
-    url: String,
+    base: String,
     headers: HeaderMap,
     secrets: Vec<SecretString>,
 }
@@ -49,7 +49,7 @@ impl Connection {
             .or_insert(HeaderValue::from_static(VERSION));
         Ok(Self {
             http: openai::http_client(spec)?,
-            url: format!("{base}/messages"),
+            base: base.to_owned(),
             headers,
             secrets: openai::secrets_of(spec),
         })
@@ -66,7 +66,7 @@ impl Connection {
         }
         Ok(Anthropic {
             http: self.http.clone(),
-            url: self.url.clone(),
+            base: self.base.clone(),
             headers,
             cleaner: Cleaner::new(SecretString::from(secret)).besides(self.secrets.clone()),
         })
@@ -76,7 +76,7 @@ impl Connection {
 /// A server that speaks Anthropic's protocol, with one key.
 pub(crate) struct Anthropic {
     http: reqwest::Client,
-    url: String,
+    base: String,
     headers: HeaderMap,
     cleaner: Cleaner,
 }
@@ -85,7 +85,8 @@ type Pieces = BoxStream<'static, Result<Piece, GatewayError>>;
 
 impl Anthropic {
     async fn post(&self, body: &Value) -> Result<reqwest::Response, GatewayError> {
-        let request = self.http.post(&self.url).headers(self.headers.clone());
+        let url = format!("{}/messages", self.base);
+        let request = self.http.post(url).headers(self.headers.clone());
         let request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
         let response = request.send().await;
         let response = response.map_err(|error| from_transport(error, &self.cleaner))?;
@@ -206,6 +207,12 @@ impl Provider for Anthropic {
             Some(first) => first.map(|_| ()),
             None => Err(GatewayError::down("the stream ended without an answer")),
         }
+    }
+
+    async fn list_models(&self) -> Result<(), GatewayError> {
+        let url = format!("{}/models", self.base);
+        let request = self.http.get(url).headers(self.headers.clone());
+        openai::lists(request, &self.cleaner).await
     }
 }
 

@@ -186,7 +186,7 @@ impl Gateway {
         let live = self.live();
         let mut run = Run::new();
         let Some(route) = live.route(&call.alias, call.endpoint.kind()) else {
-            return Err(self.not_forwarded(None, run, off_the_list(&call.alias).into(), None));
+            return Err(self.not_forwarded(None, run, live.not_offered(&call.alias).into(), None));
         };
         let deadlines = self.inner.deadlines;
         let overall = run.started + deadlines.overall;

@@ -16,7 +16,10 @@ use async_openai::{Client, config::Config, error::OpenAIError};
 use async_trait::async_trait;
 use domain::ProviderId;
 use futures::{StreamExt, stream};
-use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{AUTHORIZATION, CONTENT_TYPE},
+};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::Value;
@@ -29,7 +32,7 @@ pub(crate) use self::{
 };
 use self::{
     quirks::{Quirks, Shape},
-    wire::Wire,
+    wire::{Wire, web_page},
 };
 use crate::{
     ChatRequest, ChunkStream, GatewayError, Incoming, Outgoing, Provider, ProviderKind, ProviderSpec, Role, Turn,
@@ -255,6 +258,23 @@ impl Provider for OpenAi {
             None => Err(GatewayError::down("the stream ended without an answer")),
         }
     }
+
+    async fn list_models(&self) -> Result<(), GatewayError> {
+        let config = self.client.config();
+        let request = self.server.http.get(config.url("/models")).headers(config.headers());
+        lists(request, &self.cleaner).await
+    }
+}
+
+/// Whether a server answers a request for its models; what it lists is not looked at.
+pub(crate) async fn lists(request: reqwest::RequestBuilder, cleaner: &Cleaner) -> Result<(), GatewayError> {
+    let response = request.send().await.map_err(|error| from_transport(error, cleaner))?;
+    if !response.status().is_success() {
+        return Err(refusal(response, cleaner).await);
+    }
+    let content_type = response.headers().get(CONTENT_TYPE);
+    let is_page = content_type.is_some_and(|value| value.as_bytes().starts_with(b"text/html"));
+    if is_page { Err(web_page()) } else { Ok(()) }
 }
 
 /// The words of an error of unknown shape, without anything that looks like a key.

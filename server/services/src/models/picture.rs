@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use domain::{Invalid, ModelId, ModelKind, ProviderKeyId};
-use gateway::{BreakerEvents, BreakerState, Catalogue, Demo, KeySpec, ModelSpec, ProviderSpec, Transition};
+use gateway::{BreakerEvents, BreakerState, Catalogue, KeySpec, ModelSpec, ProviderSpec, Transition};
 use repositories::catalogue::{self, OpenBreaker, Provider};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::mpsc;
@@ -84,7 +84,7 @@ impl BreakerEvents for Spread {
     }
 }
 
-/// Rows whose secrets cannot be opened are left out: the others go on.
+/// Rows whose secrets cannot be opened are left out: the others go on. Where nothing was ever set up for chat, the demo is added.
 fn picture(keys: &KeyRing, rows: &catalogue::Catalogue) -> Catalogue {
     let mut providers = Vec::new();
     for row in &rows.providers {
@@ -124,17 +124,29 @@ fn picture(keys: &KeyRing, rows: &catalogue::Catalogue) -> Catalogue {
             tiers: tiers.into_iter().map(tier).collect(),
         }
     });
-    let answers = |id: ModelId| {
-        let model = rows.models.iter().find(|model| model.id == id);
-        model.is_some_and(|model| {
-            let of = |provider: &&ProviderSpec| provider.id == model.provider && provider.enabled;
-            model.enabled && model.kind == ModelKind::Chat && providers.iter().find(of).is_some()
-        })
-    };
-    if !rows.routes.iter().any(|route| answers(route.model)) {
-        return Catalogue::from_settings(Arc::new(Demo::new()), Demo::models());
+    let catalogue = Catalogue::new(providers, models.collect(), aliases.collect());
+    match default_name(rows) {
+        // What staff have set up and cannot be asked now is missed by people; the demo would only hide that.
+        Some(name) => catalogue.with_fallback(name),
+        None => catalogue.with_demo(),
     }
-    Catalogue::new(providers, models.collect(), aliases.collect())
+}
+
+/// The first name that leads to a chat model, be that switched on or off; those that people are offered come before the others.
+/// `None`: nothing was set up for chat.
+fn default_name(rows: &catalogue::Catalogue) -> Option<&str> {
+    let is_chat = |id: ModelId| {
+        rows.models
+            .iter()
+            .any(|model| model.id == id && model.kind == ModelKind::Chat)
+    };
+    let leads = |alias: &&catalogue::Alias| {
+        rows.routes
+            .iter()
+            .any(|route| route.alias == alias.name && is_chat(route.model))
+    };
+    let chats = rows.aliases.iter().filter(leads);
+    chats.min_by_key(|alias| !alias.shown).map(|alias| alias.name.as_str())
 }
 
 pub(super) fn provider_kind(kind: domain::ProviderKind) -> gateway::ProviderKind {
@@ -144,7 +156,8 @@ pub(super) fn provider_kind(kind: domain::ProviderKind) -> gateway::ProviderKind
     }
 }
 
-fn provider(keys: &KeyRing, row: &Provider, all: &[catalogue::ProviderKey]) -> Result<ProviderSpec, Error> {
+/// With all its secrets opened.
+pub(super) fn provider(keys: &KeyRing, row: &Provider, all: &[catalogue::ProviderKey]) -> Result<ProviderSpec, Error> {
     let (proxy, headers) = secrets(keys, row)?;
     let opened = all
         .iter()

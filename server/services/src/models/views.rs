@@ -5,9 +5,12 @@ use domain::{
     ModelId, Scope,
     views::{
         LimitBar,
-        models::{self as views, AliasRow, BreakerState, KeyRow, ModelBoard, ModelRow, ProviderCard, TargetRow},
+        models::{
+            self as views, AliasRow, BreakerState, FailureRow, KeyRow, ModelBoard, ModelRow, ProviderCard, TargetRow,
+        },
     },
 };
+use gateway::LastFailure;
 use repositories::catalogue::{Alias, Catalogue, PriceRow};
 use serde_json::{Value, json};
 
@@ -38,7 +41,9 @@ pub(super) fn board(
                 KeyRow {
                     id: key.id,
                     hint: key.hint.clone(),
-                    state: state.map_or(BreakerState::Closed, |state| breaker(state.state, state.rests_for, now)),
+                    state: state.map_or(BreakerState::Closed, |state| {
+                        breaker(state.state, state.open_for.max(state.rests_for), now)
+                    }),
                 }
             });
             let models = rows
@@ -74,11 +79,12 @@ pub(super) fn board(
                 max_concurrent: row.max_concurrent,
                 enabled: row.enabled,
                 from_settings: row.from_settings,
-                state: seen.map_or(BreakerState::Closed, |seen| breaker(seen.state, None, now)),
+                is_sealed: picture::provider(&services.keys, row, &rows.keys).is_err(),
+                state: seen.map_or(BreakerState::Closed, |seen| breaker(seen.state, seen.open_for, now)),
                 running: seen.map_or(0, |seen| u32::try_from(seen.running).unwrap_or(u32::MAX)),
                 last_failure: seen
                     .and_then(|seen| seen.last_failure.as_ref())
-                    .map(|failure| format!("{}: {}", failure.code.as_str(), failure.cause)),
+                    .map(|failure| failure_row(failure, now)),
                 keys: keys.collect(),
                 models: models.collect(),
             }
@@ -103,9 +109,20 @@ pub(super) fn board(
         providers,
         aliases,
         is_demo: services.gateway.is_demo(),
+        is_away: services.gateway.model(&services.gateway.default_model().name).is_none(),
     }
 }
 
+fn failure_row(failure: &LastFailure, now: DateTime<Utc>) -> FailureRow {
+    FailureRow {
+        at: now - chrono::TimeDelta::from_std(failure.ago).unwrap_or_default(),
+        code: failure.code.as_str().to_owned(),
+        cause: failure.cause.clone(),
+        is_over: failure.is_over,
+    }
+}
+
+/// `rest`: for how long it is left alone yet.
 fn breaker(state: gateway::BreakerState, rest: Option<std::time::Duration>, now: DateTime<Utc>) -> BreakerState {
     let until = |time: std::time::Duration| now + chrono::TimeDelta::from_std(time).unwrap_or_default();
     match (state, rest) {

@@ -1,10 +1,16 @@
 use chrono::TimeDelta;
-use domain::{ModelId, ModelKind, Money, Permission, Price, ProviderId, ProviderKind, Role};
+use domain::{
+    ErrorCode, ModelId, ModelKind, Money, Permission, Price, ProviderId, ProviderKind, Role,
+    views::models::{BreakerState, Change, TestedBy},
+};
+use gateway::{Answer, ChatRequest, GatewayError, Turn};
 use secrecy::SecretString;
+use serde_json::json;
 use services::{
-    Actor, Error,
+    Actor, Error, Services,
     models::{AliasForm, FromSettings, ModelForm, ProviderForm},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 
@@ -51,13 +57,50 @@ async fn added(app: &App, name: &str) -> (Actor, ProviderId, ModelId) {
         .models()
         .save_provider(&owner, None, provider(name), key)
         .await
-        .unwrap();
+        .unwrap()
+        .id;
     let model = app
         .models()
         .save_model(&owner, id, None, model("m-1", "1.5"))
         .await
-        .unwrap();
+        .unwrap()
+        .id;
     (owner, id, model)
+}
+
+/// Another provider, with one embedding model.
+async fn added_embeddings(app: &App, owner: &Actor) -> ProviderId {
+    let models = app.models();
+    let id = models
+        .save_provider(owner, None, provider("vectors"), None)
+        .await
+        .unwrap()
+        .id;
+    let form = ModelForm {
+        kind: ModelKind::Embedding,
+        ..model("v-1", "0.1")
+    };
+    models.save_model(owner, id, None, form).await.unwrap();
+    id
+}
+
+async fn ask(services: &Services, model: &str) -> Answer {
+    let turn = Turn {
+        role: gateway::Role::User,
+        text: "hello there".to_owned(),
+    };
+    let request = ChatRequest {
+        model: model.to_owned(),
+        messages: vec![turn],
+        max_tokens: 100,
+        user: String::new(),
+    };
+    let nobody = CancellationToken::new();
+    services.gateway().answer(&request, &nobody, |_| {}).await
+}
+
+fn failure_of(answer: &Answer) -> Option<ErrorCode> {
+    answer.failure.as_ref().map(GatewayError::code)
 }
 
 fn settings(models: &str, key: &str) -> FromSettings {
@@ -90,7 +133,7 @@ async fn what_staff_add_is_asked_here_at_once_and_on_other_replicas_at_their_nex
     }
     assert!(!other.models().refresh().await.unwrap(), "nothing has changed since");
     let board = app.models().board(&owner).await.unwrap();
-    assert!(!board.is_demo);
+    assert!(!board.is_demo && !board.is_away);
     assert_eq!(board.providers[0].base_url, "http://127.0.0.1:9/v1");
     assert_eq!(board.aliases[0].tiers[0][0].provider, "home");
 }
@@ -114,7 +157,11 @@ async fn secrets_are_sealed_and_shown_to_nobody() {
     // Another key ring opens none of it, and the deck goes on with what is left.
     let stranger = app.replica(&services::KeyRing::generate());
     stranger.models().refresh().await.unwrap();
-    assert!(stranger.gateway().is_demo());
+    assert!(!stranger.gateway().is_demo() && stranger.gateway().models().is_empty());
+    let answer = ask(&stranger, "m-1").await;
+    assert_eq!(failure_of(&answer), Some(ErrorCode::AiDown), "{answer:?}");
+    let board = stranger.models().board(&owner).await.unwrap();
+    assert!(board.is_away && !board.is_demo && board.providers[0].is_sealed);
 }
 
 #[tokio::test]
@@ -140,7 +187,7 @@ async fn each_change_is_in_the_trail_and_a_price_keeps_its_past() {
         "newest first, none twice"
     );
     assert_eq!(app.gateway().model("m-1").unwrap().input_per_million, prices[0]);
-    let second = models.save_model(&owner, id, None, model("m-2", "1")).await.unwrap();
+    let second = models.save_model(&owner, id, None, model("m-2", "1")).await.unwrap().id;
     let form = AliasForm {
         name: "smart".to_owned(),
         shown: true,
@@ -239,7 +286,8 @@ async fn the_provider_of_the_settings_follows_them_and_prices_of_staff_stay() {
     models.ensure_from_settings(Some(settings("c,a", KEY))).await.unwrap();
     assert_eq!(names(), ["c", "a"]);
     models.ensure_from_settings(None).await.unwrap();
-    assert!(app.gateway().is_demo(), "without a key the demo answers");
+    assert!(!app.gateway().is_demo(), "what was set up is missed");
+    assert_eq!(failure_of(&ask(&app, "c").await), Some(ErrorCode::AiDown));
 }
 
 #[tokio::test]
@@ -247,8 +295,8 @@ async fn a_model_behind_a_name_is_asked_earlier_step_by_step_and_the_trail_says_
     let app = deck().await;
     let (owner, id, first) = added(&app, "home").await;
     let models = app.models();
-    let second = models.save_model(&owner, id, None, model("m-2", "1")).await.unwrap();
-    let third = models.save_model(&owner, id, None, model("m-3", "1")).await.unwrap();
+    let second = models.save_model(&owner, id, None, model("m-2", "1")).await.unwrap().id;
+    let third = models.save_model(&owner, id, None, model("m-3", "1")).await.unwrap().id;
     let form = AliasForm {
         name: "smart".to_owned(),
         shown: true,
@@ -293,4 +341,222 @@ async fn a_model_behind_a_name_is_asked_earlier_step_by_step_and_the_trail_says_
         .raise_target(&owner, "smart", ModelId(uuid::Uuid::now_v7()))
         .await;
     assert!(matches!(unknown, Err(Error::NotFound(_))), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn a_provider_that_staff_switch_off_is_missed_and_no_demo_stands_in_for_it() {
+    let app = deck().await;
+    let (owner, id, _) = added(&app, "home").await;
+    added_embeddings(&app, &owner).await;
+    let off = ProviderForm {
+        enabled: false,
+        ..provider("home")
+    };
+    app.models().save_provider(&owner, Some(id), off, None).await.unwrap();
+    let gateway = app.gateway();
+    assert!(!gateway.is_demo() && gateway.models().is_empty());
+    assert_eq!(gateway.embedders(), ["v-1"], "what is not for chat goes on");
+    // A bot without a model of its own asks for what it asked for before, and staff read what is wrong with that.
+    let known = app.user(7).await;
+    let name = app.chats().model(&known, None).name.clone();
+    let answer = ask(&app, &name).await;
+    assert_eq!((name.as_str(), failure_of(&answer)), ("m-1", Some(ErrorCode::AiDown)));
+    let cause = answer.failure.unwrap().cause();
+    assert!(cause.contains("nobody can be asked for m-1"), "{cause}");
+    let board = app.models().board(&owner).await.unwrap();
+    assert!(board.is_away && !board.is_demo && !board.providers[0].is_sealed);
+
+    app.models()
+        .save_provider(&owner, Some(id), provider("home"), None)
+        .await
+        .unwrap();
+    assert_eq!(app.gateway().default_model().name, "m-1");
+}
+
+#[tokio::test]
+async fn beside_models_that_are_not_for_chat_the_demo_answers() {
+    let app = deck().await;
+    let owner = app.owner().await;
+    let vectors = added_embeddings(&app, &owner).await;
+    let gateway = app.gateway();
+    assert!(gateway.is_demo() && !app.models().board(&owner).await.unwrap().is_away);
+    assert_eq!(
+        (gateway.default_model().name.as_str(), gateway.embedders()),
+        ("demo", vec!["v-1".to_owned()])
+    );
+    let answer = ask(&app, "demo").await;
+    assert!(answer.text.contains("demo model"), "{answer:?}");
+    // Somebody calls a model of theirs as the demo is called.
+    let models = app.models();
+    models
+        .save_model(&owner, vectors, None, model("demo", "1"))
+        .await
+        .unwrap();
+    assert!(!app.gateway().is_demo() && app.gateway().models().len() == 1);
+}
+
+#[tokio::test]
+async fn a_save_says_what_has_changed() {
+    let app = deck().await;
+    let (owner, id, model_id) = added(&app, "home").await;
+    let models = app.models();
+    app.clock.advance(TimeDelta::seconds(60));
+    let cheaper = ModelForm {
+        price: Price {
+            cached_input: "0.25".parse().unwrap(),
+            ..model("m-1", "1.5").price
+        },
+        ..model("m-1", "1.5")
+    };
+    let saved = models
+        .save_model(&owner, id, Some(model_id), cheaper.clone())
+        .await
+        .unwrap();
+    let change = Change {
+        name: "m-1".to_owned(),
+        before: Some(json!({ "price_cached_input": "0" })),
+        after: Some(json!({ "price_cached_input": "0.25" })),
+    };
+    assert_eq!((saved.id, &saved.change), (model_id, &change));
+    // A form without script is told the same by the trail.
+    let last = async |saved: String| models.last_change(&owner, &saved).await.unwrap();
+    assert_eq!(last(format!("model:{model_id}")).await, Some(change));
+    for nothing in ["model:nobody", "home", "staff:1"] {
+        assert_eq!(last(nothing.to_owned()).await, None);
+    }
+    let again = models.save_model(&owner, id, Some(model_id), cheaper).await.unwrap();
+    assert_eq!((again.change.before, again.change.after), (None, None));
+
+    let form = AliasForm {
+        name: "smart".to_owned(),
+        shown: true,
+        targets: vec![(0, model_id, 1)],
+    };
+    let alias = models.save_alias(&owner, form).await.unwrap();
+    assert_eq!(
+        (alias.change.before, alias.change.after),
+        (
+            None,
+            Some(json!({ "name": "smart", "shown": true, "leads_to": "home/m-1" }))
+        )
+    );
+    let renamed = models
+        .save_provider(&owner, Some(id), provider("lab"), None)
+        .await
+        .unwrap();
+    assert_eq!(
+        (renamed.change.before, renamed.change.after),
+        (
+            Some(json!({ "name": "home" })),
+            Some(json!({ "name": "lab", "secrets_replaced": true }))
+        )
+    );
+}
+
+#[tokio::test]
+async fn a_provider_is_tested_with_each_key_by_what_it_has() {
+    let app = deck().await;
+    let owner = app.owner().await;
+    let fake = test_support::FakeProvider::start().await.unwrap();
+    let models = app.models();
+    let form = |enabled: bool| ProviderForm {
+        base_url: fake.url(),
+        headers: None,
+        enabled,
+        ..provider("home")
+    };
+    let good = Some(SecretString::from("sk-fake"));
+    let id = models.save_provider(&owner, None, form(true), good).await.unwrap().id;
+    models
+        .add_key(&owner, id, "sk-wrong-0123456789abcd".to_owned().into())
+        .await
+        .unwrap();
+    let test = async |model: Option<ModelId>| {
+        let tested = models.test(&owner, id, model).await.unwrap();
+        let keys: Vec<_> = tested
+            .keys
+            .into_iter()
+            .map(|key| (key.hint.unwrap(), key.failure))
+            .collect();
+        assert_eq!(keys.len(), 2);
+        assert_eq!(keys[0], ("…".to_owned(), None));
+        assert!(
+            keys[1].0 == "sk-…abcd" && keys[1].1.as_ref().unwrap().contains("401"),
+            "{keys:?}"
+        );
+        (tested.model, tested.by)
+    };
+    assert_eq!(test(None).await, (None, TestedBy::Models));
+    let of = |kind: ModelKind, name: &str| ModelForm {
+        kind,
+        ..model(name, "1")
+    };
+    models
+        .save_model(&owner, id, None, of(ModelKind::Speech, "tts-1"))
+        .await
+        .unwrap();
+    assert_eq!(test(None).await, (None, TestedBy::Models));
+    let embedding = of(ModelKind::Embedding, "gpt-4o");
+    let embedding = models.save_model(&owner, id, None, embedding).await.unwrap().id;
+    assert_eq!(test(None).await, (None, TestedBy::Embedding("gpt-4o".to_owned())));
+    // Before it is used it can be tried out as well.
+    models.save_provider(&owner, Some(id), form(false), None).await.unwrap();
+    let off = ModelForm {
+        enabled: false,
+        ..of(ModelKind::Chat, "gpt-4o-mini")
+    };
+    let chat = models.save_model(&owner, id, None, off).await.unwrap().id;
+    assert_eq!(test(None).await, (None, TestedBy::Token("gpt-4o-mini".to_owned())));
+    assert_eq!(
+        test(Some(chat)).await,
+        (Some(chat), TestedBy::Token("gpt-4o-mini".to_owned()))
+    );
+    assert_eq!(
+        test(Some(embedding)).await,
+        (Some(embedding), TestedBy::Embedding("gpt-4o".to_owned()))
+    );
+
+    let stranger = app.replica(&services::KeyRing::generate());
+    stranger.models().refresh().await.unwrap();
+    let sealed = stranger.models().test(&owner, id, None).await.unwrap().keys;
+    assert!(
+        sealed[0].failure.as_ref().unwrap().contains("BOTDECK_SECRET_KEY"),
+        "{sealed:?}"
+    );
+    let nobody = models.test(&owner, ProviderId(uuid::Uuid::now_v7()), None).await;
+    assert!(matches!(nobody, Err(Error::NotFound("the provider"))), "{nobody:?}");
+    let another = added_embeddings(&app, &owner).await;
+    let strange = models.test(&owner, another, Some(chat)).await;
+    assert!(matches!(strange, Err(Error::NotFound("the model"))), "{strange:?}");
+}
+
+#[tokio::test]
+async fn a_card_says_until_when_a_provider_is_left_alone_and_what_it_failed_with() {
+    let app = deck().await;
+    let (owner, id, _) = added(&app, "home").await;
+    let card = async || app.models().board(&owner).await.unwrap().providers.remove(0);
+    assert_eq!(card().await.last_failure, None);
+    // Nobody listens there.
+    let answer = ask(&app, "m-1").await;
+    assert_eq!(failure_of(&answer), Some(ErrorCode::AiDown));
+    let failure = card().await.last_failure.unwrap();
+    assert_eq!((failure.code.as_str(), failure.is_over), ("BD-AI-DOWN", false));
+    assert!(app.now() - failure.at < TimeDelta::minutes(1) && !failure.cause.is_empty());
+    app.gateway()
+        .shared_state(id, None, Some(std::time::Duration::from_secs(50)));
+    let state = card().await.state;
+    let BreakerState::Open { until: Some(until) } = state else {
+        panic!("{state:?}");
+    };
+    let left = until - app.now();
+    assert!(
+        left > TimeDelta::seconds(30) && left <= TimeDelta::seconds(50),
+        "{left}"
+    );
+    app.gateway().shared_state(id, None, None);
+    let card = card().await;
+    assert_eq!(
+        (card.state, card.last_failure.unwrap().is_over),
+        (BreakerState::Closed, true)
+    );
 }

@@ -1,11 +1,14 @@
 use chrono::TimeDelta;
 use domain::{
-    ErrorCode,
-    views::requests::{Outcome, RequestQuery},
+    ErrorCode, Money, Price,
+    views::requests::{self, BilledAt, RequestQuery, RequestRow},
 };
-use gateway::{Finish, GatewayError};
+use gateway::{Finish, GatewayError, Outcome, Usage};
 
-use crate::app::{App, answer, rich};
+use crate::{
+    app::{App, answer, complete, rich},
+    calls,
+};
 
 #[tokio::test]
 async fn the_log_tells_who_asked_what_it_cost_and_what_failed() {
@@ -43,8 +46,9 @@ async fn the_log_tells_who_asked_what_it_cost_and_what_failed() {
         (good.prompt_tokens, good.completion_tokens, good.cost.nanos()),
         (10, 10, 30_000)
     );
+    let at = good.billed_at;
     assert_eq!(
-        good.prices.unwrap().map(|price| price.to_string()),
+        [at.input, at.cached_input, at.output].map(|price| price.unwrap().to_string()),
         ["$1.00", "$1.00", "$2.00"]
     );
     assert_eq!(
@@ -55,12 +59,12 @@ async fn the_log_tells_who_asked_what_it_cost_and_what_failed() {
     assert_eq!((good.model.as_str(), tried), ("tester-1", vec![("tester-1", 7)]));
 
     let failed = RequestQuery {
-        outcome: Outcome::Failed,
+        outcome: requests::Outcome::Failed,
         ..RequestQuery::default()
     };
     assert_eq!(list(failed).await.len(), 1);
     let good = RequestQuery {
-        outcome: Outcome::Good,
+        outcome: requests::Outcome::Good,
         user: Some(anna.user),
         ..RequestQuery::default()
     };
@@ -78,6 +82,105 @@ async fn the_log_tells_who_asked_what_it_cost_and_what_failed() {
     assert_eq!(app.requests().get(&owner, job.id.0).await.unwrap().unwrap(), all[0]);
     assert_eq!(app.requests().get(&owner, uuid::Uuid::now_v7()).await.unwrap(), None);
     assert!(ErrorCode::ALL.iter().any(|code| code.as_str() == "BD-AI-REFUSED"));
+}
+
+/// Every count and every price different from the others.
+fn of_everything() -> (Usage, Price) {
+    let usage = Usage {
+        prompt_tokens: 100,
+        completion_tokens: 90,
+        cached_tokens: 10,
+        reasoning_tokens: 20,
+        audio_input_tokens: 30,
+        audio_output_tokens: 40,
+        images: 2,
+    };
+    let nanos = Money::from_nanos;
+    let price = Price {
+        input: nanos(1),
+        cached_input: nanos(2),
+        output: nanos(3),
+        reasoning: Some(nanos(4)),
+        image: nanos(5),
+        audio_input: nanos(6),
+        audio_output: nanos(7),
+    };
+    (usage, price)
+}
+
+fn holds_everything(row: &RequestRow) {
+    let (usage, price) = of_everything();
+    assert_eq!(
+        (row.prompt_tokens, row.completion_tokens, row.cached_tokens),
+        (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
+    );
+    assert_eq!(
+        [
+            row.reasoning_tokens,
+            row.audio_input_tokens,
+            row.audio_output_tokens,
+            row.images
+        ],
+        [20, 30, 40, 2].map(Some)
+    );
+    let billed_at = BilledAt {
+        input: Some(price.input),
+        cached_input: Some(price.cached_input),
+        output: Some(price.output),
+        reasoning: price.reasoning,
+        image: Some(price.image),
+        audio_input: Some(price.audio_input),
+        audio_output: Some(price.audio_output),
+    };
+    assert_eq!(row.billed_at, billed_at);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn each_call_keeps_every_count_and_every_price_that_it_was_billed_at() {
+    let app = App::new().await;
+    let owner = app.owner().await;
+    let (usage, price) = of_everything();
+    // Of a bot.
+    let (job, incoming) = app.job(7, 7, "hi").await;
+    let (known, question) = app.ask(&job, &incoming).await;
+    let mut said = complete("fine", 0, 0);
+    (said.usage, said.price) = (usage, price);
+    let bodies = [rich("fine")];
+    assert!(
+        app.chats()
+            .settle(&job, &incoming, &known, &question, &said, &bodies)
+            .await
+            .unwrap()
+    );
+    holds_everything(&app.requests().get(&owner, job.id.0).await.unwrap().unwrap());
+    // Of another program; reasoning without a price of its own costs as other output.
+    let (stop, task) = calls::writer(&app);
+    let key = calls::key(&app).await;
+    for price in [
+        price,
+        Price {
+            reasoning: None,
+            ..price
+        },
+    ] {
+        let call = calls::begun(&app.calls(), key).await;
+        let id = call.id();
+        let outcome = Outcome {
+            usage,
+            price,
+            ..calls::outcome(Finish::Complete("stop".to_owned()), 0, 0)
+        };
+        app.calls().finish(call, outcome, None, 200);
+        calls::until(&app, &format!("usage WHERE job_id = '{id}'"), 1).await;
+        let mut row = app.requests().get(&owner, id).await.unwrap().unwrap();
+        if price.reasoning.is_none() {
+            assert_eq!(row.billed_at.reasoning, Some(price.output));
+            row.billed_at.reasoning = of_everything().1.reasoning;
+        }
+        holds_everything(&row);
+    }
+    stop.send(()).unwrap();
+    task.await.unwrap();
 }
 
 #[tokio::test]
