@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use domain::{ErrorCode, ModelId, Money, ProviderId, ProviderKeyId};
+use domain::{ErrorCode, ModelId, Money, ProviderId};
 use futures::StreamExt;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,7 @@ use tracing::{Span, field::Empty, info, instrument};
 use crate::{
     BreakerEvents, BreakerRules, CacheHit, Catalogue, ChatRequest, Chunk, GatewayError, Model, ModelKind, Offer, Price,
     ProviderKind, ProviderState, Role, Usage,
-    breaker::Events,
+    breaker::{Events, SharedBreaker},
     cache::Cache,
     count_tokens,
     error::bounded,
@@ -311,10 +311,11 @@ impl Gateway {
         let _ = self.inner.around.events.set(events);
     }
 
-    /// What another replica saw of a breaker: open for this long yet, or closed (`None`).
-    pub fn shared_state(&self, provider: ProviderId, key: Option<ProviderKeyId>, open_for: Option<Duration>) {
-        for upstream in self.live().upstreams.iter().filter(|one| one.spec.id == provider) {
-            upstream.shared(key, open_for);
+    /// All breakers that replicas have told of and that are not closed. One that was opened here by being told closes when it is no
+    /// longer among them.
+    pub fn share_breakers(&self, open: &[SharedBreaker]) {
+        for upstream in &self.live().upstreams {
+            upstream.shared(open);
         }
     }
 

@@ -24,7 +24,7 @@ mod route;
 mod tokens;
 mod upstream;
 
-pub use breaker::{BreakerEvents, BreakerRules, BreakerState, LastFailure, Transition};
+pub use breaker::{BreakerEvents, BreakerRules, BreakerState, LastFailure, SharedBreaker, Transition};
 pub use cache::{CacheHit, CacheKey, CacheScope, SharedCache, Similar};
 pub use catalogue::{Alias, Catalogue, KeySpec, ModelSpec, Offer, ProviderKind, ProviderSpec, Target};
 pub use chat::{ChatRequest, Chunk, ChunkStream, Provider, Role, Turn, Usage};
