@@ -358,6 +358,7 @@ impl Gateway {
         Some(Offer {
             model: Arc::clone(&route.model),
             price: route.price,
+            picture: route.picture(),
         })
     }
 
@@ -683,9 +684,13 @@ fn no_place() -> GatewayError {
     }
 }
 
-/// Who may be asked instead, by the reason of the failure; what a provider will not answer, another one is not asked to.
+/// Who may be asked instead, by the reason of the failure. What a provider has understood and will not answer, another one is not
+/// asked to; where it has no words for the request or does not know the model, another one may.
 fn another(journey: &mut Journey, hop: &Hop, failed: &Failure<'_>) -> Option<Hop> {
     match failed {
+        Failure::Error(GatewayError::Unable { .. } | GatewayError::Refused { status: Some(404), .. }) => {
+            journey.next().ok()
+        }
         Failure::Empty | Failure::Error(GatewayError::Refused { .. }) => None,
         Failure::Error(GatewayError::Context { .. }) => journey.larger(hop),
         Failure::Error(GatewayError::Busy { .. } | GatewayError::Auth { .. }) => {

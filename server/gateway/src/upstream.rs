@@ -291,6 +291,8 @@ impl Leave {
                 key.send_to_rest(LONG_REST);
             }
             GatewayError::Timeout { .. } | GatewayError::Down { .. } => self.provider.bad(error),
+            // It was not asked, which says nothing of it.
+            GatewayError::Unable { .. } => {}
             _ => self.good(),
         }
     }
