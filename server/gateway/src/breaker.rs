@@ -59,7 +59,19 @@ pub struct Transition {
     pub code: Option<ErrorCode>,
 }
 
-/// Hears of every transition, so that other replicas can be told ([`crate::Gateway::shared_state`]). Called on the way of
+/// A breaker that is not closed, as another replica saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedBreaker {
+    pub provider: ProviderId,
+    /// Of this key; of the provider as a whole when `None`.
+    pub key: Option<ProviderKeyId>,
+    /// For how long it is open yet; zero when somebody is to find out.
+    pub open_for: Duration,
+    /// What had happened.
+    pub code: ErrorCode,
+}
+
+/// Hears of every transition, so that other replicas can be told ([`crate::Gateway::share_breakers`]). Called on the way of
 /// an answer: it must not block.
 pub trait BreakerEvents: Send + Sync {
     fn changed(&self, transition: &Transition);
@@ -109,6 +121,8 @@ struct State {
     last: Option<(ErrorCode, String, Instant)>,
     /// It has answered since `last`.
     is_over: bool,
+    /// It is open because another replica saw this.
+    told: Option<ErrorCode>,
 }
 
 #[derive(Clone, Copy)]
@@ -154,6 +168,7 @@ impl Breaker {
             opened: 0,
             last: None,
             is_over: false,
+            told: None,
         };
         Arc::new(Self {
             provider,
@@ -179,9 +194,9 @@ impl Breaker {
                 true
             }
             _ => {
-                let (code, detail) = match &state.last {
-                    Some((code, cause, _)) => (*code, cause.clone()),
-                    None => (ErrorCode::AiDown, "as another replica saw".to_owned()),
+                let (code, detail) = match (state.told, &state.last) {
+                    (None, Some((code, cause, _))) => (*code, cause.clone()),
+                    (told, _) => (told.unwrap_or(ErrorCode::AiDown), "as another replica saw".to_owned()),
                 };
                 return Err(GatewayError::Resting { code, detail });
             }
@@ -213,20 +228,33 @@ impl Breaker {
         })
     }
 
-    /// What another replica saw: open for this long yet, or closed.
-    pub(crate) fn shared(&self, open_for: Option<Duration>) {
+    /// What another replica saw: open for this long yet, and why, or closed. One that this process has opened itself is closed by
+    /// what it sees itself.
+    pub(crate) fn shared(&self, open: Option<(Duration, ErrorCode)>) {
         let now = Instant::now();
         let mut state = self.state();
-        state.phase = match (open_for, state.phase) {
-            (Some(open_for), Phase::Open { until }) => Phase::Open {
-                until: until.max(now + open_for),
-            },
-            (Some(open_for), _) => Phase::Open { until: now + open_for },
-            (None, _) => Phase::Closed,
+        let phase = match (open, state.phase) {
+            // It is found out here as well whether it is over.
+            (Some((open_for, _)), _) if open_for.is_zero() => return,
+            (Some((open_for, _)), Phase::Open { until }) => {
+                let until = until.max(now + open_for);
+                state.phase = Phase::Open { until };
+                return;
+            }
+            (Some((open_for, code)), _) => {
+                state.told = Some(code);
+                Phase::Open { until: now + open_for }
+            }
+            (None, _) if state.told.is_none() => return,
+            (None, _) => {
+                (state.told, state.opened) = (None, 0);
+                Phase::Closed
+            }
         };
-        state.is_over = open_for.is_none();
+        state.is_over = open.is_none();
+        state.phase = phase;
         state.since = now;
-        state.in_a_row = 0;
+        (state.in_a_row, state.good, state.bad) = (0, 0, 0);
     }
 
     pub(crate) fn seen(&self) -> Seen {
@@ -261,7 +289,7 @@ impl Breaker {
             // Whoever was let in before it opened says nothing about now.
             _ if !probe => {}
             _ => {
-                state.opened = 0;
+                (state.opened, state.told) = (0, None);
                 state.is_over = true;
                 self.change(state, Phase::Closed, None);
             }
@@ -288,6 +316,7 @@ impl Breaker {
             let doubled = self.rules.first.saturating_mul(1 << state.opened.min(16));
             let open_for = doubled.min(self.rules.longest);
             state.opened += 1;
+            state.told = None;
             self.change(state, Phase::Open { until: now + open_for }, Some(open_for));
         }
     }
@@ -463,12 +492,39 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_another_replica_saw_counts_and_is_not_told_again() {
         let (breaker, heard) = breaker();
-        breaker.shared(Some(Duration::from_secs(5)));
+        let open = |seconds| Some((Duration::from_secs(seconds), ErrorCode::AiTimeout));
+        breaker.shared(open(0));
+        assert!(breaker.admit().is_ok(), "it is over already");
+        breaker.shared(open(5));
         assert!(breaker.admit().is_err());
+        let why = breaker.admit_anyway().err().unwrap();
+        assert_eq!(why.code(), ErrorCode::AiTimeout, "there requests hang");
         tokio::time::advance(Duration::from_secs(5)).await;
         assert!(breaker.admit().is_ok());
         breaker.shared(None);
         assert_eq!(breaker.seen().state, BreakerState::Closed);
         assert_eq!(*heard.0.lock().unwrap(), [(BreakerState::HalfOpen, None)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_this_process_saw_itself_is_not_undone_by_another() {
+        let (breaker, _) = breaker();
+        (0..3).for_each(|_| fail(&breaker));
+        breaker.shared(Some((Duration::from_secs(1), ErrorCode::AiTimeout)));
+        assert_eq!(
+            breaker.admit().err().unwrap().code(),
+            ErrorCode::AiDown,
+            "as it saw itself"
+        );
+        breaker.shared(None);
+        assert_eq!(breaker.seen().state, BreakerState::Open);
+        // Nor what it found out after it had been told.
+        tokio::time::advance(Duration::from_secs(2)).await;
+        breaker.admit().ok().unwrap().good();
+        breaker.shared(Some((Duration::from_secs(1), ErrorCode::AiTimeout)));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        fail(&breaker);
+        breaker.shared(None);
+        assert_eq!(breaker.seen().state, BreakerState::Open);
     }
 }

@@ -225,12 +225,13 @@ pub(crate) fn forward_key(scope: &CacheScope, call: &Forward, route: &Route) -> 
         endpoint,
         alias,
         body,
-        answer_tokens,
+        bound,
         // In the body.
         stream: _,
         // For the bill.
         tokens: _,
         images: _,
+        spoken: _,
         cache: _,
     } = call;
     let (Endpoint::Chat | Endpoint::Embeddings, ForwardBody::Json(body)) = (endpoint, body) else {
@@ -238,7 +239,7 @@ pub(crate) fn forward_key(scope: &CacheScope, call: &Forward, route: &Route) -> 
     };
     let mut fields = Fields::new(endpoint.path(), scope);
     fields.add(alias.as_bytes());
-    fields.add(&answer_tokens.map_or(0, |tokens| u64::from(tokens) + 1).to_le_bytes());
+    fields.add(&bound.map_or(0, |bound| u64::from(bound.tokens) + 1).to_le_bytes());
     fields.route(route);
     fields.add(body);
     Some(fields.key())

@@ -8,7 +8,7 @@ use domain::{ModelId, ModelKind, Price, ProviderId, ProviderKeyId};
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
-use crate::{Demo, Model, Provider};
+use crate::{ByDetail, Demo, Model, Provider};
 
 /// Which protocol a provider speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +141,8 @@ pub struct Offer {
     pub model: Arc<Model>,
     /// In everything that of the dearest who may answer.
     pub price: Price,
+    /// The most tokens of one picture, for whoever of them it is dearest.
+    pub picture: ByDetail,
 }
 
 /// All that can be asked.

@@ -126,7 +126,7 @@ pub trait Provider: Send + Sync {
     /// Sends another program's request on, once, and returns when the provider has begun to answer.
     async fn forward(&self, request: &Outgoing<'_>) -> Result<Incoming, GatewayError> {
         let path = request.endpoint.path();
-        Err(GatewayError::refused(format!("this provider has no {path}")))
+        Err(GatewayError::unable(format!("this provider has no {path}")))
     }
 
     /// What an error means that came in the place of an answer.

@@ -24,6 +24,9 @@ pub enum GatewayError {
     /// This request was refused, and would be again.
     #[error("the provider refused the request{}: {detail}", in_brackets(*.status))]
     Refused { status: Option<u16>, detail: String },
+    /// Nobody was asked: this provider's protocol has no words for the request. Another one's may.
+    #[error("the provider cannot serve the request: {detail}")]
+    Unable { detail: String },
     /// More was sent than the model reads at once.
     #[error("the conversation is too long for the model{}: {detail}", in_brackets(*.status))]
     Context { status: Option<u16>, detail: String },
@@ -65,6 +68,10 @@ impl GatewayError {
         }
     }
 
+    pub(crate) fn unable(detail: impl Into<String>) -> Self {
+        Self::Unable { detail: detail.into() }
+    }
+
     pub(crate) fn down(detail: impl Into<String>) -> Self {
         Self::Down {
             status: None,
@@ -79,7 +86,7 @@ impl GatewayError {
             Self::Timeout { .. } => ErrorCode::AiTimeout,
             Self::Busy { .. } => ErrorCode::AiBusy,
             Self::Auth { .. } => ErrorCode::AiAuth,
-            Self::Refused { .. } => ErrorCode::AiRefused,
+            Self::Refused { .. } | Self::Unable { .. } => ErrorCode::AiRefused,
             Self::Context { .. } => ErrorCode::AiContext,
             Self::Empty { .. } => ErrorCode::AiEmpty,
             Self::Down { .. } => ErrorCode::AiDown,
@@ -97,7 +104,7 @@ impl GatewayError {
             | Self::Context { status, .. }
             | Self::Down { status, .. } => *status,
             Self::Cut { source, .. } => source.as_ref().and_then(|source| source.status()),
-            Self::Timeout { .. } | Self::Empty { .. } | Self::Resting { .. } => None,
+            Self::Timeout { .. } | Self::Unable { .. } | Self::Empty { .. } | Self::Resting { .. } => None,
         }
     }
 

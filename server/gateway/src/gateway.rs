@@ -21,7 +21,7 @@ use tracing::{Span, field::Empty, info, instrument};
 use crate::{
     BreakerEvents, BreakerRules, CacheHit, Catalogue, ChatRequest, Chunk, Endpoint, ForwardBody, GatewayError, Model,
     ModelKind, Offer, Outgoing, Price, Provider, ProviderKind, ProviderState, Role, Usage,
-    breaker::Events,
+    breaker::{Events, SharedBreaker},
     cache::Cache,
     count_tokens,
     error::bounded,
@@ -355,10 +355,11 @@ impl Gateway {
         let _ = self.inner.around.events.set(events);
     }
 
-    /// What another replica saw of a breaker: open for this long yet, or closed (`None`).
-    pub fn shared_state(&self, provider: ProviderId, key: Option<ProviderKeyId>, open_for: Option<Duration>) {
-        for upstream in self.live().upstreams.iter().filter(|one| one.spec.id == provider) {
-            upstream.shared(key, open_for);
+    /// All breakers that replicas have told of and that are not closed. One that was opened here by being told closes when it is no
+    /// longer among them.
+    pub fn share_breakers(&self, open: &[SharedBreaker]) {
+        for upstream in &self.live().upstreams {
+            upstream.shared(open);
         }
     }
 
@@ -401,6 +402,7 @@ impl Gateway {
         Some(Offer {
             model: Arc::clone(&route.model),
             price: route.price,
+            picture: route.picture(),
         })
     }
 
@@ -743,9 +745,13 @@ fn no_place() -> GatewayError {
     }
 }
 
-/// Who may be asked instead, by the reason of the failure; what a provider will not answer, another one is not asked to.
+/// Who may be asked instead, by the reason of the failure. What a provider has understood and will not answer, another one is not
+/// asked to; where it has no words for the request or does not know the model, another one may.
 fn another(journey: &mut Journey, hop: &Hop, failed: &Failure<'_>) -> Option<Hop> {
     match failed {
+        Failure::Error(GatewayError::Unable { .. } | GatewayError::Refused { status: Some(404), .. }) => {
+            journey.next().ok()
+        }
         Failure::Empty | Failure::Error(GatewayError::Refused { .. }) => None,
         Failure::Error(GatewayError::Context { .. }) => journey.larger(hop),
         Failure::Error(GatewayError::Busy { .. } | GatewayError::Auth { .. }) => {

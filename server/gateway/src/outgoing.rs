@@ -82,7 +82,16 @@ pub struct Outgoing<'a> {
     /// For protocols that want to be told a limit.
     pub max_answer_tokens: u32,
     /// A limit that the body does not say, or says too large.
-    pub answer_tokens: Option<u32>,
+    pub bound: Option<AnswerBound>,
+}
+
+/// A bound of the answer that we set, where the program has set none or a larger one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerBound {
+    pub tokens: u32,
+    /// A budget pays for no more. Else it is only the longest answer that the model is said to give, and is left out where the
+    /// provider does not take it.
+    pub is_budget: bool,
 }
 
 /// What a provider began to answer.
@@ -93,20 +102,18 @@ pub struct Incoming {
     pub body: BoxStream<'static, Result<Bytes, GatewayError>>,
 }
 
-type Fields<'a> = BTreeMap<String, &'a RawValue>;
+/// The fields of a body, as they are written in it.
+pub(crate) type Fields<'a> = BTreeMap<String, &'a RawValue>;
 
-fn fields(body: &Bytes) -> Result<Fields<'_>, GatewayError> {
+pub(crate) fn fields(body: &Bytes) -> Result<Fields<'_>, GatewayError> {
     serde_json::from_slice(body).map_err(|_| GatewayError::refused("the body is not a JSON object"))
 }
 
 /// Whether the program itself asked for the usage at the end of its stream.
-pub(crate) fn asks_for_usage(body: &Bytes) -> bool {
-    let options = fields(body)
-        .ok()
-        .and_then(|fields| Some(serde_json::from_str::<Value>(fields.get("stream_options")?.get()).ok()));
-    options
-        .flatten()
-        .is_some_and(|options| options["include_usage"] == true)
+pub(crate) fn asks_for_usage(fields: &Fields<'_>) -> bool {
+    let options = fields.get("stream_options");
+    let options = options.and_then(|options| serde_json::from_str::<Value>(options.get()).ok());
+    options.is_some_and(|options| options["include_usage"] == true)
 }
 
 /// Another bound of the answer.
@@ -119,16 +126,37 @@ pub(crate) struct Bound<'a> {
     pub(crate) tokens: u32,
 }
 
-/// The body with another model's name, with the wish for usage, and with another bound of the answer. All else stays as it was
-/// written.
+impl Bound<'_> {
+    /// The program has said one itself.
+    pub(crate) fn is_said(names: &[&str], fields: &Fields<'_>) -> bool {
+        said(names, fields).is_some()
+    }
+}
+
+/// Which of these fields is set.
+fn said<'n>(names: &[&'n str], fields: &Fields<'_>) -> Option<&'n str> {
+    let is_said = |name: &&&str| fields.get(**name).is_some_and(|value| value.get() != "null");
+    names.iter().find(is_said).copied()
+}
+
+/// Values from this length on (pictures, documents) are passed on out of the body itself.
+const LARGE: usize = 32 * 1024;
+
+/// The body with another model's name, with the wish for usage, and with another bound of the answer, in pieces. All else stays as it
+/// was written, and what is large is not copied.
 pub(crate) fn rewritten(
     body: &Bytes,
+    fields: &Fields<'_>,
     model: &str,
     add_usage: bool,
     bound: Option<Bound<'_>>,
-) -> Result<Vec<u8>, GatewayError> {
-    let fields = fields(body)?;
-    let mut out = Vec::with_capacity(body.len() + 64);
+) -> Result<Vec<Bytes>, GatewayError> {
+    let (large, small): (Vec<usize>, Vec<usize>) = fields
+        .values()
+        .map(|value| value.get().len())
+        .partition(|length| *length >= LARGE);
+    let mut pieces = Vec::with_capacity(large.len() * 2 + 1);
+    let mut out = Vec::with_capacity(small.iter().sum::<usize>() + fields.len() * 24 + 128);
     out.extend_from_slice(b"{\"model\":");
     write(&mut out, &model)?;
     if add_usage {
@@ -141,11 +169,10 @@ pub(crate) fn rewritten(
         write(&mut out, &options)?;
     }
     if let Some(Bound { names, usual, tokens }) = bound {
-        let is_said = |name: &&&str| fields.get(**name).is_some_and(|value| value.get() != "null");
-        let name = names.iter().find(is_said).unwrap_or(&usual);
+        let name = said(names, fields).unwrap_or(usual);
         out.extend_from_slice(format!(",\"{name}\":{tokens}").as_bytes());
     }
-    for (name, value) in &fields {
+    for (name, value) in fields {
         let is_bound = bound.is_some_and(|bound| bound.names.contains(&name.as_str()));
         if name == "model" || is_bound || (add_usage && name == "stream_options") {
             continue;
@@ -153,10 +180,17 @@ pub(crate) fn rewritten(
         out.push(b',');
         write(&mut out, name)?;
         out.push(b':');
-        out.extend_from_slice(value.get().as_bytes());
+        let value = value.get().as_bytes();
+        if value.len() >= LARGE {
+            pieces.push(Bytes::from(std::mem::take(&mut out)));
+            pieces.push(body.slice_ref(value));
+        } else {
+            out.extend_from_slice(value);
+        }
     }
     out.push(b'}');
-    Ok(out)
+    pieces.push(Bytes::from(out));
+    Ok(pieces)
 }
 
 fn write(out: &mut Vec<u8>, value: &impl serde::Serialize) -> Result<(), GatewayError> {
@@ -199,22 +233,41 @@ mod tests {
 
     use super::*;
 
+    fn through(body: &Bytes, model: &str, add_usage: bool, bound: Option<Bound<'_>>) -> Result<Vec<u8>, GatewayError> {
+        Ok(rewritten(body, &fields(body)?, model, add_usage, bound)?.concat())
+    }
+
+    #[test]
+    fn what_is_large_is_passed_on_without_being_copied() {
+        let picture = "A".repeat(LARGE);
+        let body = json!({"model": "alias", "a": 1, "messages": [picture], "z": "end"});
+        let body = Bytes::from(body.to_string());
+        let pieces = rewritten(&body, &fields(&body).unwrap(), "m", false, None).unwrap();
+        assert!(
+            pieces
+                .iter()
+                .any(|piece| body.as_ptr_range().contains(&piece.as_ptr()) && piece.len() >= LARGE)
+        );
+        let out: Value = serde_json::from_slice(&pieces.concat()).unwrap();
+        assert_eq!(out, json!({"model": "m", "a": 1, "messages": [picture], "z": "end"}));
+    }
+
     #[test]
     fn only_the_model_is_rewritten() {
         let body = Bytes::from_static(
             br#"{"model":"alias","temperature":0.30000000000000004,"messages":[{"role":"user","content":"\u044f"}],"new_one":{"b":1,"a":18446744073709551615}}"#,
         );
-        let out = String::from_utf8(rewritten(&body, "up\"stream", false, None).unwrap()).unwrap();
+        let out = String::from_utf8(through(&body, "up\"stream", false, None).unwrap()).unwrap();
         assert!(out.contains(r#""temperature":0.30000000000000004"#), "{out}");
         assert!(out.contains(r#""new_one":{"b":1,"a":18446744073709551615}"#), "{out}");
         assert!(
             out.contains(r#""content":"\u044f""#) && out.starts_with(r#"{"model":"up\"stream","#),
             "{out}"
         );
-        assert!(!out.contains("alias") && !asks_for_usage(&body));
+        assert!(!out.contains("alias") && !asks_for_usage(&fields(&body).unwrap()));
         for bad in ["[]", "", "{", "17"] {
             assert!(
-                rewritten(&Bytes::from_static(bad.as_bytes()), "m", false, None).is_err(),
+                through(&Bytes::from_static(bad.as_bytes()), "m", false, None).is_err(),
                 "{bad}"
             );
         }
@@ -223,15 +276,14 @@ mod tests {
     #[test]
     fn usage_is_asked_for_beside_the_options_given() {
         let body = Bytes::from_static(br#"{"model":"a","stream":true,"stream_options":{"include_obfuscation":false}}"#);
-        let out: Value = serde_json::from_slice(&rewritten(&body, "m", true, None).unwrap()).unwrap();
+        let out: Value = serde_json::from_slice(&through(&body, "m", true, None).unwrap()).unwrap();
         assert_eq!(
             out["stream_options"],
             json!({"include_obfuscation": false, "include_usage": true})
         );
-        assert!(!asks_for_usage(&body));
-        assert!(asks_for_usage(&Bytes::from_static(
-            br#"{"stream_options":{"include_usage":true}}"#
-        )));
+        assert!(!asks_for_usage(&fields(&body).unwrap()));
+        let asks = Bytes::from_static(br#"{"stream_options":{"include_usage":true}}"#);
+        assert!(asks_for_usage(&fields(&asks).unwrap()));
     }
 
     #[test]
@@ -243,7 +295,7 @@ mod tests {
                 usual: "max_completion_tokens",
                 tokens: 7,
             };
-            let out = rewritten(&body, "m", false, Some(bound)).unwrap();
+            let out = through(&body, "m", false, Some(bound)).unwrap();
             serde_json::from_slice::<Value>(&out).unwrap()
         };
         assert_eq!(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    Catalogue, ChatRequest, GatewayError, Model, ModelKind, ModelSpec, Price,
+    ByDetail, Catalogue, ChatRequest, GatewayError, Model, ModelKind, ModelSpec, Price,
     upstream::{Key, Leave, Upstream},
 };
 
@@ -46,6 +46,12 @@ impl Route {
     /// All that may answer.
     pub(crate) fn targets(&self) -> impl Iterator<Item = &Target> {
         self.tiers.iter().flatten().map(|(target, _)| target)
+    }
+
+    /// The most tokens of one picture.
+    pub(crate) fn picture(&self) -> ByDetail {
+        let tokens = self.targets().map(|target| ByDetail::of_model(&target.model.name));
+        tokens.reduce(ByDetail::max).unwrap_or_default()
     }
 
     /// Whoever is asked under this name, it is the same model: vectors of different ones cannot be compared.

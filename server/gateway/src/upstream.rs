@@ -19,7 +19,7 @@ use tokio::{
 use crate::{
     BadProvider, BreakerRules, BreakerState, ChatRequest, ChunkStream, Demo, GatewayError, Incoming, LastFailure,
     Outgoing, Provider, ProviderKind, ProviderSpec, anthropic,
-    breaker::{Breaker, Events, Pass},
+    breaker::{Breaker, Events, Pass, SharedBreaker},
     openai,
 };
 
@@ -221,15 +221,15 @@ impl Upstream {
         }
     }
 
-    /// `key`: of this one; of the provider as a whole when `None`.
-    pub(crate) fn shared(&self, key: Option<ProviderKeyId>, open_for: Option<Duration>) {
-        match key {
-            None => self.breaker.shared(open_for),
-            Some(id) => {
-                for key in self.keys.iter().filter(|key| key.id == Some(id)) {
-                    key.breaker.shared(open_for);
-                }
-            }
+    /// All breakers that are not closed on other replicas.
+    pub(crate) fn shared(&self, open: &[SharedBreaker]) {
+        let of = |key: Option<ProviderKeyId>| {
+            let mut own = open.iter().filter(|one| one.provider == self.spec.id);
+            own.find(|one| one.key == key).map(|one| (one.open_for, one.code))
+        };
+        self.breaker.shared(of(None));
+        for key in self.keys.iter().filter(|key| key.id.is_some()) {
+            key.breaker.shared(of(key.id));
         }
     }
 
@@ -301,6 +301,8 @@ impl Leave {
                 key.send_to_rest(LONG_REST);
             }
             GatewayError::Timeout { .. } | GatewayError::Down { .. } => self.provider.bad(error),
+            // It was not asked, which says nothing of it.
+            GatewayError::Unable { .. } => {}
             _ => self.good(),
         }
     }

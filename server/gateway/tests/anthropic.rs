@@ -12,7 +12,10 @@ use gateway::{
     ModelKind, ModelSpec, Outcome, Price, Probe, ProviderKind, ProviderSpec, Role, Target, Turn,
 };
 use serde_json::{Value, json};
-use test_support::fake_anthropic::{ANTHROPIC_KEY, ANTHROPIC_MODEL, FakeAnthropic};
+use test_support::{
+    FakeProvider,
+    fake_anthropic::{ANTHROPIC_KEY, ANTHROPIC_MODEL, FakeAnthropic},
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -22,6 +25,11 @@ async fn fake() -> FakeAnthropic {
 }
 
 fn gateway(fake: &FakeAnthropic, key: &str) -> Gateway {
+    gateway_and(fake, key, None)
+}
+
+/// `other`: is asked after it.
+fn gateway_and(fake: &FakeAnthropic, key: &str, other: Option<&FakeProvider>) -> Gateway {
     let id = ProviderId(Uuid::from_u128(1));
     let mut spec = ProviderSpec::named(id, "claude", ProviderKind::Anthropic, &fake.url());
     spec.keys.push(KeySpec {
@@ -41,21 +49,37 @@ fn gateway(fake: &FakeAnthropic, key: &str) -> Gateway {
             ..Price::default()
         },
     };
-    let target = Target {
+    let (mut providers, mut models) = (vec![spec], vec![model]);
+    if let Some(other) = other {
+        let id = ProviderId(Uuid::from_u128(2));
+        let mut spec = ProviderSpec::named(id, "other", ProviderKind::OpenAi, &other.url());
+        spec.keys.push(KeySpec {
+            id: ProviderKeyId(Uuid::nil()),
+            secret: "sk-fake".into(),
+        });
+        models.push(ModelSpec {
+            id: ModelId(Uuid::from_u128(2)),
+            provider: id,
+            name: "gpt-4o".into(),
+            ..models[0].clone()
+        });
+        providers.push(spec);
+    }
+    let target = |model: &ModelSpec| Target {
         model: model.id,
         weight: 1,
     };
     let alias = Alias {
         name: "gpt-4o".into(),
         shown: true,
-        tiers: vec![vec![target]],
+        tiers: models.iter().map(|model| vec![target(model)]).collect(),
     };
     let deadlines = Deadlines {
         first_token: Duration::from_millis(400),
         between_tokens: Duration::from_millis(400),
         overall: Duration::from_secs(10),
     };
-    Gateway::new(Catalogue::new(vec![spec], vec![model], vec![alias]), deadlines)
+    Gateway::new(Catalogue::new(providers, models, vec![alias]), deadlines)
 }
 
 async fn ask(fake: &FakeAnthropic, texts: &[(Role, &str)]) -> Answer {
@@ -78,9 +102,10 @@ async fn forward(fake: &FakeAnthropic, mut body: Value) -> (String, Outcome) {
     body["model"] = "gpt-4o".into();
     let call = Forward {
         cache: None,
-        answer_tokens: None,
+        bound: None,
         tokens: 50,
         images: 0,
+        spoken: 0,
         endpoint: Endpoint::Chat,
         alias: "gpt-4o".into(),
         stream: body["stream"] == true,
@@ -269,9 +294,10 @@ async fn what_it_has_no_word_for_is_said() {
     for endpoint in [Endpoint::Responses, Endpoint::Chat] {
         let call = Forward {
             cache: None,
-            answer_tokens: None,
+            bound: None,
             tokens: 50,
             images: 0,
+            spoken: 0,
             endpoint,
             alias: "gpt-4o".into(),
             stream: false,
@@ -305,4 +331,48 @@ async fn a_provider_is_tried_out_by_a_token_and_by_its_list() {
         code(ANTHROPIC_KEY, Probe::Embedding("x")).await,
         Some(ErrorCode::AiRefused)
     );
+}
+
+#[tokio::test]
+async fn what_it_has_no_word_for_another_one_is_asked() {
+    let (fake, other) = (fake().await, FakeProvider::start().await.unwrap());
+    let gateway = gateway_and(&fake, ANTHROPIC_KEY, Some(&other));
+    let sound =
+        json!({"messages": [{"role": "user", "content": [{"type": "input_audio"}, {"type": "text", "text": "hi"}]}]});
+    for (endpoint, mut body, status) in [
+        (Endpoint::Responses, json!({"input": "hi"}), None),
+        (Endpoint::Chat, sound, None),
+        // The other one has understood this, and refuses it.
+        (
+            Endpoint::Chat,
+            json!({"n": 2, "messages": [{"role": "user", "content": "hi"}]}),
+            Some(400),
+        ),
+    ] {
+        body["model"] = "gpt-4o".into();
+        let call = Forward {
+            cache: None,
+            bound: None,
+            tokens: 50,
+            images: 0,
+            spoken: 0,
+            endpoint,
+            alias: "gpt-4o".into(),
+            stream: false,
+            body: ForwardBody::Json(Bytes::from(body.to_string())),
+        };
+        let outcome = match gateway.forward(call, &CancellationToken::new()).await {
+            Ok(forwarded) => {
+                drop(forwarded.body);
+                forwarded.outcome.await.unwrap()
+            }
+            Err(failed) => {
+                assert_eq!((failed.error.status(), status), (status, Some(400)));
+                failed.outcome
+            }
+        };
+        assert_eq!((outcome.provider.as_str(), outcome.tries.len()), ("other", 2));
+        assert_eq!(outcome.tries[0].code, Some(ErrorCode::AiRefused));
+    }
+    assert!(fake.requests().is_empty() && other.requests().len() == 3);
 }

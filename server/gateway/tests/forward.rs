@@ -8,11 +8,14 @@ use bytes::Bytes;
 use domain::{ErrorCode, ModelId, Money, ProviderId, ProviderKeyId};
 use futures::StreamExt;
 use gateway::{
-    Alias, Catalogue, Deadlines, Endpoint, Finish, Forward, ForwardBody, Forwarded, Gateway, KeySpec, ModelKind,
-    ModelSpec, NotForwarded, Outcome, Part, Price, ProviderKind, ProviderSpec, Target, count_tokens,
+    Alias, AnswerBound, Catalogue, Deadlines, Endpoint, Finish, Forward, ForwardBody, Forwarded, Gateway, KeySpec,
+    ModelKind, ModelSpec, NotForwarded, Outcome, Part, Price, ProviderKind, ProviderSpec, Target, count_tokens,
 };
 use serde_json::{Value, json};
-use test_support::{FakeProvider, fake_provider::ProviderFault};
+use test_support::{
+    FakeProvider,
+    fake_provider::{ProviderFault, Reply},
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -56,6 +59,7 @@ fn gateway(fakes: &[&FakeProvider]) -> Gateway {
                 output: nanos(2),
                 image: Money::from_nanos(40),
                 audio_input: nanos(6),
+                audio_output: nanos(12),
                 ..Price::default()
             },
         })
@@ -86,9 +90,10 @@ fn gateway(fakes: &[&FakeProvider]) -> Gateway {
 fn call(endpoint: Endpoint, body: Value) -> Forward {
     Forward {
         cache: None,
-        answer_tokens: None,
+        bound: None,
         tokens: 50,
         images: 0,
+        spoken: 0,
         endpoint,
         alias: body["model"].as_str().unwrap().to_owned(),
         stream: body["stream"] == true,
@@ -226,6 +231,184 @@ async fn a_refusal_is_told_without_the_providers_keys_and_nobody_else_is_asked()
 }
 
 #[tokio::test]
+async fn a_model_that_is_gone_is_asked_elsewhere_and_missed_only_where_nobody_is_left() {
+    let (first, second) = (fake().await, fake().await);
+    first.offer_models(&["newer"]);
+    let alias = gateway(&[&first, &second]);
+    let (body, outcome) = read(&alias, chat("hi", json!({}))).await;
+    assert!(body.contains("Echo: hi"), "{body}");
+    let statuses: Vec<Option<u16>> = outcome.tries.iter().map(|one| one.status).collect();
+    assert_eq!((statuses, outcome.provider.as_str()), (vec![Some(404), None], "fake1"));
+    second.offer_models(&["newer"]);
+    for endpoint in [Endpoint::Chat, Endpoint::Responses] {
+        let body = json!({"model": "chat", "messages": [{"role": "user", "content": "hi"}]});
+        let failed = send(&alias, call(endpoint, body)).await.err().unwrap();
+        assert_eq!(
+            (failed.error.code(), failed.error.status(), failed.outcome.tries.len()),
+            (ErrorCode::AiRefused, Some(404), 2)
+        );
+    }
+}
+
+/// One with a bound that the program knows nothing of.
+fn bounded(text: &str, tokens: u32, is_budget: bool, more: Value) -> Forward {
+    Forward {
+        bound: Some(AnswerBound { tokens, is_budget }),
+        ..chat(text, more)
+    }
+}
+
+/// As a server answers that refuses what `refusal` finds wrong.
+fn strict(fake: &FakeProvider, refusal: fn(&Value) -> Option<&'static str>) {
+    fake.reply_with(move |body| match refusal(body) {
+        Some(words) => Reply::text("").fault(ProviderFault::Refused(words.into())),
+        None => Reply::text("fine"),
+    });
+}
+
+#[tokio::test]
+async fn a_bound_of_ours_is_said_in_the_word_that_the_provider_takes() {
+    let fake = fake().await;
+    let gateway = gateway(&[&fake]);
+    strict(&fake, |body| {
+        body.get("max_tokens").map(|_| {
+            "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+        })
+    });
+    for requests in [2, 3] {
+        let (body, outcome) = read(&gateway, bounded("hi", 100, true, json!({}))).await;
+        assert!(body.contains("fine") && outcome.tries.len() == 1, "{body}");
+        let sent = fake.requests();
+        assert_eq!(sent.len(), requests, "it is learned once");
+        let last = &sent.last().unwrap().body;
+        assert_eq!(
+            (last.get("max_tokens"), last["max_completion_tokens"].as_i64()),
+            (None, Some(100))
+        );
+    }
+    // A word that the program has chosen is its own.
+    let failed = send(&gateway, bounded("hi", 100, true, json!({"max_tokens": 500})))
+        .await
+        .err()
+        .unwrap();
+    assert_eq!((failed.error.status(), fake.requests().len()), (Some(400), 4));
+}
+
+#[tokio::test]
+async fn a_bound_of_ours_that_is_too_large_is_left_out_unless_a_budget_needs_it() {
+    for (words, learned) in [
+        (
+            "max_tokens is too large: 4096. This model supports at most 1000 completion tokens, whereas you provided 4096.",
+            true,
+        ),
+        (
+            "'max_tokens' is too large: 4096. This model's maximum context length is 4096 tokens and your request has 9 input tokens.",
+            false,
+        ),
+        (
+            "max_tokens: Extra inputs are not permitted; max_completion_tokens: Extra inputs are not permitted",
+            false,
+        ),
+    ] {
+        let fake = fake().await;
+        let gateway = gateway(&[&fake]);
+        fake.reply_with(move |body| {
+            let is_said = |name| body.get(name).is_some();
+            if is_said("max_tokens") || is_said("max_completion_tokens") {
+                Reply::text("").fault(ProviderFault::Refused(words.into()))
+            } else {
+                Reply::text("fine")
+            }
+        });
+        let (body, outcome) = read(&gateway, bounded("hi", 9000, false, json!({}))).await;
+        assert!(body.contains("fine") && outcome.tries.len() == 1, "{words}: {body}");
+        let asked = fake.requests().len();
+        assert_eq!(
+            fake.requests()[0].body["max_tokens"],
+            4096,
+            "no more than the model gives"
+        );
+        read(&gateway, bounded("hi", 9000, false, json!({}))).await;
+        assert_eq!(
+            fake.requests().len(),
+            asked + if learned { 1 } else { asked },
+            "{words}"
+        );
+        // What a budget pays for holds, as does what the program says.
+        for call in [
+            bounded("hi", 100, true, json!({})),
+            bounded("hi", 100, false, json!({"max_tokens": 500})),
+        ] {
+            let failed = send(&gateway, call).await.err().unwrap();
+            assert!(matches!(failed.error.status(), Some(400)), "{words}: {}", failed.error);
+        }
+    }
+    // What is refused for other reasons is not asked again.
+    let fake = fake().await;
+    let failed = send(&gateway(&[&fake]), bounded("hi", 100, false, json!({"temperature": 9}))).await;
+    assert_eq!(
+        (failed.err().unwrap().error.status(), fake.requests().len()),
+        (Some(400), 1)
+    );
+}
+
+#[tokio::test]
+async fn a_proxy_is_what_requests_go_through() {
+    let fake = fake().await;
+    // Whose name nobody can look up, so that only the proxy can reach it: the fake, which takes whole addresses as well.
+    let mut spec = ProviderSpec::named(
+        ProviderId(Uuid::from_u128(1)),
+        "far",
+        ProviderKind::OpenAi,
+        "http://provider.invalid/v1",
+    );
+    spec.keys.push(KeySpec {
+        id: ProviderKeyId(Uuid::nil()),
+        secret: "sk-fake".into(),
+    });
+    spec.proxy = Some(fake.url().trim_end_matches("/v1").to_owned().into());
+    let model = ModelSpec {
+        id: ModelId(Uuid::from_u128(1)),
+        provider: spec.id,
+        name: "gpt-4o".into(),
+        kind: ModelKind::Chat,
+        context_tokens: 1000,
+        max_answer_tokens: 100,
+        price: Price::default(),
+    };
+    let alias = Alias {
+        name: "chat".into(),
+        shown: true,
+        tiers: vec![vec![Target {
+            model: model.id,
+            weight: 1,
+        }]],
+    };
+    let gateway = Gateway::new(
+        Catalogue::new(vec![spec], vec![model], vec![alias]),
+        Deadlines::default(),
+    );
+    let (body, outcome) = read(&gateway, chat("hi", json!({"stream": true}))).await;
+    assert!(body.contains("Echo:") && fake.requests().len() == 1, "{body}");
+    assert_eq!(outcome.provider, "far");
+}
+
+#[tokio::test]
+async fn a_usage_of_nothing_that_is_reported_is_billed_as_nothing() {
+    let fake = fake().await;
+    let gateway = gateway(&[&fake]);
+    for stream in [false, true] {
+        fake.fail_next(1, ProviderFault::ZeroUsage);
+        let (_, outcome) = read(&gateway, chat("one two three", json!({"stream": stream}))).await;
+        assert_eq!((outcome.reported, outcome.cost), (true, Money::ZERO));
+        assert_eq!((outcome.usage.prompt_tokens, outcome.usage.completion_tokens), (0, 0));
+        fake.fail_next(1, ProviderFault::NoUsage);
+        let (_, outcome) = read(&gateway, chat("one two three", json!({"stream": stream}))).await;
+        assert_eq!((outcome.reported, outcome.usage.prompt_tokens), (false, 50));
+    }
+}
+
+#[tokio::test]
 async fn after_the_first_byte_an_answer_is_ended_and_billed_as_far_as_it_came() {
     let (sick, well) = (fake().await, fake().await);
     for question in ["[[tokens=20]] [[cut]]", "[[tokens=20]] [[hangmid]]"] {
@@ -281,7 +464,7 @@ async fn a_server_that_knows_no_stream_options_is_asked_without() {
     let fake = fake().await;
     let gateway = gateway(&[&fake]);
     fake.reply_with(|body| {
-        let reply = test_support::fake_provider::Reply::text("fine");
+        let reply = Reply::text("fine");
         match body.get("stream_options") {
             Some(_) => reply.fault(ProviderFault::Refused("Unknown parameter: 'stream_options'.".into())),
             None => reply,
@@ -355,12 +538,21 @@ async fn pictures_and_sound_have_their_price() {
     assert_eq!(outcome.usage.images, 3);
     assert!(outcome.cost.nanos() >= 120);
     let speak = json!({"model": "speak", "input": "say this", "voice": "alloy"});
-    let (body, outcome) = read(&gateway, call(Endpoint::Speech, speak)).await;
+    let speak = Forward {
+        spoken: 12,
+        ..call(Endpoint::Speech, speak)
+    };
+    let (body, outcome) = read(&gateway, speak).await;
     assert_eq!(
         (body.as_str(), outcome.finish),
         ("ID3 say this", Finish::Complete("stop".into()))
     );
-    assert!(!outcome.reported && outcome.usage.prompt_tokens >= 2);
+    // Sound says nothing of its tokens, so it is billed as it was reckoned.
+    assert_eq!(
+        (outcome.usage.completion_tokens, outcome.usage.audio_output_tokens),
+        (12, 12)
+    );
+    assert_eq!((outcome.reported, outcome.cost.nanos()), (false, 50 + 12 * 12));
     let part = |name: &str, data: &'static str, file: bool| Part {
         name: name.into(),
         file_name: file.then(|| "a.ogg".to_owned()),
@@ -370,9 +562,10 @@ async fn pictures_and_sound_have_their_price() {
     for endpoint in [Endpoint::Transcriptions, Endpoint::Translations] {
         let hear = Forward {
             cache: None,
-            answer_tokens: None,
+            bound: None,
             tokens: 50,
             images: 0,
+            spoken: 0,
             endpoint,
             alias: "hear".into(),
             body: ForwardBody::Form(vec![
@@ -471,9 +664,10 @@ async fn where_no_usage_is_told_the_question_is_billed_by_its_estimate() {
     };
     let hear = Forward {
         cache: None,
-        answer_tokens: None,
+        bound: None,
         tokens: 50,
         images: 0,
+        spoken: 0,
         endpoint: Endpoint::Transcriptions,
         alias: "hear".into(),
         body: ForwardBody::Form(vec![
@@ -537,6 +731,8 @@ async fn pictures_and_speech_pass_as_streams() {
         (outcome.finish, outcome.usage.prompt_tokens, outcome.reported),
         (Finish::Complete("stop".into()), 3, true)
     );
+    // What is reported of speech is sound.
+    assert_eq!(outcome.cost.nanos(), 3 + 9 * 12);
 }
 
 #[tokio::test]

@@ -424,7 +424,8 @@ pub async fn set_routes(db: &mut PgConnection, alias: &str, routes: &[Route]) ->
     Ok(())
 }
 
-/// A circuit breaker that is open: nobody asks this provider with this key until then. The nil key stands for the provider itself.
+/// A circuit breaker that is not closed: nobody asks this provider with this key until then, and then somebody finds out. The nil key
+/// stands for the provider itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenBreaker {
     pub provider: ProviderId,
@@ -433,13 +434,11 @@ pub struct OpenBreaker {
     pub reason: String,
 }
 
-pub async fn open_breakers(db: &mut PgConnection, now: DateTime<Utc>) -> Result<Vec<OpenBreaker>> {
-    let rows = sqlx::query!(
-        "SELECT provider_id, key_id, until, reason FROM breakers WHERE until > $1",
-        now
-    )
-    .fetch_all(db)
-    .await?;
+/// Also those whose time is over: only of one that has closed there is no row.
+pub async fn open_breakers(db: &mut PgConnection) -> Result<Vec<OpenBreaker>> {
+    let rows = sqlx::query!("SELECT provider_id, key_id, until, reason FROM breakers")
+        .fetch_all(db)
+        .await?;
     Ok(rows
         .into_iter()
         .map(|row| OpenBreaker {

@@ -104,6 +104,10 @@ pub struct CallWish {
     pub sound: bool,
     /// Of the answer.
     pub answer: u32,
+    /// The answer can be bounded, and made shorter where a budget does not pay for all of it.
+    pub shortens: bool,
+    /// The answer is sound, or may be.
+    pub speaks: bool,
     pub images: i64,
 }
 
@@ -111,13 +115,22 @@ impl CallWish {
     fn wanted(&self) -> Wanted {
         let price = self.offer.price;
         let input = if self.sound { price.audio_input } else { price.input };
+        let output = self.offer.model.output_per_million;
         let images = Money::from_nanos(price.image.nanos().saturating_mul(self.images));
         Wanted {
             tokens: self.tokens,
             cost: input.per_million(self.tokens) + images,
             answer: self.answer,
-            least_answer: self.answer.min(SHORTEST_ANSWER),
-            answer_per_million: self.offer.model.output_per_million,
+            least_answer: if self.shortens {
+                self.answer.min(SHORTEST_ANSWER)
+            } else {
+                self.answer
+            },
+            answer_per_million: if self.speaks {
+                output.max(price.audio_output)
+            } else {
+                output
+            },
             images: self.images,
         }
     }

@@ -279,9 +279,10 @@ impl Errand {
             alias: self.alias.clone(),
             body: ForwardBody::Json(Bytes::from(body)),
             stream: false,
-            answer_tokens: None,
+            bound: None,
             tokens,
             images: 0,
+            spoken: 0,
             cache: None,
         };
         let (vector, outcome) = match gateway.forward(forward, &self.cancel).await {

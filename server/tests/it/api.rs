@@ -305,14 +305,28 @@ async fn a_providers_words_never_reach_a_program() {
 async fn what_is_set_aside_for_an_answer_is_what_the_provider_is_asked_for() {
     let app = app().start().await;
     let program = Program::new(&app, &["chat"]).await;
-    for (wanted, sent) in [(100_000, false), (50, true)] {
+    let asked_for = async |wanted: Option<u32>| {
         let mut body = question("hello");
-        body["max_tokens"] = wanted.into();
+        if let Some(wanted) = wanted {
+            body["max_tokens"] = wanted.into();
+        }
         let answer = program.ask("/v1/chat/completions", body).await;
         assert_eq!(answer.status(), 200);
-        let asked = app.provider.requests().last().unwrap().body["max_tokens"].clone();
-        assert_eq!(asked == wanted, sent, "{asked}");
+        let sent = app.provider.requests().last().unwrap().body.clone();
+        assert!(sent.get("max_completion_tokens").is_none());
+        sent.get("max_tokens").and_then(Value::as_u64)
+    };
+    // Where nothing is set aside the program alone says how long an answer may be.
+    for wanted in [None, Some(100_000), Some(50)] {
+        assert_eq!(asked_for(wanted).await, wanted.map(u64::from));
     }
+    program.limit(&app, &["tokens_total=1000000"]).await;
+    let longest = eventually(Duration::from_secs(20), "the limit holds", || async {
+        asked_for(None).await.ok_or_else(|| "it does not yet".to_owned())
+    })
+    .await;
+    assert_eq!(asked_for(Some(100_000)).await, Some(longest));
+    assert_eq!(asked_for(Some(50)).await, Some(50));
     let mut body = question("hello");
     body["n"] = 129.into();
     let refused = program.ask("/v1/chat/completions", body).await;
@@ -336,7 +350,7 @@ async fn what_a_program_sends_wrong_is_told_to_it_and_never_reaches_a_provider()
         (status, answer.json::<Value>().await.unwrap())
     };
     let json_kind = "application/json";
-    let large = serde_json::to_vec(&question(&"x".repeat(4 * 1024 * 1024))).unwrap();
+    let large = serde_json::to_vec(&question(&"x".repeat(25 * 1024 * 1024))).unwrap();
     for (path, kind, body, status, code) in [
         ("/v1/chat/completions", json_kind, b"{".to_vec(), 400, Value::Null),
         ("/v1/chat/completions", "text/plain", b"{}".to_vec(), 400, Value::Null),
@@ -379,6 +393,25 @@ async fn what_a_program_sends_wrong_is_told_to_it_and_never_reaches_a_provider()
         );
     }
     assert!(app.provider.requests().is_empty());
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_large_picture_passes_as_it_came() {
+    let app = app().start().await;
+    let program = Program::new(&app, &["chat"]).await;
+    // In base64 a third larger than its 15 MB.
+    let picture = format!("data:image/png;base64,{}", "iVBORw0K".repeat(20_000_000 / 8));
+    let content = json!([
+        { "type": "text", "text": "What is this?" },
+        { "type": "image_url", "image_url": { "url": picture } }
+    ]);
+    let body = json!({ "model": "fake-model", "messages": [{ "role": "user", "content": content }] });
+    let answer = program.ask("/v1/chat/completions", body.clone()).await;
+    assert_eq!(answer.status(), 200);
+    let answer: Value = answer.json().await.unwrap();
+    assert_eq!(answer["choices"][0]["message"]["content"], "Echo: What is this?");
+    assert!(app.provider.requests()[0].body["messages"] == body["messages"]);
     app.finish().await;
 }
 

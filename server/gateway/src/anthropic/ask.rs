@@ -37,7 +37,7 @@ pub(super) fn translated(body: &Bytes, request: &Outgoing<'_>) -> Result<Value, 
     let asked: Value =
         serde_json::from_slice(body).map_err(|_| GatewayError::refused("the body is not a JSON object"))?;
     if asked["n"].as_u64().is_some_and(|n| n > 1) {
-        return Err(GatewayError::refused("this provider gives one choice: n must be 1"));
+        return Err(GatewayError::unable("this provider gives one choice: n must be 1"));
     }
     let mut system = Vec::new();
     let mut messages = Messages::default();
@@ -198,7 +198,7 @@ fn blocks(content: &Value) -> Result<Vec<Value>, GatewayError> {
                 }
             }
             "image_url" => out.push(image(part["image_url"]["url"].as_str().unwrap_or_default())),
-            _ => return Err(GatewayError::refused("this provider reads text and images only")),
+            _ => return Err(GatewayError::unable("this provider reads text and images only")),
         }
     }
     Ok(out)

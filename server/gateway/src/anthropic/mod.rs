@@ -156,20 +156,20 @@ impl Provider for Anthropic {
     async fn forward(&self, request: &Outgoing<'_>) -> Result<Incoming, GatewayError> {
         let (Endpoint::Chat, ForwardBody::Json(body)) = (request.endpoint, request.body) else {
             let path = request.endpoint.path();
-            return Err(GatewayError::refused(format!("this provider has no {path}")));
+            return Err(GatewayError::unable(format!("this provider has no {path}")));
         };
         let response = self.post(&ask::translated(body, request)?).await?;
         let mut words = Words::new(request.model);
         if request.stream {
             let pieces = self.pieces(response).map(Some).chain(stream::iter([None]));
-            let body = pieces.map(move |piece| match piece {
+            let events = pieces.map(move |piece| match piece {
                 Some(piece) => Ok(words.chunk(piece?)),
                 None => Ok(words.end()),
             });
             return Ok(Incoming {
                 content_type: "text/event-stream; charset=utf-8".to_owned(),
-                hide_usage: !outgoing::asks_for_usage(body_of(request)),
-                body: body.boxed(),
+                hide_usage: !outgoing::fields(body).is_ok_and(|fields| outgoing::asks_for_usage(&fields)),
+                body: events.boxed(),
             });
         }
         let mut all = Vec::new();
@@ -213,13 +213,5 @@ impl Provider for Anthropic {
         let url = format!("{}/models", self.base);
         let request = self.http.get(url).headers(self.headers.clone());
         openai::lists(request, &self.cleaner).await
-    }
-}
-
-fn body_of<'a>(request: &Outgoing<'a>) -> &'a bytes::Bytes {
-    static EMPTY: bytes::Bytes = bytes::Bytes::new();
-    match request.body {
-        ForwardBody::Json(body) => body,
-        ForwardBody::Form(_) => &EMPTY,
     }
 }

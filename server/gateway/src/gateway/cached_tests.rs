@@ -10,8 +10,8 @@ use futures::{StreamExt, stream};
 
 use super::*;
 use crate::{
-    Alias, CacheKey, CacheScope, ChunkStream, Endpoint, Forward, ForwardBody, ModelSpec, Provider, ProviderSpec,
-    SharedCache, Similar, Turn, cache, models_from,
+    Alias, AnswerBound, CacheKey, CacheScope, ChunkStream, Endpoint, Forward, ForwardBody, ModelSpec, Provider,
+    ProviderSpec, SharedCache, Similar, Turn, cache, models_from,
 };
 
 /// Counts how often it is asked, and takes a second to answer; the first `fails` requests fail.
@@ -345,14 +345,15 @@ fn a_call_of_a_program_is_kept_by_its_whole_body() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let live = leading_to(target()).live();
     let route = live.route("gpt-4o-mini", ModelKind::Chat).unwrap();
-    let call = |endpoint, body: &'static str, answer_tokens| Forward {
+    let call = |endpoint, body: &'static str, bound| Forward {
         endpoint,
         alias: "gpt-4o-mini".into(),
         body: ForwardBody::Json(body.into()),
         stream: false,
-        answer_tokens,
+        bound,
         tokens: 1,
         images: 0,
+        spoken: 0,
         cache: None,
     };
     let key = |call: Forward| cache::forward_key(&scope("key"), &call, route);
@@ -361,7 +362,14 @@ fn a_call_of_a_program_is_kept_by_its_whole_body() {
     assert_eq!(first, key(call(Endpoint::Chat, "{}", None)));
     for other in [
         call(Endpoint::Chat, r#"{"temperature":0}"#, None),
-        call(Endpoint::Chat, "{}", Some(0)),
+        call(
+            Endpoint::Chat,
+            "{}",
+            Some(AnswerBound {
+                tokens: 0,
+                is_budget: false,
+            }),
+        ),
         call(Endpoint::Embeddings, "{}", None),
     ] {
         assert_ne!(first, key(other));

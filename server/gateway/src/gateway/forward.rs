@@ -13,7 +13,7 @@ use super::{
     *,
 };
 use crate::{
-    CacheHit, CacheScope, Endpoint, ForwardBody, Outgoing,
+    AnswerBound, CacheHit, CacheScope, Endpoint, ForwardBody, Outgoing,
     cache::{self, Lead, Stored},
 };
 
@@ -27,11 +27,13 @@ pub struct Forward {
     pub body: ForwardBody,
     /// What the body says of it.
     pub stream: bool,
-    /// The tokens that the answer may have, where the body says more or nothing.
-    pub answer_tokens: Option<u32>,
+    /// Of the answer, where the body says more or nothing.
+    pub bound: Option<AnswerBound>,
     /// Tokens before the answer, at most, and pictures: billed where the provider does not tell what was used.
     pub tokens: i64,
     pub images: i64,
+    /// Tokens of the sound that an answer in speech is reckoned at; billed in the same way, where sound has a price.
+    pub spoken: i64,
     /// Whose answers may be given again, if anybody's; of chat completions and embeddings only.
     pub cache: Option<CacheScope>,
 }
@@ -487,17 +489,18 @@ impl Passage {
 
 /// Asks one target, up to the first sign of an answer.
 async fn open(hop: &Hop, call: &Forward) -> Result<Opened, GatewayError> {
+    let longest = hop.target.model.max_answer_tokens;
+    let bound = call.bound.map(|bound| AnswerBound {
+        tokens: bound.tokens.min(longest),
+        ..bound
+    });
     let outgoing = Outgoing {
         endpoint: call.endpoint,
         model: &hop.target.model.name,
         body: &call.body,
         stream: call.stream,
-        max_answer_tokens: call.answer_tokens.map_or(hop.target.model.max_answer_tokens, |bound| {
-            bound.min(hop.target.model.max_answer_tokens)
-        }),
-        answer_tokens: call
-            .answer_tokens
-            .map(|bound| bound.min(hop.target.model.max_answer_tokens)),
+        max_answer_tokens: bound.map_or(longest, |bound| bound.tokens),
+        bound,
     };
     let incoming = hop.key.adapter.forward(&outgoing).await?;
     let mut opened = Opened {
@@ -602,11 +605,17 @@ impl Meter {
             (None, _) => Finish::Stopped,
         };
         let price = self.run.price();
+        let is_spoken = self.call.endpoint == Endpoint::Speech && price.audio_output > Money::ZERO;
         let (mut usage, reported) = match seen.usage {
             Some(usage) if complete => (usage, true),
             usage => {
                 let usage = usage.unwrap_or_else(|| self.call.estimate());
-                let counted = i64::from(count_tokens(&seen.text));
+                // Nobody can count the tokens of sound.
+                let counted = if is_spoken {
+                    self.call.spoken
+                } else {
+                    i64::from(count_tokens(&seen.text))
+                };
                 let completion_tokens = usage.completion_tokens.max(counted);
                 (
                     Usage {
@@ -617,6 +626,10 @@ impl Meter {
                 )
             }
         };
+        if is_spoken {
+            // All of it, which providers do not say.
+            usage.audio_output_tokens = usage.completion_tokens;
+        }
         if self.call.endpoint == Endpoint::Images {
             // An answer too long to be read holds what was asked for, and so would one that broke off.
             usage.images = if complete && seen.images > 0 {

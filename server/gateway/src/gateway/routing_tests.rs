@@ -319,9 +319,14 @@ async fn nobody_waits_for_a_provider_that_is_known_to_hang() {
 async fn what_another_replica_found_out_holds_here() {
     let (a, b) = (Scripted::new([]), Scripted::new([]));
     let gateway = gateway(&[&a, &b]);
-    gateway.shared_state(provider_id(0), None, Some(Duration::from_secs(9)));
+    gateway.share_breakers(&[SharedBreaker {
+        provider: provider_id(0),
+        key: None,
+        open_for: Duration::from_secs(9),
+        code: ErrorCode::AiDown,
+    }]);
     assert_eq!(ask(&gateway).await.provider, "b");
-    gateway.shared_state(provider_id(0), None, None);
+    gateway.share_breakers(&[]);
     assert_eq!(ask(&gateway).await.provider, "a");
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 
 use super::{
     OpenAi,
@@ -13,57 +13,44 @@ use async_openai::config::Config;
 
 use crate::{
     Endpoint, ForwardBody, GatewayError, Incoming, Outgoing,
-    outgoing::{self, Bound},
+    outgoing::{self, Fields},
 };
 
 impl OpenAi {
     pub(super) async fn pass_on(&self, request: &Outgoing<'_>) -> Result<Incoming, GatewayError> {
         let (server, config) = (&self.server, self.client.config());
         let url = config.url(request.endpoint.path());
-        let wants_usage = match request.body {
-            // Only streams of chat completions have to be asked.
-            ForwardBody::Json(body) if request.stream && request.endpoint == Endpoint::Chat => {
-                Some(outgoing::asks_for_usage(body))
-            }
-            _ => None,
+        let fields = match request.body {
+            ForwardBody::Json(body) => outgoing::fields(body)?,
+            ForwardBody::Form(_) => Fields::new(),
         };
-        let word = match request.endpoint {
-            Endpoint::Chat if server.quirks.completion() => Some("max_completion_tokens"),
-            Endpoint::Chat => Some("max_tokens"),
-            Endpoint::Responses => Some("max_output_tokens"),
-            _ => None,
-        };
-        let bound = word.zip(request.answer_tokens).map(|(usual, tokens)| Bound {
-            names: request.endpoint.bounds(),
-            usual,
-            tokens,
-        });
+        // Only streams of chat completions have to be asked.
+        let lacks_usage = request.stream && request.endpoint == Endpoint::Chat && !outgoing::asks_for_usage(&fields);
+        let mut bounding = server.quirks.bounding(request, &fields);
         loop {
-            let add_usage = wants_usage == Some(false) && server.quirks.usage();
+            let add_usage = lacks_usage && server.quirks.usage();
             let builder = server.http.post(&url).headers(config.headers());
             let builder = match request.body {
-                ForwardBody::Json(body) => builder
-                    .header(CONTENT_TYPE, "application/json")
-                    .body(outgoing::rewritten(body, request.model, add_usage, bound)?),
+                ForwardBody::Json(body) => {
+                    let pieces = outgoing::rewritten(body, &fields, request.model, add_usage, bounding.bound())?;
+                    with_body(builder.header(CONTENT_TYPE, "application/json"), pieces)
+                }
                 ForwardBody::Form(parts) => {
                     let (content_type, pieces) = outgoing::form(parts, request.model);
-                    let length: usize = pieces.iter().map(Bytes::len).sum();
-                    let pieces = stream::iter(pieces.into_iter().map(Ok::<_, std::convert::Infallible>));
-                    builder
-                        .header(CONTENT_TYPE, content_type)
-                        .header(http::header::CONTENT_LENGTH, length)
-                        .body(reqwest::Body::wrap_stream(pieces))
+                    with_body(builder.header(CONTENT_TYPE, content_type), pieces)
                 }
             };
             let response = builder.send().await;
             let response = response.map_err(|error| from_transport(error, &self.cleaner))?;
             if !response.status().is_success() {
                 let error = refusal(response, &self.cleaner).await;
-                if add_usage && server.quirks.refuses_usage(&error) {
+                // Refused before anything was made, so asking in other words is no second attempt.
+                if (add_usage && server.quirks.refuses_usage(&error)) || bounding.learn(&error) {
                     continue;
                 }
                 return Err(error);
             }
+            bounding.passed();
             let content_type = response.headers().get(CONTENT_TYPE);
             let content_type = content_type
                 .and_then(|value| value.to_str().ok())
@@ -83,4 +70,16 @@ impl OpenAi {
             });
         }
     }
+}
+
+/// Pieces are not put together, since some of them are large.
+fn with_body(builder: reqwest::RequestBuilder, mut pieces: Vec<Bytes>) -> reqwest::RequestBuilder {
+    if pieces.len() == 1 {
+        return builder.body(pieces.remove(0));
+    }
+    let length: usize = pieces.iter().map(Bytes::len).sum();
+    let pieces = stream::iter(pieces.into_iter().map(Ok::<_, std::convert::Infallible>));
+    builder
+        .header(CONTENT_LENGTH, length)
+        .body(reqwest::Body::wrap_stream(pieces))
 }

@@ -8,12 +8,16 @@ use std::{
     },
 };
 
-use crate::{ChatRequest, GatewayError, estimate_prompt};
+use crate::{
+    AnswerBound, ChatRequest, Endpoint, GatewayError, Outgoing, estimate_prompt,
+    outgoing::{Bound, Fields},
+};
 
 /// Asking for less than this is of no use; rather nothing is said of it.
 const SHORTEST_ANSWER: u32 = 64;
 /// What one request may be refused for before its refusal is taken as final: two words, and the halving of a long answer.
 const MOST_LESSONS: u32 = 10;
+const COMPLETION: &str = "max_completion_tokens";
 /// More models than this are on no list; what was learned of others is learned again.
 const MOST_MODELS: usize = 1000;
 
@@ -44,6 +48,8 @@ struct Room {
     context: Option<u32>,
     /// No limit of any size is taken.
     unlimited: bool,
+    /// The longest answer that it is said to give is more than it gives: a bound of that size is not taken.
+    overstated: bool,
 }
 
 impl Room {
@@ -81,8 +87,34 @@ impl Quirks {
         }
     }
 
+    /// How the answer of a program's request is to be bounded, and what its refusals teach.
+    pub(super) fn bounding<'a>(&'a self, request: &Outgoing<'a>, fields: &Fields<'_>) -> Bounding<'a> {
+        let names = request.endpoint.bounds();
+        let room = self.models().get(request.model).copied().unwrap_or_default();
+        let is_own = Bound::is_said(names, fields);
+        let is_taken = |bound: &AnswerBound| {
+            let is_too_large = room.overstated || room.answer.is_some_and(|most| most < bound.tokens);
+            is_own || bound.is_budget || !(room.unlimited || is_too_large)
+        };
+        let word = match request.endpoint {
+            Endpoint::Chat if self.completion() => COMPLETION,
+            Endpoint::Chat => "max_tokens",
+            _ => names.first().copied().unwrap_or_default(),
+        };
+        Bounding {
+            quirks: self,
+            model: request.model,
+            bound: request.bound.filter(|_| !names.is_empty()).filter(is_taken),
+            names,
+            word,
+            is_own,
+            swapped: false,
+            overstated: false,
+        }
+    }
+
     /// Whether answers are bounded by `max_completion_tokens` rather than `max_tokens`.
-    pub(super) fn completion(&self) -> bool {
+    fn completion(&self) -> bool {
         self.completion.load(Ordering::Relaxed)
     }
 
@@ -249,6 +281,75 @@ impl Lesson<'_> {
             }
         }
         self.quirks.remember(&self.request.model, self.room);
+    }
+}
+
+/// The bound of a program's request on its way to one that is taken. What the program has said itself is not touched.
+pub(super) struct Bounding<'a> {
+    quirks: &'a Quirks,
+    model: &'a str,
+    bound: Option<AnswerBound>,
+    names: &'static [&'static str],
+    word: &'static str,
+    /// The program has said one, which is only made smaller.
+    is_own: bool,
+    swapped: bool,
+    overstated: bool,
+}
+
+impl Bounding<'_> {
+    pub(super) fn bound(&self) -> Option<Bound<'static>> {
+        self.bound.map(|bound| Bound {
+            names: self.names,
+            usual: self.word,
+            tokens: bound.tokens,
+        })
+    }
+
+    /// Whether this refuses a bound that the program knows nothing of, and the request is to be sent at once with another word for
+    /// it, or without.
+    pub(super) fn learn(&mut self, error: &GatewayError) -> bool {
+        let Some(bound) = self.bound.filter(|_| !self.is_own) else {
+            return false;
+        };
+        let (detail, too_long) = match error {
+            GatewayError::Refused {
+                status: Some(400 | 422),
+                detail,
+            } => (detail.to_lowercase(), false),
+            GatewayError::Context { detail, .. } => (detail.to_lowercase(), true),
+            _ => return false,
+        };
+        if !too_long && !self.names.iter().any(|name| detail.contains(name)) {
+            return false;
+        }
+        let is_word = !too_long && is_unknown(&detail);
+        let other = self.names.iter().find(|name| **name != self.word);
+        if let Some(other) = other.filter(|_| is_word && !self.swapped) {
+            (self.word, self.swapped) = (other, true);
+            return true;
+        }
+        if bound.is_budget {
+            return false;
+        }
+        self.overstated = !too_long && !is_word;
+        self.bound = None;
+        true
+    }
+
+    /// The request was taken: what it took is kept.
+    pub(super) fn passed(&self) {
+        if self.swapped && self.bound.is_some() {
+            self.quirks.completion.store(self.word == COMPLETION, Ordering::Relaxed);
+        }
+        if self.overstated {
+            let room = self.quirks.models().get(self.model).copied().unwrap_or_default();
+            let room = Room {
+                overstated: true,
+                ..room
+            };
+            self.quirks.remember(self.model, room);
+        }
     }
 }
 

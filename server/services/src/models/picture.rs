@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use domain::{Invalid, ModelId, ModelKind, ProviderKeyId};
-use gateway::{BreakerEvents, BreakerState, Catalogue, KeySpec, ModelSpec, ProviderSpec, Transition};
+use domain::{ErrorCode, Invalid, ModelId, ModelKind, ProviderKeyId};
+use gateway::{BreakerEvents, BreakerState, Catalogue, KeySpec, ModelSpec, ProviderSpec, SharedBreaker, Transition};
 use repositories::catalogue::{self, OpenBreaker, Provider};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::mpsc;
@@ -27,7 +27,7 @@ impl Models {
             return Ok(false);
         }
         let rows = catalogue::load(&mut db, now).await?;
-        let breakers = catalogue::open_breakers(&mut db, now).await?;
+        let breakers = catalogue::open_breakers(&mut db).await?;
         let revision = rows.revision;
         let picture = picture(&self.0.keys, &rows).with_concurrency(self.0.provider_calls);
         self.0.gateway.replace(picture);
@@ -37,11 +37,8 @@ impl Models {
     }
 
     fn share(&self, breakers: &[OpenBreaker], now: DateTime<Utc>) {
-        for breaker in breakers {
-            let key = (!breaker.key.is_nil()).then_some(ProviderKeyId(breaker.key));
-            let left = (breaker.until - now).to_std().ok();
-            self.0.gateway.shared_state(breaker.provider, key, left);
-        }
+        let open: Vec<SharedBreaker> = breakers.iter().map(|breaker| shared(breaker, now)).collect();
+        self.0.gateway.share_breakers(&open);
     }
 
     /// Tells the other replicas of breakers that open and close here, until the process ends.
@@ -72,6 +69,17 @@ impl Models {
             (BreakerState::Closed, _) => Ok(catalogue::close_breaker(&mut db, change.provider, key).await?),
             _ => Ok(()),
         }
+    }
+}
+
+fn shared(breaker: &OpenBreaker, now: DateTime<Utc>) -> SharedBreaker {
+    let reason = ErrorCode::ALL.iter().find(|code| code.as_str() == breaker.reason);
+    SharedBreaker {
+        provider: breaker.provider,
+        key: (!breaker.key.is_nil()).then_some(ProviderKeyId(breaker.key)),
+        open_for: (breaker.until - now).to_std().unwrap_or_default(),
+        // A newer release may know more reasons.
+        code: reason.copied().unwrap_or(ErrorCode::AiDown),
     }
 }
 

@@ -16,7 +16,7 @@ use domain::{
     BotId, Email, LimitKind, Money, Password, Permission, Role, StaffId,
     views::{BotTransport, IntakeMode, RichText},
 };
-use gateway::{Answer, Catalogue, Deadlines, Demo, Finish, Gateway, GatewayError, Model, Usage};
+use gateway::{Answer, BreakerRules, Catalogue, Deadlines, Demo, Finish, Gateway, GatewayError, Model, Usage};
 use repositories::bots::{self, NewTelegramBot};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
@@ -150,7 +150,21 @@ impl App {
             &self.clock,
             &self.secret,
             &self.telegram,
-            vec![model()],
+            demo(vec![model()]),
+            self.queue_limit,
+        )
+    }
+
+    /// The same deck as another process sees it that asks by rules of its own.
+    pub fn asking(&self, deadlines: Deadlines, rules: BreakerRules) -> Services {
+        let models = Catalogue::from_settings(Arc::new(Demo::new()), vec![model()]);
+        services_with(
+            RateLimiter::new(Some(&redis_url())).unwrap(),
+            (*self.test).clone(),
+            &self.clock,
+            &self.secret,
+            &self.telegram,
+            Gateway::with_rules(models, deadlines, rules),
             self.queue_limit,
         )
     }
@@ -350,7 +364,14 @@ fn services(
     queue_limit: u32,
 ) -> Services {
     let rate = RateLimiter::new(Some(&redis_url())).unwrap();
-    services_with(rate, db, clock, secret, telegram, models, queue_limit)
+    services_with(rate, db, clock, secret, telegram, demo(models), queue_limit)
+}
+
+fn demo(models: Vec<Model>) -> Gateway {
+    Gateway::new(
+        Catalogue::from_settings(Arc::new(Demo::new()), models),
+        Deadlines::default(),
+    )
 }
 
 fn services_with(
@@ -359,7 +380,7 @@ fn services_with(
     clock: &ManualClock,
     secret: &SecretString,
     telegram: &Arc<FakeDirectory>,
-    models: Vec<Model>,
+    gateway: Gateway,
     queue_limit: u32,
 ) -> Services {
     Services::new(Parts {
@@ -367,10 +388,7 @@ fn services_with(
         clock: Arc::new(clock.clone()),
         keys: KeyRing::parse(secret).unwrap(),
         rate,
-        gateway: Gateway::new(
-            Catalogue::from_settings(Arc::new(Demo::new()), models),
-            Deadlines::default(),
-        ),
+        gateway,
         telegram: telegram.clone(),
         webhooks: true,
         queue_limit,

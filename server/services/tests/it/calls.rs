@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use domain::{ApiKeyId, ApiScope, ErrorCode, Lifetime, LimitKind, Money};
-use gateway::{Finish, Offer, Outcome, Price, Usage};
+use gateway::{ByDetail, Finish, Offer, Outcome, Price, Usage};
 use services::{Call, CallWish, Calls, KeyWish, LimitOwner, Services};
 use tokio::sync::oneshot;
 
@@ -26,10 +26,13 @@ pub(crate) fn wish(key: ApiKeyId) -> CallWish {
         offer: Offer {
             price: Price::from(&model),
             model: model.into(),
+            picture: ByDetail::default(),
         },
         tokens: 100,
         sound: false,
         answer: 50,
+        shortens: true,
+        speaks: false,
         images: 0,
     }
 }
@@ -425,4 +428,32 @@ async fn what_a_dead_replica_had_set_aside_is_settled_by_what_its_call_was_charg
     app.limits().give_back().await.unwrap();
     assert_eq!(app.scope_counter("api_key", "tokens").await, (150, 0));
     std::mem::forget(call);
+}
+
+#[tokio::test]
+async fn sound_is_set_aside_at_its_own_price_and_whole() {
+    let app = App::new().await;
+    let key = key(&app).await;
+    let money = |nanos| app.limit_of(LimitOwner::ApiKey(key), LimitKind::MoneyPerDay, nanos);
+    let mut spoken = CallWish {
+        speaks: true,
+        shortens: false,
+        answer: 500,
+        ..wish(key)
+    };
+    spoken.offer.price.audio_output = "12".parse().unwrap();
+    // A hundred tokens at a dollar a million, and five hundred at twelve.
+    let cost = 100 * 1000 + 500 * 12_000;
+    let calls = app.calls();
+    money(cost - 1).await;
+    let mut call = calls.begin(&spoken).unwrap();
+    assert!(
+        calls.admit(&mut call, &spoken).await.unwrap().is_err(),
+        "nothing shorter can be said"
+    );
+    money(cost).await;
+    let mut call = calls.begin(&spoken).unwrap();
+    let reserved = calls.admit(&mut call, &spoken).await.unwrap().unwrap();
+    assert_eq!(reserved.answer, 500);
+    assert_eq!(app.scope_counter("api_key", "money").await, (0, cost));
 }

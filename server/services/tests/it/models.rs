@@ -1,18 +1,30 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
 use chrono::TimeDelta;
 use domain::{
     ErrorCode, ModelId, ModelKind, Money, Permission, Price, ProviderId, ProviderKind, Role,
     views::models::{BreakerState, Change, TestedBy},
 };
-use gateway::{Answer, ChatRequest, GatewayError, Turn};
+use gateway::{Answer, BreakerRules, ChatRequest, Deadlines, GatewayError, SharedBreaker, Turn};
 use secrecy::SecretString;
 use serde_json::json;
 use services::{
     Actor, Error, Services,
     models::{AliasForm, FromSettings, ModelForm, ProviderForm},
 };
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::App;
+use crate::{app::App, calls::until};
 
 const KEY: &str = "sk-live-0123456789abcdef";
 
@@ -542,8 +554,13 @@ async fn a_card_says_until_when_a_provider_is_left_alone_and_what_it_failed_with
     let failure = card().await.last_failure.unwrap();
     assert_eq!((failure.code.as_str(), failure.is_over), ("BD-AI-DOWN", false));
     assert!(app.now() - failure.at < TimeDelta::minutes(1) && !failure.cause.is_empty());
-    app.gateway()
-        .shared_state(id, None, Some(std::time::Duration::from_secs(50)));
+    let told = SharedBreaker {
+        provider: id,
+        key: None,
+        open_for: Duration::from_secs(50),
+        code: ErrorCode::AiDown,
+    };
+    app.gateway().share_breakers(&[told]);
     let state = card().await.state;
     let BreakerState::Open { until: Some(until) } = state else {
         panic!("{state:?}");
@@ -553,10 +570,97 @@ async fn a_card_says_until_when_a_provider_is_left_alone_and_what_it_failed_with
         left > TimeDelta::seconds(30) && left <= TimeDelta::seconds(50),
         "{left}"
     );
-    app.gateway().shared_state(id, None, None);
+    app.gateway().share_breakers(&[]);
     let card = card().await;
     assert_eq!(
         (card.state, card.last_failure.unwrap().is_over),
         (BreakerState::Closed, true)
     );
+}
+
+/// The address of a server that says `fine`, if it answers at all.
+async fn server(answers: Arc<AtomicBool>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut silent = Vec::new();
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            if !answers.load(Ordering::Relaxed) {
+                silent.push(tcp);
+                continue;
+            }
+            let mut request = Vec::new();
+            while !request.ends_with(b"}") && tcp.read_buf(&mut request).await.unwrap() > 0 {}
+            let event = r#"{"choices":[{"delta":{"content":"fine"},"finish_reason":"stop"}]}"#;
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+            let answer = format!("{head}data: {event}\n\ndata: [DONE]\n\n");
+            tcp.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn a_provider_that_one_replica_saw_hang_is_left_alone_by_all_until_one_sees_it_well() {
+    let app = deck().await;
+    let answers = Arc::new(AtomicBool::new(false));
+    let owner = app.owner().await;
+    let form = ProviderForm {
+        base_url: server(Arc::clone(&answers)).await,
+        ..provider("home")
+    };
+    let models = app.models();
+    let id = models
+        .save_provider(&owner, None, form, Some(SecretString::from(KEY)))
+        .await
+        .unwrap()
+        .id;
+    models.save_model(&owner, id, None, model("m-1", "1")).await.unwrap();
+    let deadlines = Deadlines {
+        first_token: Duration::from_millis(200),
+        ..Deadlines::default()
+    };
+    let replica = async |first: Duration| {
+        let rules = BreakerRules {
+            in_a_row: 1,
+            first,
+            ..BreakerRules::default()
+        };
+        let services = app.asking(deadlines, rules);
+        services.models().refresh().await.unwrap();
+        let events = services.clone();
+        tokio::spawn(async move { events.models().spread_breakers().await });
+        tokio::task::yield_now().await;
+        services
+    };
+    let state = |services: &Services| services.gateway().states()[0].state;
+    let code = |answer: Answer| answer.failure.map(|failure| failure.code());
+    let (first, second) = (
+        replica(Duration::from_secs(60)).await,
+        replica(Duration::from_secs(60)).await,
+    );
+    // It finds out at once whether the provider is well again, and is not told of what others saw.
+    let third = replica(Duration::ZERO).await;
+    assert_eq!(code(ask(&third, "m-1").await), Some(ErrorCode::AiTimeout));
+    assert_eq!(code(ask(&first, "m-1").await), Some(ErrorCode::AiTimeout));
+    until(&app, "breakers WHERE until > changed_at", 1).await;
+
+    second.models().refresh().await.unwrap();
+    assert_eq!(state(&second), gateway::BreakerState::Open);
+    let answer = ask(&second, "m-1").await;
+    assert!(
+        answer.tries.is_empty() && answer.total < deadlines.first_token,
+        "nobody waits for it"
+    );
+    assert_eq!(code(answer), Some(ErrorCode::AiTimeout));
+
+    answers.store(true, Ordering::Relaxed);
+    assert_eq!(ask(&third, "m-1").await.text, "fine");
+    until(&app, "breakers", 0).await;
+    second.models().refresh().await.unwrap();
+    assert_eq!(state(&second), gateway::BreakerState::Closed);
+    assert_eq!(ask(&second, "m-1").await.text, "fine");
+    // What a replica saw itself it finds out itself.
+    first.models().refresh().await.unwrap();
+    assert_eq!(state(&first), gateway::BreakerState::Open);
 }

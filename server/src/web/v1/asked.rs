@@ -1,10 +1,10 @@
 //! What of a request has to be understood here: which model, whether it is streamed, and how much it may use at most. The rest goes
 //! to the provider as it came.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use bytes::Bytes;
-use gateway::{Endpoint, Model, Part};
+use gateway::{ByDetail, Endpoint, Model, Offer, Part};
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeSeed, MapAccess, SeqAccess, Visitor},
@@ -16,9 +16,6 @@ use super::ApiError;
 const LONGEST_NAME: usize = 200;
 /// More answers to one question than any provider gives.
 const MOST_ANSWERS: u32 = 128;
-/// A large picture in a question.
-/// <https://platform.openai.com/docs/guides/images-vision#calculating-costs>
-const PICTURE_TOKENS: i64 = 1600;
 /// The dearest picture that a model paints by tokens.
 /// <https://platform.openai.com/docs/guides/image-generation#cost-and-latency>
 const PAINTED_TOKENS: u32 = 6240;
@@ -32,8 +29,12 @@ pub struct Asked {
     bound: Option<u32>,
     /// How many answers, or pictures, are asked for.
     pub n: u32,
-    /// Tokens before the answer, at most.
-    pub tokens: i64,
+    /// What is there before the answer, at most.
+    weight: Weight,
+    /// Tokens of sound that a text makes when it is spoken.
+    spoken: u32,
+    /// The answer may be sound.
+    speaks: bool,
 }
 
 /// Fields of all endpoints together; each has some of them. Unknown ones are skipped without being kept.
@@ -47,6 +48,24 @@ struct Fields {
     max_output_tokens: Option<u32>,
     background: Option<bool>,
     stream_format: Option<String>,
+    modalities: Option<Vec<String>>,
+}
+
+/// What is to be spoken.
+#[derive(Deserialize)]
+struct Spoken<'a> {
+    #[serde(borrow)]
+    input: Cow<'a, str>,
+}
+
+impl Spoken<'_> {
+    /// A second of sound is 20.8 tokens (`gpt-4o-mini-tts`: $12 a million of them and $0.015 a minute,
+    /// <https://platform.openai.com/docs/models/gpt-4o-mini-tts>) and 15 characters of text (4,096 made 268 s,
+    /// <https://www.s-anand.net/blog/openai-tts-cost/>): seven tokens for five characters.
+    fn tokens(&self) -> u32 {
+        let characters = u32::try_from(self.input.chars().count()).unwrap_or(u32::MAX);
+        characters.saturating_mul(7).div_ceil(5)
+    }
 }
 
 impl Fields {
@@ -84,13 +103,19 @@ impl Asked {
                 "Background responses are not supported.",
             ));
         }
-        let tokens = weigh(body).map_err(|error| unparsed(&error))?;
+        let spoken = match endpoint {
+            Endpoint::Speech => serde_json::from_slice::<Spoken<'_>>(body).map_or(0, |text| text.tokens()),
+            _ => 0,
+        };
+        let says_sound = fields.modalities.iter().flatten().any(|kind| kind == "audio");
         Ok(Self {
             bound: fields.bound(endpoint),
             n: fields.answers(endpoint)?,
             stream: fields.stream.unwrap_or(false) || fields.stream_format.as_deref() == Some("sse"),
             alias: named(fields.model)?,
-            tokens,
+            weight: weigh(body).map_err(|error| unparsed(&error))?,
+            spoken,
+            speaks: says_sound || endpoint == Endpoint::Speech,
         })
     }
 
@@ -106,8 +131,25 @@ impl Asked {
             stream: text("stream").as_deref() == Some("true"),
             bound: None,
             n: 1,
-            tokens: i64::try_from(bytes).unwrap_or(i64::MAX) / 100 + 1,
+            weight: Weight::text(i64::try_from(bytes).unwrap_or(i64::MAX) / 100 + 1),
+            spoken: 0,
+            speaks: false,
         })
+    }
+
+    /// Tokens before the answer, at most, whoever of those behind the name is asked.
+    pub fn tokens(&self, offer: &Offer) -> i64 {
+        self.weight.text.saturating_add(offer.picture.of(self.weight.pictures))
+    }
+
+    /// The answer may be sound.
+    pub fn speaks(&self) -> bool {
+        self.speaks
+    }
+
+    /// Tokens of sound that its text makes.
+    pub fn spoken(&self) -> i64 {
+        self.spoken.into()
     }
 
     pub fn images(&self, endpoint: Endpoint) -> i64 {
@@ -132,7 +174,11 @@ impl Asked {
                     .saturating_mul(self.n)
             }
             Endpoint::Images => PAINTED_TOKENS.min(model.max_answer_tokens).saturating_mul(self.n),
-            Endpoint::Embeddings | Endpoint::Transcriptions | Endpoint::Translations | Endpoint::Speech => 0,
+            Endpoint::Speech => self.spoken,
+            // Nobody says more words in a second than the ten tokens that its sound has.
+            Endpoint::Transcriptions | Endpoint::Translations => u32::try_from(self.weight.text)
+                .map_or(model.max_answer_tokens, |sound| sound.min(model.max_answer_tokens)),
+            Endpoint::Embeddings => 0,
         }
     }
 }
@@ -153,23 +199,82 @@ fn named(model: Option<String>) -> Result<String, ApiError> {
     }
 }
 
-/// The tokens that a body may make, and hardly ever fewer: one for every three bytes of text and for every number, and a picture's, also
-/// where only its address is given. Far cheaper than counting them, and nothing of the body is copied.
-fn weigh(body: &[u8]) -> Result<i64, serde_json::Error> {
+/// The tokens that a body may make, and hardly ever fewer: one for every three bytes of text and for every number; and its pictures, also
+/// where only an address is given. Far cheaper than counting them, and nothing of the body is copied.
+fn weigh(body: &[u8]) -> Result<Weight, serde_json::Error> {
     let mut json = serde_json::Deserializer::from_slice(body);
-    Weigher { may_be_picture: false }.deserialize(&mut json)
+    Weigher::Text.deserialize(&mut json)
 }
 
+/// What a part of a body weighs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Weight {
+    /// In tokens.
+    text: i64,
+    pictures: ByDetail,
+    /// Pictures whose detail stands beside them.
+    open: i64,
+    detail: Option<Detail>,
+    /// What is around it is a picture.
+    is_picture: bool,
+}
+
+/// Of several that are said, the last in this order may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Detail {
+    Low,
+    High,
+    Auto,
+}
+
+impl Weight {
+    fn text(text: i64) -> Self {
+        Self {
+            text,
+            ..Self::default()
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.text = self.text.saturating_add(other.text);
+        self.pictures.low += other.pictures.low;
+        self.pictures.high += other.pictures.high;
+        self.pictures.auto += other.pictures.auto;
+        self.open += other.open;
+        self.detail = self.detail.max(other.detail);
+        self.is_picture |= other.is_picture;
+    }
+
+    /// All that stands together has been read.
+    fn closed(mut self) -> Self {
+        if self.is_picture {
+            // Also one of which only the id of its file is said.
+            self.open = self.open.max(1);
+        }
+        match self.detail.unwrap_or(Detail::Auto) {
+            Detail::Low => self.pictures.low += self.open,
+            Detail::High => self.pictures.high += self.open,
+            Detail::Auto => self.pictures.auto += self.open,
+        }
+        (self.open, self.detail, self.is_picture) = (0, None, false);
+        self
+    }
+}
+
+/// By the name of its field.
 #[derive(Clone, Copy)]
-struct Weigher {
-    /// The field holds an address, and no text that a model reads.
-    may_be_picture: bool,
+enum Weigher {
+    Text,
+    /// It may be the address of a picture, and no text that a model reads.
+    Address,
+    Detail,
+    Type,
 }
 
 impl<'de> DeserializeSeed<'de> for Weigher {
-    type Value = i64;
+    type Value = Weight;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<i64, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Weight, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
@@ -183,70 +288,85 @@ struct FieldName(i64, Weigher);
 
 impl<'de> Deserialize<'de> for FieldName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = std::borrow::Cow::<str>::deserialize(deserializer)?;
-        let may_be_picture = matches!(&*name, "url" | "image_url");
-        Ok(Self(words(&name), Weigher { may_be_picture }))
+        let name = Cow::<str>::deserialize(deserializer)?;
+        let weigher = match &*name {
+            "url" | "image_url" => Weigher::Address,
+            "detail" => Weigher::Detail,
+            "type" => Weigher::Type,
+            _ => Weigher::Text,
+        };
+        Ok(Self(words(&name), weigher))
     }
 }
 
 impl<'de> Visitor<'de> for Weigher {
-    type Value = i64;
+    type Value = Weight;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON")
     }
 
-    fn visit_unit<E>(self) -> Result<i64, E> {
-        Ok(0)
+    fn visit_unit<E>(self) -> Result<Weight, E> {
+        Ok(Weight::default())
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<i64, E> {
-        Ok(1)
+    fn visit_bool<E>(self, _: bool) -> Result<Weight, E> {
+        Ok(Weight::text(1))
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<i64, E> {
-        Ok(1)
+    fn visit_i64<E>(self, _: i64) -> Result<Weight, E> {
+        Ok(Weight::text(1))
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<i64, E> {
-        Ok(1)
+    fn visit_u64<E>(self, _: u64) -> Result<Weight, E> {
+        Ok(Weight::text(1))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<i64, E> {
-        Ok(1)
+    fn visit_f64<E>(self, _: f64) -> Result<Weight, E> {
+        Ok(Weight::text(1))
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<i64, E> {
-        let words = words(text);
-        Ok(if !self.may_be_picture {
-            words
-        } else if text.starts_with("data:image/") {
-            PICTURE_TOKENS
-        } else {
-            words.max(PICTURE_TOKENS)
-        })
+    fn visit_str<E>(self, text: &str) -> Result<Weight, E> {
+        let mut weight = Weight::default();
+        match self {
+            Self::Address if text.starts_with("data:image/") => weight.open = 1,
+            Self::Address => (weight.text, weight.open) = (words(text), 1),
+            Self::Text => weight.text = words(text),
+            Self::Type => (weight.text, weight.is_picture) = (words(text), text == "input_image"),
+            Self::Detail => {
+                weight.text = words(text);
+                weight.detail = Some(match text {
+                    "low" => Detail::Low,
+                    "high" => Detail::High,
+                    _ => Detail::Auto,
+                });
+            }
+        }
+        Ok(weight)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<i64, A::Error> {
-        let mut sum = 0_i64;
-        while let Some(weight) = values.next_element_seed(Self { may_be_picture: false })? {
-            sum = sum.saturating_add(weight);
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Weight, A::Error> {
+        let mut sum = Weight::default();
+        while let Some(weight) = values.next_element_seed(Self::Text)? {
+            sum.add(weight);
         }
         Ok(sum)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<i64, A::Error> {
-        let mut sum = 0_i64;
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Weight, A::Error> {
+        let mut sum = Weight::default();
         while let Some(FieldName(name, weigher)) = fields.next_key()? {
-            let value = fields.next_value_seed(weigher)?;
-            sum = sum.saturating_add(name).saturating_add(value);
+            sum.add(Weight::text(name));
+            sum.add(fields.next_value_seed(weigher)?);
         }
-        Ok(sum)
+        Ok(sum.closed())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use gateway::Price;
+
     use super::*;
 
     fn json_of(endpoint: Endpoint, body: &'static str) -> Result<Asked, ApiError> {
@@ -335,17 +455,101 @@ mod tests {
     }
 
     #[test]
+    fn sound_is_set_aside_by_the_length_of_its_text_and_text_by_the_length_of_its_sound() {
+        let model = Model {
+            max_answer_tokens: 1000,
+            ..Model::named("any")
+        };
+        let speech = json_of(
+            Endpoint::Speech,
+            r#"{"model":"m","voice":"alloy","input":"\u041f\u0440\u0438\u0432\u0435\u0442 you"}"#,
+        )
+        .unwrap();
+        // Ten characters are fourteen tokens.
+        assert_eq!((speech.answer(Endpoint::Speech, &model), speech.spoken()), (14, 14));
+        assert!(speech.speaks());
+        let heard = |bytes| {
+            let part = |name: &str, data: Vec<u8>| Part {
+                name: name.to_owned(),
+                file_name: None,
+                content_type: None,
+                data: Bytes::from(data),
+            };
+            let asked = Asked::form(&[part("model", b"m".to_vec()), part("file", vec![0; bytes])]).unwrap();
+            asked.answer(Endpoint::Transcriptions, &model)
+        };
+        assert_eq!((heard(10_000), heard(1_000_000)), (101, 1000));
+        for (body, speaks) in [
+            (r#"{"model":"m"}"#, false),
+            (r#"{"model":"m","modalities":["text"]}"#, false),
+            (r#"{"model":"m","modalities":["text","audio"]}"#, true),
+        ] {
+            assert_eq!(json(body).unwrap().speaks(), speaks, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_picture_is_reckoned_as_the_dearest_behind_the_name_counts_it() {
+        let asked = json(
+            r#"{"model":"m","messages":[{"role":"user","content":[
+                {"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA","detail":"high"}},
+                {"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA","detail":"low"}}]}]}"#,
+        )
+        .unwrap();
+        let offer = Offer {
+            model: Model::named("gpt-4o-mini").into(),
+            price: Price::default(),
+            picture: ByDetail {
+                low: 2833,
+                high: 48_169,
+                auto: 48_169,
+            },
+        };
+        let tokens = asked.tokens(&offer);
+        assert!((51_002..51_102).contains(&tokens), "{tokens}");
+    }
+
+    #[test]
     fn a_body_weighs_at_least_what_it_says_and_a_picture_what_a_picture_costs() {
-        let weight = |body: &str| weigh(body.as_bytes()).unwrap();
+        let weighed = |body: &str| weigh(body.as_bytes()).unwrap();
+        let weight = |body: &str| weighed(body).text;
         let russian = "Привет, как дела? ".repeat(20);
         assert!(weight(&format!("[{russian:?}]")) >= i64::from(gateway::count_tokens(&russian)));
         assert_eq!(weight("[1,2,3]"), 3);
         let picture = format!("data:image/png;base64,{}", "A".repeat(1_000_000));
-        assert_eq!(weight(&format!(r#"{{"url":"{picture}"}}"#)), 2 + PICTURE_TOKENS);
-        assert_eq!(
-            weight(r#"{"image_url":"https://example.org/p.png"}"#),
-            4 + PICTURE_TOKENS
-        );
+        let one = |low, high, auto| ByDetail { low, high, auto };
+        let found = weighed(&format!(r#"{{"url":"{picture}"}}"#));
+        assert_eq!((found.text, found.pictures), (2, one(0, 0, 1)));
+        for (part, pictures) in [
+            (r#"{"image_url":"https://example.org/p.png"}"#, one(0, 0, 1)),
+            (
+                r#"{"type":"image_url","image_url":{"detail":"low","url":"data:image/png,"}}"#,
+                one(1, 0, 0),
+            ),
+            (
+                r#"{"type":"input_image","image_url":"data:image/png,","detail":"high"}"#,
+                one(0, 1, 0),
+            ),
+            (
+                r#"{"type":"input_image","file_id":"file-1","detail":"low"}"#,
+                one(1, 0, 0),
+            ),
+            (
+                r#"{"type":"input_image","file_id":"file-1","detail":"original"}"#,
+                one(0, 0, 1),
+            ),
+            // Of two that are said the dearer one.
+            (
+                r#"{"url":"data:image/png,","detail":"high","detail":"low"}"#,
+                one(0, 1, 0),
+            ),
+            (
+                r#"{"type":"text","detail":"high","text":"data:image/png,"}"#,
+                one(0, 0, 0),
+            ),
+        ] {
+            assert_eq!(weighed(&format!("[{part}]")).pictures, pictures, "{part}");
+        }
         // In the place of text it is text.
         assert!(weight(&format!(r#"{{"content":"{picture}"}}"#)) > 300_000);
         assert_eq!(weight(r#"{"abc":null}"#), 2);
@@ -360,7 +564,7 @@ mod tests {
             data: Bytes::from_static(data),
         };
         let asked = Asked::form(&[part("file", b"\xff\x00"), part("model", b"whisper-1")]).unwrap();
-        assert_eq!((asked.alias.as_str(), asked.tokens), ("whisper-1", 1));
+        assert_eq!((asked.alias.as_str(), asked.weight.text), ("whisper-1", 1));
         assert!(Asked::form(&[part("file", b"")]).is_err() && Asked::form(&[part("model", b"\xff")]).is_err());
     }
 }

@@ -11,7 +11,7 @@ use axum::{
 use bytes::Bytes;
 use domain::{ApiScope, ErrorCode};
 use futures::{StreamExt, stream::BoxStream};
-use gateway::{CacheHit, CacheScope, Endpoint, Forward, ForwardBody, GatewayError, ModelKind, Part};
+use gateway::{AnswerBound, CacheHit, CacheScope, Endpoint, Forward, ForwardBody, GatewayError, ModelKind, Part};
 use services::{Call, CallWish, Headroom, Reserved, Services};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -19,9 +19,8 @@ use tokio_util::sync::CancellationToken;
 use super::{ApiError, Caller, asked::Asked, bodies::Room, headers};
 use crate::web::AppState;
 
-pub(super) const JSON_LIMIT: usize = 4 * 1024 * 1024;
-/// OpenAI's own, of files of audio.
-pub(super) const AUDIO_LIMIT: usize = 25 * 1024 * 1024;
+/// Of any body. OpenAI's own, of files of audio; as JSON, pictures of 18 MB together.
+pub(super) const BODY_LIMIT: usize = 25 * 1024 * 1024;
 /// Whoever sends a body more slowly than this keeps a place that others want.
 const BODY_TIME: Duration = Duration::from_secs(60);
 /// More fields than any endpoint has.
@@ -66,9 +65,12 @@ async fn call(state: &AppState, caller: &Caller, endpoint: Endpoint, request: Re
     };
     let wish = CallWish {
         key: caller.0.id,
-        tokens: asked.tokens,
+        tokens: asked.tokens(&offer),
         sound: matches!(endpoint, Endpoint::Transcriptions | Endpoint::Translations),
         answer: asked.answer(endpoint, &offer.model),
+        // Of others nobody takes a bound.
+        shortens: endpoint.kind() == ModelKind::Chat,
+        speaks: asked.speaks(),
         images: asked.images(endpoint),
         alias: asked.alias.clone(),
         offer,
@@ -197,17 +199,26 @@ impl Errand {
         let _ = sender.send(Err(error));
     }
 
+    /// Only what was set aside for a call bounds its answer: where no limit applies, that is its program's affair.
+    fn bound(&self, reserved: &Reserved) -> Option<AnswerBound> {
+        let is_bounded = reserved.held && self.endpoint.kind() == ModelKind::Chat;
+        let tokens = is_bounded.then(|| self.asked.bound(reserved.answer)).flatten()?;
+        Some(AnswerBound {
+            tokens,
+            is_budget: reserved.answer < self.wish.answer,
+        })
+    }
+
     fn forward(&self, reserved: &Reserved) -> Forward {
         Forward {
             endpoint: self.endpoint,
             alias: self.asked.alias.clone(),
             body: self.body.clone(),
             stream: self.asked.stream,
-            answer_tokens: (self.endpoint.kind() == ModelKind::Chat)
-                .then(|| self.asked.bound(reserved.answer))
-                .flatten(),
+            bound: self.bound(reserved),
             tokens: self.wish.tokens,
             images: self.wish.images,
+            spoken: self.asked.spoken(),
             cache: self.cache.clone(),
         }
     }
@@ -220,9 +231,9 @@ async fn json_body(request: Request, endpoint: Endpoint) -> Result<(Asked, Forwa
             "The body has to be JSON, with the header Content-Type: application/json.",
         ));
     }
-    let body = to_bytes(request.into_body(), JSON_LIMIT)
+    let body = to_bytes(request.into_body(), BODY_LIMIT)
         .await
-        .map_err(|error| unread(&error, JSON_LIMIT))?;
+        .map_err(|error| unread(&error, BODY_LIMIT))?;
     let asked = Asked::json(&body, endpoint)?;
     Ok((asked, ForwardBody::Json(body)))
 }
@@ -259,7 +270,7 @@ async fn form(request: Request) -> Result<(Asked, ForwardBody), ApiError> {
         let field = match form.next_field().await {
             Ok(Some(field)) => field,
             Ok(None) => break,
-            Err(error) => return Err(unread(&error, AUDIO_LIMIT)),
+            Err(error) => return Err(unread(&error, BODY_LIMIT)),
         };
         if parts.len() == MOST_PARTS {
             return Err(ApiError::invalid(None, "The form has too many fields."));
@@ -269,7 +280,7 @@ async fn form(request: Request) -> Result<(Asked, ForwardBody), ApiError> {
             field.file_name().map(str::to_owned),
             field.content_type().map(str::to_owned),
         );
-        let data = field.bytes().await.map_err(|error| unread(&error, AUDIO_LIMIT))?;
+        let data = field.bytes().await.map_err(|error| unread(&error, BODY_LIMIT))?;
         parts.push(Part {
             name,
             file_name,

@@ -223,6 +223,28 @@ impl ApiError {
                 Some("context_length_exceeded"),
                 "The request is longer than the context of this model.",
             ),
+            GatewayError::Unable { .. } => refused(
+                Some("provider_refused"),
+                "No provider of this model can serve such a request.",
+            ),
+            GatewayError::Refused {
+                status: Some(404),
+                detail,
+            } => {
+                let is_model = detail.to_lowercase().contains("model");
+                Self {
+                    status: StatusCode::NOT_FOUND,
+                    param: is_model.then_some("model"),
+                    ..if is_model {
+                        refused(Some("model_not_found"), "The provider of this model does not know it.")
+                    } else {
+                        refused(
+                            Some("provider_refused"),
+                            "The provider of this model did not find what the request asks for.",
+                        )
+                    }
+                }
+            }
             GatewayError::Refused { .. } => refused(
                 Some("provider_refused"),
                 "The provider of this model refused the request.",
@@ -326,6 +348,29 @@ impl IntoResponse for ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_model_that_is_gone_is_not_found_and_what_nobody_can_serve_is_refused() {
+        let missing = |detail: &str| GatewayError::Refused {
+            status: Some(404),
+            detail: detail.to_owned(),
+        };
+        let unable = GatewayError::Unable {
+            detail: "this provider has no /responses".to_owned(),
+        };
+        for (error, status, code) in [
+            (missing("The model `x` does not exist"), 404, "model_not_found"),
+            (missing("Item with id 'rs_1' not found."), 404, "provider_refused"),
+            (unable, 400, "provider_refused"),
+        ] {
+            let told = ApiError::of_gateway(&error);
+            assert_eq!((told.status.as_u16(), told.code), (status, Some(code)), "{error}");
+            assert_eq!(
+                (told.kind, told.ours),
+                ("invalid_request_error", Some(ErrorCode::AiRefused))
+            );
+        }
+    }
 
     #[test]
     fn whoever_comes_with_too_many_others_is_told_to_come_again() {

@@ -33,8 +33,8 @@ pub fn router() -> Router<AppState> {
         .route("/v1/audio/speech", post(calls::speech))
         .route("/v1/{*rest}", any(unknown))
         .method_not_allowed_fallback(unknown)
-        // Of forms; how much JSON there may be is said where it is read.
-        .layer(DefaultBodyLimit::max(calls::AUDIO_LIMIT))
+        // Of forms; JSON is bounded where it is read.
+        .layer(DefaultBodyLimit::max(calls::BODY_LIMIT))
         .layer(middleware::from_fn_with_state(bodies::Bodies::default(), bodies::count))
 }
 
