@@ -770,7 +770,7 @@ async fn one_embedding(adapter: &dyn Provider, model: &str) -> Result<(), Gatewa
         body: &body,
         stream: false,
         max_answer_tokens: 0,
-        answer_tokens: None,
+        bound: None,
     };
     let mut pieces = adapter.forward(&request).await?.body;
     let mut answer = Vec::new();

@@ -23,6 +23,9 @@ use crate::run::number;
 
 /// Longer than any call takes.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Calls of all programs together in a closed loop that is measured; a shorter one only warms up.
+const FEWEST: usize = 30;
+const LEAST: Duration = Duration::from_millis(1500);
 /// Connections of an open loop; calls beyond wait for one, which counts as theirs.
 const MOST_LINES: usize = 400;
 
@@ -210,12 +213,14 @@ fn check(kind: Kind, text: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// So many programs, each of which calls again as soon as it is answered, for `span`, and once at least.
+/// So many programs, each of which calls again as soon as it is answered, for `span`, and until there are enough calls for a percentile
+/// of slow ones.
 pub async fn closed(target: &Target, kind: Kind, connections: usize, span: Duration) -> anyhow::Result<Felt> {
     let mut lines = Vec::new();
     for _ in 0..connections {
         lines.push(Line::open(target.addr).await?);
     }
+    let enough = if span < LEAST { 1 } else { FEWEST / connections.max(1) };
     let started = Instant::now();
     let mut programs = JoinSet::new();
     for mut line in lines {
@@ -224,7 +229,7 @@ pub async fn closed(target: &Target, kind: Kind, connections: usize, span: Durat
             let mut times = Vec::new();
             loop {
                 times.push(line.call(&target, kind, Instant::now()).await?);
-                if started.elapsed() >= span {
+                if started.elapsed() >= span && times.len() >= enough {
                     return Ok(times);
                 }
             }

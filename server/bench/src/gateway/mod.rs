@@ -237,6 +237,9 @@ async fn put(target: &Target, kind: Kind, load: Load, span: Duration) -> anyhow:
 
 async fn measure(world: &mut World, way: Way, kind: Kind, load: Load, span: Duration) -> anyhow::Result<Measured> {
     let target = world.target(way);
+    // Plain ones come in great numbers, and so by each connection to the database.
+    let warm = put(&target, Kind::Plain, Load::Closed(8), WARM_UP.min(span)).await?;
+    world.check(way, warm.calls()).await?;
     let warm = put(&target, kind, load, WARM_UP.min(span)).await?;
     world.check(way, warm.calls()).await?;
     let before = world.costs(way).await?;
