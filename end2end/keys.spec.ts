@@ -87,6 +87,7 @@ test('the log is filtered, opened and walked by the keyboard', async ({ page }) 
   await expect(page).toHaveURL(/model=smart/);
   const rows = page.locator('.requests tbody tr');
   await expect(rows).toHaveCount(3);
+  await expect(rows.filter({ hasText: 'BD-AI-DOWN' })).toContainText('Failed');
   await page.locator('h1').click();
   await page.keyboard.press('j');
   await expect(rows.nth(0).getByRole('link').first()).toBeFocused();
