@@ -460,6 +460,8 @@ impl Texts {
             "user.unblock" => self.pick("Unblocked a user", "Разблокировал пользователя"),
             "user.boost" => self.pick("Changed a user's boost", "Изменил прибавку пользователя"),
             "user.reset_limit" => self.pick("Began a user's limit anew", "Начал лимит пользователя заново"),
+            "limits.boost" => self.pick("Changed the boost of a limit", "Изменил прибавку к лимиту"),
+            "limits.reset" => self.pick("Began a limit anew", "Начал лимит заново"),
             "limits.set" => self.pick("Set limits", "Задал лимиты"),
             "user.plan" => self.pick("Changed a user's plan", "Сменил тариф пользователя"),
             "conversation.read" => self.pick("Read a conversation", "Прочитал переписку"),

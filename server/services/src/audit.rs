@@ -39,6 +39,8 @@ const ACTIONS: &[&str] = &[
     "conversation.read",
     "job.discard",
     "job.retry",
+    "limits.boost",
+    "limits.reset",
     "limits.set",
     "model.add",
     "model.edit",

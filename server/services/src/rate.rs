@@ -265,7 +265,7 @@ impl RateLimiter {
         script.arg(call.to_string()).arg(at).arg(limit).arg(WINDOW).arg(KEPT);
         for rate in rates {
             if let Rate::Paced { key, limit } = rate {
-                script.key(format!("botdeck:rate:{key}")).arg((*limit).max(0));
+                script.key(paced_key(key)).arg((*limit).max(0));
             }
         }
         script.invoke_async(&mut connection).await
@@ -305,7 +305,7 @@ impl RateLimiter {
             redis::pipe()
                 .cmd("TIME")
                 .cmd("GET")
-                .arg(format!("botdeck:rate:{key}"))
+                .arg(paced_key(key))
                 .query_async::<((i64, i64), Option<f64>)>(&mut connection)
                 .await
         };
@@ -314,22 +314,26 @@ impl RateLimiter {
         Some(left_of(*limit, through.map_or(0, |through| through as i64 - now)))
     }
 
-    /// Forgets what a user has used of the minute.
-    pub async fn forget(&self, user: UserId) {
-        {
+    /// Forgets what has been used of the minute.
+    pub async fn forget(&self, rate: &Rate) {
+        let key = {
             let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
-            local.windows.remove(&user);
-        }
+            match rate {
+                Rate::Window { user, .. } => {
+                    local.windows.remove(user);
+                    key(*user)
+                }
+                Rate::Paced { key, .. } => {
+                    local.paces.remove(key);
+                    paced_key(key)
+                }
+            }
+        };
         let Some(shared) = self.shared.as_ref().filter(|shared| !shared.is_away()) else {
             return;
         };
         let mut connection = shared.connection.clone();
-        let call = async move {
-            redis::cmd("DEL")
-                .arg(key(user))
-                .query_async::<i64>(&mut connection)
-                .await
-        };
+        let call = async move { redis::cmd("DEL").arg(key).query_async::<i64>(&mut connection).await };
         shared.patiently(call).await;
     }
 
@@ -535,6 +539,10 @@ fn place(rates: &[Rate], which: usize) -> usize {
 
 fn key(user: UserId) -> String {
     format!("botdeck:rate:{user}")
+}
+
+fn paced_key(key: &str) -> String {
+    format!("botdeck:rate:{key}")
 }
 
 fn moment(millis: i64) -> DateTime<Utc> {

@@ -87,6 +87,8 @@ pub struct Reach {
     pub stopped_after: i64,
     /// What all of them together have used, where they share the limit.
     pub shared_used: Option<i64>,
+    /// It would be used up, for somebody or, where it is shared, for all; also where nobody is known to use it.
+    pub used_up_after: bool,
     /// Those with most use.
     pub heaviest: Vec<HeavyUser>,
     /// When the window ends; `None` for a total.

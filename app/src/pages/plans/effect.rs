@@ -116,13 +116,7 @@ fn Kind(kind: KindEffect, owner: LimitOwner) -> impl IntoView {
         reach,
     } = kind;
     let shared = reach.as_ref().is_some_and(|reach| reach.shared_used.is_some());
-    let stops = reach.as_ref().is_some_and(|reach| {
-        let all_used = reach
-            .shared_used
-            .zip(change.after)
-            .is_some_and(|(used, limit)| used >= limit);
-        reach.stopped_after > 0 || all_used
-    });
+    let stops = reach.as_ref().is_some_and(|reach| reach.used_up_after);
     let badge = if change.after == Some(0) {
         Some((Tone::Bad, t.effect_zero))
     } else if stops {

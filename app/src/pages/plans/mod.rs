@@ -2,6 +2,7 @@
 //! one page (`edit`), which shows what a change would do before it is saved.
 
 pub mod api;
+pub mod boost;
 pub mod edit;
 mod effect;
 

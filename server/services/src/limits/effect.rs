@@ -8,6 +8,7 @@ use domain::{
 use repositories::{
     PgConnection,
     limit_reach::{self, People, Person, Whose},
+    limits::{self as rows, SharedLimit},
 };
 
 use super::{LimitSetting, Limits, paced, sheet::current, staff::name_of};
@@ -98,6 +99,7 @@ impl Limits {
             stopped_before: before.stopped,
             stopped_after: stopped,
             shared_used: None,
+            used_up_after: stopped > 0,
             heaviest: heaviest.into_iter().map(heavy).collect(),
             resets_at,
         }))
@@ -114,23 +116,30 @@ impl Limits {
         now: DateTime<Utc>,
     ) -> Result<Reach, Error> {
         let kind = change.kind;
+        let boost = rows::shared(db, scope, subject, kind)
+            .await?
+            .and_then(|limit| limit.boost);
+        // A boost outlives a change of its limit.
+        let cap = |limit: Option<i64>| limit.map(|amount| SharedLimit { amount, boost }.cap(now));
+        let (cap_before, cap_after) = (cap(change.before), cap(change.after));
         let before = limit_reach::window(db, scope, subject, kind, zones[0], now).await?;
         let after = limit_reach::window(db, scope, subject, kind, zones[1], now).await?;
         let (people, heaviest) = limit_reach::users_since(db, scope, subject, kind, after.starts_at).await?;
         let (used, resets_at) = if kind.is_rate() {
-            (self.minute(scope, subject, change.before).await, None)
+            (self.minute(scope, subject, cap_before).await, None)
         } else {
             (Some((before.used, after.used)), after.resets_at)
         };
-        let stopped = |used: Option<i64>, limit: Option<i64>| match used.zip(limit) {
-            Some((used, limit)) if used >= limit => people,
-            _ => 0,
-        };
+        let is_used_up =
+            |used: Option<i64>, limit: Option<i64>| used.zip(limit).is_some_and(|(used, limit)| used >= limit);
+        let stopped = |is_used_up| if is_used_up { people } else { 0 };
+        let used_up_after = is_used_up(used.map(|used| used.1), cap_after);
         Ok(Reach {
             people,
-            stopped_before: stopped(used.map(|used| used.0), change.before),
-            stopped_after: stopped(used.map(|used| used.1), change.after),
+            stopped_before: stopped(is_used_up(used.map(|used| used.0), cap_before)),
+            stopped_after: stopped(used_up_after),
             shared_used: used.map(|used| used.1),
+            used_up_after,
             heaviest: heaviest.into_iter().map(heavy).collect(),
             resets_at,
         })

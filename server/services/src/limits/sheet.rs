@@ -1,6 +1,5 @@
 //! What staff sees of limits.
 
-use chrono::{DateTime, Utc};
 use domain::{
     BotId, LimitKind, LimitOwner, Permission, Scope, UserId,
     views::{
@@ -94,6 +93,8 @@ impl Limits {
             let actions = [
                 "limits.set",
                 "plan.limits",
+                "limits.boost",
+                "limits.reset",
                 "plan.create",
                 "user.boost",
                 "user.reset_limit",
@@ -163,16 +164,6 @@ pub(crate) async fn bars_of(
     let parts: Vec<_> = owner.parts().into_iter().collect();
     let bars = shared_bars(services, db, &parts).await?;
     Ok(bars.into_iter().map(|(.., bar)| bar).collect())
-}
-
-pub(super) async fn bound_of(
-    db: &mut PgConnection,
-    user: UserId,
-    kind: LimitKind,
-    now: DateTime<Utc>,
-) -> Result<Option<Bound>, Error> {
-    let bounds = counters::bounds(db, Some(user), &[], now).await?;
-    Ok(bounds.into_iter().find(|bound| bound.kind == kind))
 }
 
 /// The limits of a user with their use: the usual ones in any case, others where they are set. With `shared`, those that hold for

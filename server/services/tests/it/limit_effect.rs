@@ -165,9 +165,16 @@ async fn of_what_many_share_the_use_of_all_is_shown_and_who_uses_most() {
             "{whose}"
         );
     }
+    // A boost holds whatever the limit under it is.
+    let tomorrow = app.now() + TimeDelta::days(1);
+    let bot = LimitOwner::Bot(app.bot);
+    let boost = Some((200, tomorrow));
+    app.limits().boost(&owner, bot.clone(), DAY, boost).await.unwrap();
+    let effect = preview(&app, &owner, &bot, &set(DAY, Some(11))).await;
+    assert_eq!(reach(&effect), (4, 0, 0));
+    assert!(!effect.kinds[0].reach.as_ref().unwrap().used_up_after);
     // A day that begins at another hour begins anew.
     let moved = [LimitSetting::Zone("Pacific/Kiritimati".to_owned())];
-    let bot = LimitOwner::Bot(app.bot);
     let effect = preview(&app, &owner, &bot, &moved).await;
     assert!(effect.kinds[0].counts_from_now);
     assert_eq!(effect.kinds[0].reach.as_ref().unwrap().shared_used, Some(0));
