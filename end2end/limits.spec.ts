@@ -113,6 +113,38 @@ test('a limit that many share is raised for a while, and begun anew', async ({ p
   await expect(use).toHaveCount(0);
 });
 
+test('a minute of a plan is judged by the busiest ones of its users', async ({ page }) => {
+  await signIn(page, '/plans');
+  await page.getByRole('link', { name: 'Change the limits. Plan: free' }).click();
+  await page.getByLabel('Messages per minute', { exact: true }).fill('3');
+  const effect = page.getByRole('region', { name: 'What it would do' });
+  await expect(effect).toContainText('had a minute with more messages than that');
+  await expect(effect).toContainText('By the busiest minute of each');
+  await accessible(page);
+});
+
+test('a plan lists the models that its users may choose', async ({ page }) => {
+  await signIn(page, '/plans');
+  await page.getByRole('link', { name: 'Change the limits. Plan: plus' }).click();
+  const models = page.getByRole('region', { name: 'Models allowed' });
+  const first = models.getByRole('checkbox').first();
+  await expect(first).not.toBeChecked();
+  await first.check();
+  await accessible(page);
+  await models.getByRole('button', { name: 'Allow these' }).click();
+  await expect(models.getByText('Saved.')).toBeVisible();
+  await expect(page.getByRole('region', { name: 'History' })).toContainText('Changed the models of a plan');
+  await open(page, '/plans');
+  await expect(page.getByRole('region', { name: 'plus' })).toContainText('Models allowed');
+  await page.getByRole('link', { name: 'Change the limits. Plan: plus' }).click();
+  await expect(first).toBeChecked();
+  await first.uncheck();
+  await models.getByRole('button', { name: 'Allow these' }).click();
+  await expect(models.getByText('Saved.')).toBeVisible();
+  await open(page, '/plans');
+  await expect(page.getByRole('region', { name: 'plus' })).not.toContainText('Models allowed');
+});
+
 for (const scheme of ['light', 'dark'] as const) {
   test(`the form and what it would do are whole on a telephone, ${scheme}`, async ({ page }) => {
     await page.emulateMedia({ colorScheme: scheme });

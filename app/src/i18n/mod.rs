@@ -466,6 +466,7 @@ impl Texts {
             "user.plan" => self.pick("Changed a user's plan", "Сменил тариф пользователя"),
             "conversation.read" => self.pick("Read a conversation", "Прочитал переписку"),
             "plan.create" => self.pick("Created a plan", "Создал тариф"),
+            "plan.models" => self.pick("Changed the models of a plan", "Изменил модели тарифа"),
             "plan.limits" => self.pick("Changed limits", "Изменил лимиты"),
             "api_key.create" => self.pick("Made an API key", "Создал ключ API"),
             "api_key.revoke" => self.pick("Revoked an API key", "Отозвал ключ API"),

@@ -23,6 +23,7 @@ pub(super) const EXPECTATIONS: &[(&str, &str)] = &[
     ("a threshold of 1 to 100 percent", "порог от 1 до 100 процентов"),
     ("a date that is still to come", "дата, которая ещё не наступила"),
     ("more than the limit without it", "больше, чем лимит без прибавки"),
+    ("chat models of the list", "модели для чата из списка"),
     ("there is no such limit", "такого лимита нет"),
     (
         "each user of a plan uses up its limits alone",

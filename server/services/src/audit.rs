@@ -47,6 +47,7 @@ const ACTIONS: &[&str] = &[
     "model.remove",
     "plan.create",
     "plan.limits",
+    "plan.models",
     "provider.add",
     "provider.add_key",
     "provider.edit",

@@ -25,6 +25,7 @@ pub const FUNCTIONS: &[Function] = &[
     (ShowLimits::PATH, Some(Permission::ReadLimits)),
     (PreviewLimits::PATH, Some(Permission::WriteLimits)),
     (SaveLimits::PATH, Some(Permission::WriteLimits)),
+    (SetPlanModels::PATH, Some(Permission::WriteLimits)),
     (BoostLimit::PATH, Some(Permission::WriteLimits)),
     (ResetLimit::PATH, Some(Permission::WriteLimits)),
     (CreatePlan::PATH, Some(Permission::WriteLimits)),
@@ -103,6 +104,16 @@ pub async fn save_limits(
     let changes = ssr::services()?.limits().set(&actor, &owner, &settings).await?;
     ssr::redirect_plain_form(&format!("{}&saved=yes", super::edit_href(&owner)));
     Ok(SavedLimits { owner, changes })
+}
+
+/// Which models the users of a plan may choose; none: all that are shown.
+#[server(prefix = "/api/fn", endpoint = "plans/models")]
+pub async fn set_plan_models(plan: PlanId, #[server(default)] models: Vec<String>) -> Answer<()> {
+    use crate::ssr;
+    let actor = ssr::require(Permission::WriteLimits).await?;
+    ssr::services()?.plans().set_models(&actor, plan, &models).await?;
+    ssr::redirect_plain_form(&format!("{}&saved=yes", super::edit_href(&LimitOwner::Plan(plan))));
+    Ok(())
 }
 
 /// Lets an owner have more of one limit until the end of a day (by UTC); no amount ends that.

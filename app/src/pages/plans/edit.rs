@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use domain::{
-    LimitKind, LimitOwner, Measure, Permission,
+    LimitKind, LimitOwner, Measure, Permission, PlanId,
     views::{
         LimitBar,
         limits::{LimitChanges, LimitSheet},
@@ -17,7 +17,7 @@ use leptos_router::{hooks::use_query_map, params::ParamsMap};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    api::{BoostLimit, ResetLimit, SaveLimits, SavedLimits, preview_limits, show_limits},
+    api::{BoostLimit, ResetLimit, SaveLimits, SavedLimits, SetPlanModels, preview_limits, show_limits},
     boost::{BoostForm, ResetForm},
     effect::{Changes, EffectCard},
     limit_words, owner_words,
@@ -99,7 +99,9 @@ pub fn EditLimitsPage() -> impl IntoView {
     let is_saved = Memo::new(move |_| query.with(|query| query.get("saved").is_some()));
     let save = ServerAction::<SaveLimits>::new();
     let (boost, reset) = (ServerAction::<BoostLimit>::new(), ServerAction::<ResetLimit>::new());
+    let models = ServerAction::<SetPlanModels>::new();
     let saves = successes(save);
+    let model_saves = successes(models);
     let lifts = (successes(boost), successes(reset));
     let session = use_session();
     // What was typed since the page was opened, and the same once the typing has paused.
@@ -119,7 +121,15 @@ pub fn EditLimitsPage() -> impl IntoView {
         paused.get().filter(ours).or_else(|| query.with(Proposal::read))
     };
     let sheet = Resource::new(
-        move || (owner.get(), saves.get(), lifts.0.get(), lifts.1.get()),
+        move || {
+            (
+                owner.get(),
+                saves.get(),
+                model_saves.get(),
+                lifts.0.get(),
+                lifts.1.get(),
+            )
+        },
         |(owner, ..)| async move { show_limits(owner.ok_or_else(not_found)?).await },
     );
     let effect = Resource::new(
@@ -173,8 +183,22 @@ pub fn EditLimitsPage() -> impl IntoView {
         </div>
         <Transition>
             {move || Suspend::new(async move {
-                let lifts = session.may().await.permits(Permission::WriteLimits).then_some((boost, reset));
-                sheet.await.ok().map(|sheet| view! { <UseAndPast sheet lifts /> })
+                let writes = session.may().await.permits(Permission::WriteLimits);
+                let lifts = writes.then_some((boost, reset));
+                sheet
+                    .await
+                    .ok()
+                    .map(|sheet| {
+                        let plan = match sheet.owner {
+                            LimitOwner::Plan(plan) => Some(plan),
+                            _ => None,
+                        };
+                        let listed = plan.zip(sheet.models.clone()).filter(|_| writes);
+                        view! {
+                            {listed.map(|(plan, listed)| view! { <ModelsOfPlan plan listed action=models /> })}
+                            <UseAndPast sheet lifts />
+                        }
+                    })
             })}
         </Transition>
     }
@@ -324,6 +348,38 @@ fn Typed(
             />
             {hint.map(|hint| view! { <p class="hint" id=hint_id>{hint}</p> })}
         </div>
+    }
+}
+
+/// Which models the users of a plan may choose.
+#[component]
+fn ModelsOfPlan(plan: PlanId, listed: Vec<(bool, String)>, action: ServerAction<SetPlanModels>) -> impl IntoView {
+    let t = use_texts();
+    let pending = action.pending();
+    let boxes = listed
+        .into_iter()
+        .map(|(is_listed, name)| {
+            view! {
+                <label class="check">
+                    <input type="checkbox" name="models[]" value=name.clone() checked=is_listed />
+                    <span>{name}</span>
+                </label>
+            }
+        })
+        .collect_view();
+    let is_saved = move || action.value().with(|value| matches!(value, Some(Ok(()))));
+    view! {
+        <Card title=t.plan_models id="models" note=t.plan_models_note>
+            <ActionForm action attr:class="stack">
+                <input type="hidden" name="plan" value=plan.to_string() />
+                <div class="checks" role="group" aria-labelledby="models">
+                    {boxes}
+                </div>
+                <FormFailure error=failure(action) />
+                {move || is_saved().then(|| view! { <Saved>{t.bot_saved}</Saved> })}
+                <Button pending>{t.plan_models_set}</Button>
+            </ActionForm>
+        </Card>
     }
 }
 

@@ -72,9 +72,14 @@ impl Limits {
         let mut tx = self.0.db.begin().await?;
         let name = name_of(&mut tx, owner).await?;
         let mut current = current(&mut tx, owner).await?;
-        let (mut users_of_plan, mut bars) = (None, Vec::new());
+        let (mut users_of_plan, mut models, mut bars) = (None, None, Vec::new());
         match owner {
-            LimitOwner::Plan(id) => users_of_plan = Some(plans::users(&mut tx, *id).await?),
+            LimitOwner::Plan(id) => {
+                users_of_plan = Some(plans::users(&mut tx, *id).await?);
+                let listed = plans::models(&mut tx, *id).await?;
+                let choice = self.0.plans().choice(&listed).into_iter();
+                models = Some(choice.map(|name| (listed.contains(&name), name)).collect());
+            }
             LimitOwner::User(id) => {
                 let user = users::get(&mut tx, *id).await?.ok_or(Error::NotFound("the user"))?;
                 let of_plan = plans::manner(&mut tx, user.plan).await?;
@@ -93,6 +98,7 @@ impl Limits {
             let actions = [
                 "limits.set",
                 "plan.limits",
+                "plan.models",
                 "limits.boost",
                 "limits.reset",
                 "plan.create",
@@ -105,6 +111,7 @@ impl Limits {
             owner: owner.clone(),
             name,
             users: users_of_plan,
+            models,
             limits: LimitKind::ALL
                 .iter()
                 .map(|&kind| (kind, current.amount(kind)))
