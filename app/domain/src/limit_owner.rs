@@ -69,6 +69,12 @@ impl FromStr for LimitOwner {
     }
 }
 
+impl From<UserId> for LimitOwner {
+    fn from(id: UserId) -> Self {
+        Self::User(id)
+    }
+}
+
 impl TryFrom<String> for LimitOwner {
     type Error = Invalid;
     fn try_from(text: String) -> Result<Self, Invalid> {

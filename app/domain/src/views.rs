@@ -291,6 +291,8 @@ pub struct PlanView {
     pub zone: String,
     /// From which use on staff is told, in percent.
     pub soft_percent: i64,
+    /// Which models its users may choose; none: all that are shown.
+    pub models: Vec<String>,
     /// Every kind, in order; `None` is no limit.
     pub limits: Vec<(LimitKind, Option<i64>)>,
 }

@@ -23,7 +23,12 @@ pub(super) const EXPECTATIONS: &[(&str, &str)] = &[
     ("a threshold of 1 to 100 percent", "порог от 1 до 100 процентов"),
     ("a date that is still to come", "дата, которая ещё не наступила"),
     ("more than the limit without it", "больше, чем лимит без прибавки"),
-    ("the user has no such limit", "у пользователя нет такого лимита"),
+    ("chat models of the list", "модели для чата из списка"),
+    ("there is no such limit", "такого лимита нет"),
+    (
+        "each user of a plan uses up its limits alone",
+        "лимиты тарифа каждый его пользователь расходует отдельно",
+    ),
     ("nothing would change", "ничего не изменилось бы"),
     ("off, user or shared", "off, user или shared"),
     ("a time of 60 to 2592000 seconds", "время от 60 до 2592000 секунд"),

@@ -232,6 +232,9 @@ texts! {
     plan_default: "New users get this", "Для новых людей";
     plan_users: "{} {}", "{} {}";
     plan_hint: "Empty means no limit; 0 lets nothing through.", "Пусто значит без лимита; 0 не пропускает ничего.";
+    plan_models: "Models allowed", "Доступные модели";
+    plan_models_note: "What users of the plan may choose from with /model. None ticked: all that are shown.", "Из чего пользователи тарифа выбирают командой /model. Ничего не отмечено: все, что показаны.";
+    plan_models_set: "Allow these", "Разрешить эти";
     plan_more: "More limits, time zone, threshold", "Другие лимиты, часовой пояс, порог";
     plan_zone: "Time zone", "Часовой пояс";
     plan_zone_hint: "Whose days and months count, such as Europe/Berlin. A new one begins new days.", "По чьим дням и месяцам считать, например Europe/Moscow. С новым поясом счёт начнётся заново.";
@@ -262,7 +265,10 @@ texts! {
     effect_user_stopped: "The user would be stopped at once.", "Пользователь сразу упрётся в лимит.";
     effect_user_free: "The user would not be stopped now.", "Сейчас пользователь в лимит не упрётся.";
     effect_shared: "It holds for all together; used in this time so far by {} {}.", "Лимит общий на всех; за это время пользовались: {} {}.";
-    effect_minute: "A minute is over before this page could tell: whoever writes faster waits for less than a minute.", "Минута проходит быстрее, чем её покажет страница: кто пишет чаще, подождёт меньше минуты.";
+    effect_minutes: "{} {} of {} had a minute with more messages than that. More than the present limit: {}.", "Минута с большим числом сообщений была у: {} {} из {}. Больше нынешнего лимита: {}.";
+    effect_user_busier: "The user had a minute with more messages than that.", "У пользователя была минута с большим числом сообщений.";
+    effect_user_slower: "The user had no minute with more messages than that.", "Минут с большим числом сообщений у пользователя не было.";
+    effect_minutes_since: "By the busiest minute of each, of messages that a model was asked since", "По самой занятой минуте каждого, среди сообщений, которые дошли до модели, с";
     effect_from_now: "It counts from now on: what was used before does not count.", "Считается с этой минуты: израсходованное раньше не учитывается.";
     effect_zero: "Lets nothing through", "Не пропускает ничего";
     effect_stops: "Stops at once", "Остановит сразу";

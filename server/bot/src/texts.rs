@@ -170,6 +170,18 @@ pub fn model_unknown(lang: Lang, model: &str) -> String {
     format!("{text}\n{}", ErrorCode::NoModel)
 }
 
+/// A model that others may choose.
+pub fn model_not_in_plan(lang: Lang, model: &str, plan: &str) -> String {
+    let words = [("model", word(name(model))), ("plan", word(name(plan)))];
+    format!("{}\n{}", say_with(lang, "model-not-in-plan", words), ErrorCode::NoModel)
+}
+
+/// Below the answer of a model that another one was chosen for.
+pub fn model_instead(lang: Lang, chosen: &str, answers: &str) -> String {
+    let words = [("chosen", word(name(chosen))), ("model", word(name(answers)))];
+    say_with(lang, "model-instead", words)
+}
+
 fn resets(lang: Lang, kind: LimitKind, resets_at: DateTime<Utc>, now: DateTime<Utc>) -> String {
     say_with(
         lang,
@@ -494,6 +506,8 @@ mod tests {
             models(lang, &[], "a"),
             model_set(lang, "a"),
             model_unknown(lang, "a"),
+            model_not_in_plan(lang, "a", "free"),
+            model_instead(lang, "a", "b"),
             blocked(lang),
             too_long(lang),
             only_text(lang),

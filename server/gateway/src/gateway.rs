@@ -385,6 +385,13 @@ impl Gateway {
         live.names.iter().filter(shown).cloned().collect()
     }
 
+    /// The names of all chat models, shown or not, the default one first.
+    pub fn chat_names(&self) -> Vec<String> {
+        let live = self.live();
+        let chats = |name: &&String| live.route(name, ModelKind::Chat).is_some();
+        live.names.iter().filter(chats).cloned().collect()
+    }
+
     /// The names of embedding models by which texts can be compared, shown or not, in their order.
     pub fn embedders(&self) -> Vec<String> {
         let live = self.live();

@@ -58,15 +58,19 @@ pub struct Line {
     pub http_status: i32,
 }
 
-/// Says that a replica lives, by the database's clock.
-pub async fn beat(db: &mut PgConnection, replica: Uuid) -> Result<()> {
-    sqlx::query!(
-        "INSERT INTO api_replicas (id, alive_at) VALUES ($1, now()) ON CONFLICT (id) DO UPDATE SET alive_at = excluded.alive_at",
-        replica
+/// Says that a replica lives, by the database's clock. Returns how many do: those that have not been silent for so long.
+pub async fn beat(db: &mut PgConnection, replica: Uuid, silent_seconds: f64) -> Result<u32> {
+    let others = sqlx::query_scalar!(
+        r#"WITH mine AS (
+               INSERT INTO api_replicas (id, alive_at) VALUES ($1, now()) ON CONFLICT (id) DO UPDATE SET alive_at = excluded.alive_at
+           )
+           SELECT count(*) AS "count!" FROM api_replicas WHERE id <> $1 AND alive_at > now() - make_interval(secs => $2)"#,
+        replica,
+        silent_seconds
     )
-    .execute(db)
+    .fetch_one(db)
     .await?;
-    Ok(())
+    Ok(u32::try_from(others).unwrap_or(u32::MAX).saturating_add(1))
 }
 
 /// Notes calls that begin. Done again, it changes nothing.

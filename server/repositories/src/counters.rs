@@ -86,7 +86,9 @@ pub async fn bounds(
                     ON b.user_id = p.id AND b.measure = k.measure AND b.period = k.period AND b.until > $4
                        AND b.amount > least(l.amount, s.amount)
                UNION ALL
-               SELECT s.scope, s.subject, s.measure, s.period, s.zone, s.soft_percent, NULL, s.amount
+               SELECT s.scope, s.subject, s.measure, s.period, s.zone, s.soft_percent,
+                      CASE WHEN s.boost_until > $4 AND s.boost_amount > s.amount THEN s.boost_until END,
+                      CASE WHEN s.boost_until > $4 THEN greatest(s.amount, s.boost_amount) ELSE s.amount END
                FROM unnest($2::text[], $3::text[]) AS t (scope, subject) JOIN scope_limits s USING (scope, subject)
            ), windows AS (
                SELECT r.*,
@@ -398,15 +400,16 @@ pub async fn settle_all(
     Ok((done, passed.collect()))
 }
 
-/// Begins a user's window anew: what was used of it no longer counts, what is set aside still does. The number is what was used.
-pub async fn reset(db: &mut PgConnection, bound: &Bound, user: UserId) -> Result<i64> {
+/// Begins a window anew: what was used of it no longer counts, what is set aside still does. `user`: whose it is. The number is what was
+/// used.
+pub async fn reset(db: &mut PgConnection, bound: &Bound, user: Option<UserId>) -> Result<i64> {
     let (measure, period) = (bound.kind.measure().name(), bound.kind.period().name());
     let used = if bound.is_usual() {
         sqlx::query_scalar!(
             "UPDATE counters c SET used = 0
              FROM (SELECT used FROM counters WHERE user_id = $1 AND measure = $2 AND period = $3 AND starts_at = $4 FOR UPDATE) AS before
              WHERE c.user_id = $1 AND c.measure = $2 AND c.period = $3 AND c.starts_at = $4 RETURNING before.used",
-            user.0,
+            user.map(|user| user.0),
             measure,
             period,
             bound.starts_at

@@ -106,6 +106,93 @@ pub async fn people(
     })
 }
 
+/// The busiest minutes of some users in a time before now.
+#[derive(Clone, Debug, Default)]
+pub struct Minutes {
+    /// `stopped`: who had a minute with more than would hold for them. `used`: messages of the busiest one.
+    pub people: People,
+    /// From when on all calls were looked at.
+    pub since: DateTime<Utc>,
+}
+
+/// How many messages people sent within a minute, by the ledger: when each arrived of those that a model was asked. With `amount` as in
+/// [`people`]. Of the time from `since` on, or of the latest `most` calls in it, so that a look costs about the same on any deck.
+pub async fn minutes(
+    db: &mut PgConnection,
+    whose: Whose,
+    kind: LimitKind,
+    amount: Option<i64>,
+    since: DateTime<Utc>,
+    most: i64,
+    now: DateTime<Utc>,
+) -> Result<Minutes> {
+    let (plan, user) = match whose {
+        Whose::Plan(id) => (Some(id.0), None),
+        Whose::User(id) => (None, Some(id.0)),
+    };
+    let rows = sqlx::query!(
+        r#"WITH calls AS MATERIALIZED (
+               (SELECT user_id, at, felt_ms FROM usage WHERE $1::uuid IS NOT NULL AND at > $6 AND at <= $7 ORDER BY at DESC LIMIT $8)
+               UNION ALL
+               (SELECT user_id, at, felt_ms FROM usage WHERE user_id = $2 AND at > $6 AND at <= $7 ORDER BY at DESC LIMIT $8)
+           ), looked AS (
+               SELECT CASE WHEN count(*) >= $8 THEN min(at) ELSE $6 END AS since FROM calls
+           ), arrived AS (
+               SELECT user_id, at - felt_ms * interval '1 millisecond' AS at FROM calls WHERE user_id IS NOT NULL
+           ), within AS (
+               -- A minute is over when the sixty seconds are.
+               SELECT user_id, count(*) OVER (PARTITION BY user_id ORDER BY at
+                                              RANGE BETWEEN interval '59.999999 seconds' PRECEDING AND CURRENT ROW) AS messages
+               FROM arrived
+           ), busiest AS (
+               SELECT user_id, max(messages) AS messages FROM within GROUP BY user_id
+           ), counted AS (
+               SELECT u.id, u.name, coalesce(m.messages, 0) AS used,
+                      CASE WHEN coalesce(s.of_plan, s.own) IS NOT NULL THEN greatest(least(s.of_plan, s.own), b.amount) END AS cap
+               FROM users u
+               LEFT JOIN limits l ON l.plan_id = u.plan_id AND l.measure = $3 AND l.period = $4
+               LEFT JOIN scope_limits o ON o.scope = 'user' AND o.subject = u.id::text AND o.measure = $3 AND o.period = $4
+               LEFT JOIN limit_boosts b ON b.user_id = u.id AND b.measure = $3 AND b.period = $4 AND b.until > $7
+               CROSS JOIN LATERAL (SELECT CASE WHEN $1::uuid IS NULL THEN l.amount ELSE $5::bigint END AS of_plan,
+                                          CASE WHEN $1::uuid IS NULL THEN $5 ELSE o.amount END AS own) AS s
+               LEFT JOIN busiest m ON m.user_id = u.id
+               WHERE u.plan_id = $1 OR u.id = $2
+           )
+           SELECT id, name, used AS "used!", cap, (SELECT since FROM looked) AS "since!",
+                  count(*) OVER () AS "count!", count(*) FILTER (WHERE used > cap) OVER () AS "stopped!"
+           FROM counted ORDER BY used DESC, id LIMIT $9"#,
+        plan,
+        user,
+        kind.measure().name(),
+        kind.period().name(),
+        amount,
+        since,
+        now,
+        most,
+        NAMED
+    )
+    .fetch_all(db)
+    .await?;
+    let first = rows.first();
+    Ok(Minutes {
+        since: first.map_or(since, |row| row.since),
+        people: People {
+            count: first.map_or(0, |row| row.count),
+            stopped: first.map_or(0, |row| row.stopped),
+            resets_at: None,
+            heaviest: rows
+                .into_iter()
+                .map(|row| Person {
+                    id: row.id.into(),
+                    name: row.name,
+                    used: row.used,
+                    cap: row.cap,
+                })
+                .collect(),
+        },
+    })
+}
+
 /// The window of a limit that many share.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {

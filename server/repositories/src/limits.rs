@@ -256,6 +256,69 @@ pub async fn set_boost(
     Ok(())
 }
 
+/// A limit that many share, and its boost, one that has ended included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedLimit {
+    pub amount: i64,
+    pub boost: Option<(i64, DateTime<Utc>)>,
+}
+
+impl SharedLimit {
+    /// What holds at `now`, as `counters::bounds` has it.
+    pub fn cap(&self, now: DateTime<Utc>) -> i64 {
+        match self.boost {
+            Some((amount, until)) if until > now => self.amount.max(amount),
+            _ => self.amount,
+        }
+    }
+}
+
+/// One limit of a subject that is not a user.
+pub async fn shared(
+    db: &mut PgConnection,
+    scope: Scope,
+    subject: &str,
+    kind: LimitKind,
+) -> Result<Option<SharedLimit>> {
+    let row = sqlx::query!(
+        "SELECT amount, boost_amount, boost_until FROM scope_limits
+         WHERE scope = $1 AND subject = $2 AND measure = $3 AND period = $4",
+        scope.name(),
+        subject,
+        kind.measure().name(),
+        kind.period().name()
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| SharedLimit {
+        amount: row.amount,
+        boost: row.boost_amount.zip(row.boost_until),
+    }))
+}
+
+/// `None` ends the boost; it also ends with its limit.
+pub async fn set_shared_boost(
+    db: &mut PgConnection,
+    scope: Scope,
+    subject: &str,
+    kind: LimitKind,
+    boost: Option<(i64, DateTime<Utc>)>,
+) -> Result<()> {
+    sqlx::query!(
+        "UPDATE scope_limits SET boost_amount = $5, boost_until = $6
+         WHERE scope = $1 AND subject = $2 AND measure = $3 AND period = $4",
+        scope.name(),
+        subject,
+        kind.measure().name(),
+        kind.period().name(),
+        boost.map(|(amount, _)| amount),
+        boost.map(|(_, until)| until)
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// Thresholds that were passed, newest first, with or without those of users.
 pub async fn events(db: &mut PgConnection, users: bool, limit: i64) -> Result<Vec<LimitEvent>> {
     let rows = sqlx::query!(

@@ -41,8 +41,17 @@ pub struct Known {
     pub conversation: ConversationId,
     /// The model this conversation was switched to.
     pub model: Option<String>,
+    /// The models that the plan lists; none: it leaves the choice.
+    pub plan_models: Vec<String>,
     /// Name, language or time of last visit in the table are old.
     stale: bool,
+}
+
+impl Known {
+    /// Whether the plan lets the user have a model of this name.
+    pub fn may_use(&self, model: &str) -> bool {
+        self.plan_models.is_empty() || self.plan_models.iter().any(|listed| listed == model)
+    }
 }
 
 fn transport(transport: BotTransport) -> &'static str {
@@ -79,7 +88,7 @@ async fn find(
     now: DateTime<Utc>,
 ) -> Result<Option<Known>> {
     let row = sqlx::query!(
-        r#"SELECT u.id AS user_id, u.plan_id, p.name AS plan_name, u.blocked_at IS NOT NULL AS "blocked!",
+        r#"SELECT u.id AS user_id, u.plan_id, p.name AS plan_name, p.models AS plan_models, u.blocked_at IS NOT NULL AS "blocked!",
                   c.id AS chat_id, c.closed_at IS NOT NULL AS "chat_closed!", v.id AS conversation_id, v.model,
                   (u.name <> $6 OR u.username IS DISTINCT FROM $7 OR u.language IS DISTINCT FROM $8
                    OR u.last_seen_at < $9::timestamptz - interval '1 minute') AS "stale!"
@@ -110,6 +119,7 @@ async fn find(
         chat_closed: row.chat_closed,
         conversation: row.conversation_id.into(),
         model: row.model,
+        plan_models: row.plan_models,
         stale: row.stale,
     }))
 }
@@ -279,6 +289,39 @@ pub async fn set_model(db: &mut PgConnection, conversation: ConversationId, mode
     )
     .execute(db)
     .await?;
+    Ok(())
+}
+
+/// Whether the user was told in this chat that the plan does not list the chosen model.
+pub async fn was_told(db: &mut PgConnection, chat: ChatId, user: UserId, model: &str) -> Result<bool> {
+    Ok(sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM model_notices WHERE chat_id = $1 AND user_id = $2 AND model = $3) AS "told!""#,
+        chat.0,
+        user.0,
+        model
+    )
+    .fetch_one(db)
+    .await?)
+}
+
+/// Notes that the user was told.
+pub async fn told(db: &mut PgConnection, chat: ChatId, user: UserId, model: &str) -> Result<()> {
+    sqlx::query!(
+        "INSERT INTO model_notices (chat_id, user_id, model) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        chat.0,
+        user.0,
+        model
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// A model was chosen anew: whoever loses it is told again.
+pub async fn forget_told(db: &mut PgConnection, chat: ChatId) -> Result<()> {
+    sqlx::query!("DELETE FROM model_notices WHERE chat_id = $1", chat.0)
+        .execute(db)
+        .await?;
     Ok(())
 }
 

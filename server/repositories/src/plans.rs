@@ -9,7 +9,7 @@ use crate::Result;
 /// By name, with their limits and the number of users of each.
 pub async fn list(db: &mut PgConnection) -> Result<Vec<PlanView>> {
     let plans = sqlx::query!(
-        r#"SELECT p.id, p.name, p.is_default, p.zone, p.soft_percent, (SELECT count(*) FROM users u WHERE u.plan_id = p.id) AS "users!"
+        r#"SELECT p.id, p.name, p.is_default, p.zone, p.soft_percent, p.models, (SELECT count(*) FROM users u WHERE u.plan_id = p.id) AS "users!"
            FROM plans p ORDER BY p.is_default DESC, lower(p.name)"#
     )
     .fetch_all(&mut *db)
@@ -26,6 +26,7 @@ pub async fn list(db: &mut PgConnection) -> Result<Vec<PlanView>> {
             users: plan.users,
             zone: plan.zone,
             soft_percent: plan.soft_percent.into(),
+            models: plan.models,
             limits: LimitKind::ALL
                 .iter()
                 .map(|&kind| {
@@ -43,6 +44,19 @@ pub async fn name(db: &mut PgConnection, id: PlanId) -> Result<Option<String>> {
     Ok(sqlx::query_scalar!("SELECT name FROM plans WHERE id = $1", id.0)
         .fetch_optional(db)
         .await?)
+}
+
+/// The models that the users of a plan may choose; none: all that are shown.
+pub async fn models(db: &mut PgConnection, id: PlanId) -> Result<Vec<String>> {
+    let models = sqlx::query_scalar!("SELECT models FROM plans WHERE id = $1", id.0);
+    Ok(models.fetch_optional(db).await?.unwrap_or_default())
+}
+
+pub async fn set_models(db: &mut PgConnection, id: PlanId, models: &[String]) -> Result<()> {
+    sqlx::query!("UPDATE plans SET models = $2 WHERE id = $1", id.0, models)
+        .execute(db)
+        .await?;
+    Ok(())
 }
 
 /// How many users a plan has.

@@ -38,6 +38,8 @@ const MOST: u32 = 10_000;
 /// Rows of one transaction.
 const BATCH: usize = 1000;
 const BEAT_EVERY: Duration = Duration::from_secs(10);
+/// A replica that has said nothing for so long takes no part in limits per minute any more.
+const BEATS_MISSED: Duration = Duration::from_secs(30);
 /// Of a replica that has been silent for so long nobody waits for more.
 const SILENT: Duration = Duration::from_secs(90);
 /// What comes within so long is written together: the calls that begin just then go before the writing of those that end, and the
@@ -459,7 +461,10 @@ impl Writer {
     }
 
     async fn try_beat(&mut self) -> Result<(), Error> {
-        api_calls::beat(&mut *self.services.db.acquire().await?, self.services.call_log.replica).await?;
+        let replica = self.services.call_log.replica;
+        let missed = BEATS_MISSED.as_secs_f64();
+        let live = api_calls::beat(&mut *self.services.db.acquire().await?, replica, missed).await?;
+        self.services.rate.set_replicas(live);
         self.beaten = Some(Instant::now());
         Ok(())
     }

@@ -103,8 +103,17 @@ pub struct Question {
     pub request: ChatRequest,
     asked_at: DateTime<Utc>,
     question_tokens: u32,
+    /// The chosen model that the plan does not list, if the user has to be told.
+    instead_of: Option<String>,
     /// What came of comparing it with others.
     looked: Option<Looked>,
+}
+
+impl Question {
+    /// Of a choice that the plan no longer allows, if this answer has to say so: what was chosen, and what answers in its place.
+    pub fn instead_of(&self) -> Option<(&str, &str)> {
+        Some((self.instead_of.as_deref()?, &self.request.model))
+    }
 }
 
 /// What else a command changes, in the same transaction as its reply.
@@ -164,13 +173,28 @@ impl Chats {
         Ok(people::meet(&mut *self.0.db.acquire().await?, &sender, &place, self.0.now()).await?)
     }
 
-    /// The model in use: that of the conversation, of the bot, or the default; one that is no longer offered counts as unset.
-    pub fn model(&self, known: &Known, bot_model: Option<&str>) -> Arc<Model> {
+    /// What the user may choose from: the models that are shown, or those of the plan where it lists some.
+    pub fn models(&self, known: &Known) -> Vec<String> {
         let gateway = self.0.gateway();
-        let chosen = known.model.as_deref().and_then(|name| gateway.model(name));
-        chosen
-            .or_else(|| gateway.model(bot_model?))
-            .unwrap_or_else(|| gateway.default_model())
+        if known.plan_models.is_empty() {
+            return gateway.models().iter().map(|model| model.name.clone()).collect();
+        }
+        let names = gateway.chat_names().into_iter();
+        names.filter(|name| known.may_use(name)).collect()
+    }
+
+    /// The model in use: that of the conversation, of the bot, or the default. One that is no longer offered, or that the plan does
+    /// not list, counts as unset; with nothing else left it is the first that the plan lists. `None`: none of those is offered.
+    pub fn model(&self, known: &Known, bot_model: Option<&str>) -> Option<Arc<Model>> {
+        let gateway = self.0.gateway();
+        let allowed = |name: &str| gateway.model(name).filter(|_| known.may_use(name));
+        let set = known.model.as_deref().and_then(allowed);
+        let set = set.or_else(|| allowed(bot_model?));
+        if known.plan_models.is_empty() {
+            return Some(set.unwrap_or_else(|| gateway.default_model()));
+        }
+        // The default one is the first of all.
+        set.or_else(|| gateway.chat_names().iter().find_map(|name| allowed(name)))
     }
 
     /// Checks rate and budgets, sets the budget aside and builds what the model sees. A job that is run again finds the
@@ -184,7 +208,12 @@ impl Chats {
         bot_model: Option<&str>,
     ) -> Result<Begin, Error> {
         let now = self.0.now();
-        let model = self.model(known, bot_model);
+        let Some(model) = self.model(known, bot_model) else {
+            return Ok(Begin::Refused(Refusal {
+                code: ErrorCode::NoModel,
+                limit: None,
+            }));
+        };
         let question_tokens = count_tokens(&incoming.text);
         let most = model
             .max_answer_tokens
@@ -198,6 +227,12 @@ impl Chats {
             }));
         };
         let mut tx = self.0.db.begin().await?;
+        let instead_of = match known.model.as_deref().filter(|chosen| !known.may_use(chosen)) {
+            Some(chosen) if !people::was_told(&mut tx, known.chat, known.user, chosen).await? => {
+                Some(chosen.to_owned())
+            }
+            _ => None,
+        };
         let history = messages::history(
             &mut tx,
             known.conversation,
@@ -237,6 +272,7 @@ impl Chats {
             request,
             asked_at: now,
             question_tokens,
+            instead_of,
             looked: None,
         })))
     }
@@ -440,6 +476,9 @@ impl Chats {
         if let Some(code) = code_text {
             self.fail(&mut tx, job, incoming, known, code, cause.as_deref()).await?;
         }
+        if let Some(chosen) = &question.instead_of {
+            people::told(&mut tx, known.chat, known.user, chosen).await?;
+        }
         if let Some(replaced) = incoming.replaces {
             messages::forget(&mut tx, replaced).await?;
             deliveries::take_over(&mut tx, replaced, job.id).await?;
@@ -514,7 +553,10 @@ impl Chats {
         match &reply.change {
             Change::None => {}
             Change::Renew => people::renew(&mut tx, known.conversation, now).await?,
-            Change::Model(model) => people::set_model(&mut tx, known.conversation, model).await?,
+            Change::Model(model) => {
+                people::set_model(&mut tx, known.conversation, model).await?;
+                people::forget_told(&mut tx, known.chat).await?;
+            }
             Change::Absorb(waiting) => {
                 let ids: Vec<JobId> = waiting.iter().map(|one| one.job).collect();
                 updates::absorb(&mut tx, job.id, &ids).await?;

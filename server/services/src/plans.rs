@@ -87,6 +87,50 @@ impl Plans {
         tx.commit().await.map_err(repositories::Error::from)?;
         Ok(changes)
     }
+
+    /// Lets the users of a plan choose just these models; none: all that are shown. Holds from the next message on. A call that
+    /// changes nothing leaves no trace.
+    pub async fn set_models(&self, actor: &Actor, id: PlanId, models: &[String]) -> Result<(), Error> {
+        let mut tx = self.0.db.begin().await?;
+        let name = plans::name(&mut tx, id).await?.ok_or(Error::NotFound("the plan"))?;
+        plans::lock(&mut tx, id).await?;
+        let before = plans::models(&mut tx, id).await?;
+        let choice = self.choice(&before);
+        if models.iter().any(|model| !choice.contains(model)) {
+            return Err(Error::Invalid("chat models of the list"));
+        }
+        let after: Vec<String> = choice.into_iter().filter(|model| models.contains(model)).collect();
+        if after == before {
+            return Ok(());
+        }
+        plans::set_models(&mut tx, id, &after).await?;
+        let target = Target {
+            kind: "plan",
+            id: id.to_string(),
+            name: &name,
+        };
+        let state = |models: &[String]| Some(json!({ "models": models }));
+        record(
+            &self.0,
+            &mut tx,
+            actor,
+            "plan.models",
+            target,
+            state(&before),
+            state(&after),
+        )
+        .await?;
+        tx.commit().await.map_err(repositories::Error::from)?;
+        Ok(())
+    }
+
+    /// What a plan can list: all chat models, and what it lists already and nobody offers now.
+    pub(crate) fn choice(&self, listed: &[String]) -> Vec<String> {
+        let mut choice = self.0.gateway().chat_names();
+        let gone: Vec<String> = listed.iter().filter(|name| !choice.contains(name)).cloned().collect();
+        choice.extend(gone);
+        choice
+    }
 }
 
 /// As people write it, so that the trail reads well: dollars, not nano-dollars.

@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -159,6 +159,8 @@ pub struct RateLimiter {
     shared: Option<Shared>,
     admit: Script,
     local: Mutex<Local>,
+    /// That share a limit while each counts alone.
+    replicas: AtomicU32,
 }
 
 /// The count of all replicas.
@@ -211,7 +213,13 @@ impl RateLimiter {
             shared,
             admit: Script::new(ADMIT),
             local: Mutex::default(),
+            replicas: AtomicU32::new(FEWEST_REPLICAS),
         })
+    }
+
+    /// So many replicas live now, this one among them. While Redis is away each lets its share through.
+    pub(crate) fn set_replicas(&self, live: u32) {
+        self.replicas.store(live.max(FEWEST_REPLICAS), Ordering::Relaxed);
     }
 
     /// Counts one message of a user that arrived at `at`, unless `limit` a minute are used up. The same call again passes free.
@@ -265,20 +273,22 @@ impl RateLimiter {
         script.arg(call.to_string()).arg(at).arg(limit).arg(WINDOW).arg(KEPT);
         for rate in rates {
             if let Rate::Paced { key, limit } = rate {
-                script.key(format!("botdeck:rate:{key}")).arg((*limit).max(0));
+                script.key(paced_key(key)).arg((*limit).max(0));
             }
         }
         script.invoke_async(&mut connection).await
     }
 
-    /// Half of each limit, at least one: several replicas count apart from each other, and none must be generous.
+    /// A share of each limit: several replicas count apart from each other, and none must be generous.
     fn admit_locally(&self, call: ReservationId, at: i64, rates: &[Rate]) -> Result<(), (usize, DateTime<Utc>)> {
         let now = Instant::now();
+        let replicas = self.replicas.load(Ordering::Relaxed);
+        let share = |limit: i64| Share { limit, replicas };
         let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
         let refused = rates.iter().enumerate().filter_map(|(place, rate)| {
             let again = match rate {
-                Rate::Window { user, limit } => local.window(*user, call, at, half(*limit)),
-                Rate::Paced { key, limit } => local.pace(key, at, half(*limit), now),
+                Rate::Window { user, limit } => local.window(*user, call, at, share(*limit)),
+                Rate::Paced { key, limit } => local.pace(key, at, share(*limit), now),
             };
             again.map(|again| (place, moment(again)))
         });
@@ -289,7 +299,7 @@ impl RateLimiter {
         for rate in rates {
             match rate {
                 Rate::Window { user, .. } => local.count(*user, call, at),
-                Rate::Paced { key, limit } => local.count_paced(key, half(*limit), now),
+                Rate::Paced { key, limit } => local.count_paced(key, share(*limit), now),
             }
         }
         Ok(())
@@ -305,7 +315,7 @@ impl RateLimiter {
             redis::pipe()
                 .cmd("TIME")
                 .cmd("GET")
-                .arg(format!("botdeck:rate:{key}"))
+                .arg(paced_key(key))
                 .query_async::<((i64, i64), Option<f64>)>(&mut connection)
                 .await
         };
@@ -314,22 +324,26 @@ impl RateLimiter {
         Some(left_of(*limit, through.map_or(0, |through| through as i64 - now)))
     }
 
-    /// Forgets what a user has used of the minute.
-    pub async fn forget(&self, user: UserId) {
-        {
+    /// Forgets what has been used of the minute.
+    pub async fn forget(&self, rate: &Rate) {
+        let key = {
             let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
-            local.windows.remove(&user);
-        }
+            match rate {
+                Rate::Window { user, .. } => {
+                    local.windows.remove(user);
+                    key(*user)
+                }
+                Rate::Paced { key, .. } => {
+                    local.paces.remove(key);
+                    paced_key(key)
+                }
+            }
+        };
         let Some(shared) = self.shared.as_ref().filter(|shared| !shared.is_away()) else {
             return;
         };
         let mut connection = shared.connection.clone();
-        let call = async move {
-            redis::cmd("DEL")
-                .arg(key(user))
-                .query_async::<i64>(&mut connection)
-                .await
-        };
+        let call = async move { redis::cmd("DEL").arg(key).query_async::<i64>(&mut connection).await };
         shared.patiently(call).await;
     }
 
@@ -456,14 +470,14 @@ async fn probe(mut connection: ConnectionManager, state: Weak<State>) {
 
 impl Local {
     /// When there is room again in the user's window; `None`: now.
-    fn window(&mut self, user: UserId, call: ReservationId, at: i64, limit: i64) -> Option<i64> {
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    fn window(&mut self, user: UserId, call: ReservationId, at: i64, share: Share) -> Option<i64> {
+        let (limit, window) = share.window();
         if self.windows.len() > 10_000 {
             self.windows
                 .retain(|_, seen| seen.last().is_some_and(|(last, _)| at - last < KEPT));
         }
         let seen = self.windows.entry(user).or_default();
-        seen.retain(|(then, _)| at - then < KEPT);
+        seen.retain(|(then, _)| at - then < KEPT.max(window));
         if seen.iter().any(|(_, known)| *known == call) {
             return None;
         }
@@ -473,10 +487,10 @@ impl Local {
         let one_too_many = (place.saturating_sub(limit)..=place).any(|first| {
             let ends = first.checked_add(limit).and_then(|last| with.get(last));
             ends.zip(with.get(first))
-                .is_some_and(|((last, _), (first, _))| last - first < WINDOW)
+                .is_some_and(|((last, _), (first, _))| last - first < window)
         });
         let newest = seen.iter().rev().nth(limit.wrapping_sub(1));
-        one_too_many.then(|| newest.map_or(at, |(then, _)| *then) + WINDOW)
+        one_too_many.then(|| newest.map_or(at, |(then, _)| *then) + window)
     }
 
     fn count(&mut self, user: UserId, call: ReservationId, at: i64) {
@@ -487,20 +501,20 @@ impl Local {
         }
     }
 
-    fn pace(&mut self, key: &str, at: i64, limit: i64, now: Instant) -> Option<i64> {
+    fn pace(&mut self, key: &str, at: i64, share: Share, now: Instant) -> Option<i64> {
         if self.paces.len() > 10_000 {
             self.paces.retain(|_, through| *through > now);
         }
-        if limit == 0 {
+        let Some(step) = share.step() else {
             return Some(at + WINDOW);
-        }
-        let ahead = self.ahead(key, now) + step(limit);
-        let early = ahead.saturating_sub(MINUTE + Duration::from_micros(1));
+        };
+        let ahead = self.ahead(key, now) + step;
+        let early = ahead.saturating_sub(MINUTE.max(step) + Duration::from_micros(1));
         (!early.is_zero()).then(|| at + i64::try_from(early.as_millis()).unwrap_or(WINDOW) + 1)
     }
 
-    fn count_paced(&mut self, key: &str, limit: i64, now: Instant) {
-        let through = now + self.ahead(key, now) + step(limit);
+    fn count_paced(&mut self, key: &str, share: Share, now: Instant) {
+        let through = now + self.ahead(key, now) + share.step().unwrap_or(MINUTE);
         self.paces.insert(key.to_owned(), through);
     }
 
@@ -512,13 +526,32 @@ impl Local {
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The time that one request takes at an even pace.
-fn step(limit: i64) -> Duration {
-    MINUTE / u32::try_from(limit.max(1)).unwrap_or(u32::MAX)
+/// As many replicas are reckoned with at least: another one may have come a moment ago.
+const FEWEST_REPLICAS: u32 = 2;
+
+/// What one of several replicas may let through alone.
+#[derive(Clone, Copy)]
+struct Share {
+    limit: i64,
+    replicas: u32,
 }
 
-fn half(limit: i64) -> i64 {
-    if limit <= 0 { 0 } else { (limit / 2).max(1) }
+impl Share {
+    /// So many within so many milliseconds: in a minute, or one in a longer time where the share is less than one a minute.
+    fn window(self) -> (usize, i64) {
+        let replicas = i64::from(self.replicas);
+        match self.limit {
+            ..=0 => (0, WINDOW),
+            limit if limit < replicas => (1, (WINDOW * replicas + limit - 1) / limit),
+            limit => (usize::try_from(limit / replicas).unwrap_or(usize::MAX), WINDOW),
+        }
+    }
+
+    /// The time that one request takes at an even pace; `None`: nothing passes.
+    fn step(self) -> Option<Duration> {
+        let limit = u32::try_from(self.limit.max(0)).unwrap_or(u32::MAX);
+        (limit > 0).then(|| MINUTE * self.replicas / limit)
+    }
 }
 
 /// The place among `rates` of the one that the script names: the window is its first.
@@ -535,6 +568,10 @@ fn place(rates: &[Rate], which: usize) -> usize {
 
 fn key(user: UserId) -> String {
     format!("botdeck:rate:{user}")
+}
+
+fn paced_key(key: &str) -> String {
+    format!("botdeck:rate:{key}")
 }
 
 fn moment(millis: i64) -> DateTime<Utc> {
@@ -628,6 +665,91 @@ mod tests {
         }
         assert!(ask(rates("other", 1000, 100)).await.is_err());
         assert!(ask(rates("third", 0, 1_000_000)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn without_redis_replicas_share_a_limit_and_less_than_one_a_minute_is_spaced() {
+        let limiter = RateLimiter::new(None).unwrap();
+        let passed = async |limit: i64, spacing: TimeDelta| {
+            let (user, mut passed) = (UserId(uuid::Uuid::now_v7()), 0);
+            for job in jobs() {
+                let at = noon() + spacing * passed;
+                passed += i32::from(limiter.admit(user, job, at, limit).await == Verdict::Admitted);
+            }
+            passed
+        };
+        let at_once = TimeDelta::zero();
+        assert_eq!(
+            (passed(8, at_once).await, passed(1, at_once).await),
+            (4, 1),
+            "nobody was counted yet"
+        );
+        limiter.set_replicas(1);
+        assert_eq!(passed(8, at_once).await, 4, "another one may have come");
+        limiter.set_replicas(4);
+        assert_eq!((passed(8, at_once).await, passed(9, at_once).await), (2, 2));
+        assert_eq!(passed(0, at_once).await, 0);
+        // A limit of two on four replicas is one each in two minutes; of one in an hour on sixty, one an hour.
+        for (limit, replicas, seconds) in [(2, 4, 120), (3, 4, 80), (1, 60, 3600)] {
+            limiter.set_replicas(replicas);
+            assert_eq!(
+                passed(limit, TimeDelta::seconds(seconds)).await,
+                12,
+                "{limit} on {replicas}"
+            );
+            assert_eq!(
+                passed(limit, TimeDelta::seconds(seconds - 1)).await,
+                1,
+                "{limit} on {replicas}"
+            );
+        }
+        let key = "bot".to_owned();
+        let paced = [Rate::Paced { key, limit: 1 }];
+        let ask = async || {
+            limiter
+                .admit_all(JobId(uuid::Uuid::now_v7()).into(), noon(), &paced)
+                .await
+        };
+        limiter.set_replicas(4);
+        assert_eq!(ask().await, Ok(()));
+        let (_, again) = ask().await.unwrap_err();
+        let wait = again - noon();
+        assert!(
+            wait > TimeDelta::seconds(230) && wait <= TimeDelta::seconds(241),
+            "{wait}"
+        );
+    }
+
+    /// The clock stands still but for what is waited for, so a slow machine changes nothing.
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_a_silent_redis_for_more_than_a_tenth_of_a_second() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("redis://{}", silent.local_addr().unwrap());
+        let user = UserId(uuid::Uuid::now_v7());
+        let window = Rate::Window { user, limit: 10 };
+        let pace = Rate::Paced {
+            key: "bot".to_owned(),
+            limit: 10,
+        };
+        let rates = [window.clone(), pace.clone()];
+        let call = || JobId(uuid::Uuid::now_v7()).into();
+        for first in 0..4 {
+            let limiter = RateLimiter::new(Some(&url)).unwrap();
+            let began = tokio::time::Instant::now();
+            match first {
+                0 => assert_eq!(limiter.admit_all(call(), noon(), &rates).await, Ok(())),
+                1 => assert_eq!(limiter.left(&pace).await, None),
+                2 => assert_eq!(limiter.minute(user, noon()).await, None),
+                _ => limiter.forget(&window).await,
+            }
+            // Whoever comes next waits no more, nor does the same request for what else it asks.
+            assert_eq!(limiter.admit_all(call(), noon(), &rates).await, Ok(()));
+            assert_eq!(limiter.left(&pace).await, None);
+            let waited = began.elapsed();
+            // The clock of timers has whole milliseconds.
+            let tenth = Duration::from_millis(100)..=Duration::from_millis(101);
+            assert!(tenth.contains(&waited), "{first}: {waited:?}");
+        }
     }
 
     #[tokio::test]

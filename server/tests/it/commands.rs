@@ -75,6 +75,43 @@ async fn commands_answer_in_english_and_in_russian() {
 }
 
 #[tokio::test]
+async fn models_of_the_plan_are_what_can_be_chosen_and_what_answers() {
+    let app = app().with("OPENAI_MODEL", "fake-model,gpt-4o").start().await;
+    let anna = anna();
+    let say = async |text: &str| {
+        let asked = app.say(&anna, text);
+        app.reply(anna.id, asked).await.text
+    };
+    app.sql_execute("UPDATE plans SET models = '{gpt-4o}'").await;
+    let offered = say("/model").await;
+    assert!(
+        offered.contains("gpt-4o (chosen)") && !offered.contains("fake-model"),
+        "{offered}"
+    );
+    let refused = say("/model fake-model").await;
+    assert!(
+        refused.contains("fake-model is not part of your plan (free)"),
+        "{refused}"
+    );
+    assert!(refused.ends_with("BD-NO-MODEL"), "{refused}");
+    assert_eq!(say("who are you?").await, "Echo: who are you?");
+    assert_eq!(app.provider.requests().last().unwrap().body["model"], "gpt-4o");
+
+    // What was chosen before is lost: once the answer says so.
+    assert!(say("/model gpt-4o").await.contains("From now on gpt-4o answers."));
+    app.sql_execute("UPDATE plans SET models = '{fake-model}'").await;
+    let told = say("and now?").await;
+    assert!(told.starts_with("Echo: and now?"), "{told}");
+    assert!(
+        told.contains("gpt-4o is no longer part of your plan: fake-model has answered."),
+        "{told}"
+    );
+    assert_eq!(app.provider.requests().last().unwrap().body["model"], "fake-model");
+    assert_eq!(say("again").await, "Echo: again");
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn usage_tells_the_bars_after_an_answer() {
     let app = app()
         .with_limits("messages_per_day", "200")

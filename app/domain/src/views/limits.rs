@@ -31,6 +31,9 @@ pub struct LimitSheet {
     pub name: String,
     /// How many users a plan has; `None` for everything else.
     pub users: Option<i64>,
+    /// All models that a plan can list, and whether it does; with none listed its users choose from all that are shown. `None` for
+    /// everything else.
+    pub models: Option<Vec<(bool, String)>>,
     /// By whose days and months it counts: an IANA name such as `Europe/Berlin`. That of the plan for a user.
     pub zone: String,
     /// From which use on staff is told, in percent.
@@ -73,11 +76,10 @@ pub struct KindEffect {
     pub change: LimitChange,
     /// What was used before does not count: the limit is new, or its days begin at another hour.
     pub counts_from_now: bool,
-    /// `None`: messages of a user's minute, which are over before anybody could read of them.
-    pub reach: Option<Reach>,
+    pub reach: Reach,
 }
 
-/// Whom a limit concerns in its current window.
+/// Whom a limit concerns in its current window; or, of messages a minute that each user has, whom it would have concerned.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reach {
     /// How many users: all of a plan, or those who have used what is shared.
@@ -87,6 +89,11 @@ pub struct Reach {
     pub stopped_after: i64,
     /// What all of them together have used, where they share the limit.
     pub shared_used: Option<i64>,
+    /// It would be used up, for somebody or, where it is shared, for all; also where nobody is known to use it.
+    pub used_up_after: bool,
+    /// Since when people's minutes were looked at: `stopped` are then those who had one with more messages than the limit, and the use
+    /// is that of the busiest one. `None`: the current window counts.
+    pub minutes_since: Option<DateTime<Utc>>,
     /// Those with most use.
     pub heaviest: Vec<HeavyUser>,
     /// When the window ends; `None` for a total.

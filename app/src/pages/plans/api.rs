@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::{
-    LimitOwner, Permission, PlanId,
+    LimitKind, LimitOwner, Permission, PlanId,
     views::{
         LimitEvent, PlanView,
         limits::{LimitChanges, LimitEffect, LimitSheet, NamedOwner, OwnerLimits},
@@ -25,6 +25,9 @@ pub const FUNCTIONS: &[Function] = &[
     (ShowLimits::PATH, Some(Permission::ReadLimits)),
     (PreviewLimits::PATH, Some(Permission::WriteLimits)),
     (SaveLimits::PATH, Some(Permission::WriteLimits)),
+    (SetPlanModels::PATH, Some(Permission::WriteLimits)),
+    (BoostLimit::PATH, Some(Permission::WriteLimits)),
+    (ResetLimit::PATH, Some(Permission::WriteLimits)),
     (CreatePlan::PATH, Some(Permission::WriteLimits)),
 ];
 
@@ -103,6 +106,38 @@ pub async fn save_limits(
     Ok(SavedLimits { owner, changes })
 }
 
+/// Which models the users of a plan may choose; none: all that are shown.
+#[server(prefix = "/api/fn", endpoint = "plans/models")]
+pub async fn set_plan_models(plan: PlanId, #[server(default)] models: Vec<String>) -> Answer<()> {
+    use crate::ssr;
+    let actor = ssr::require(Permission::WriteLimits).await?;
+    ssr::services()?.plans().set_models(&actor, plan, &models).await?;
+    ssr::redirect_plain_form(&format!("{}&saved=yes", super::edit_href(&LimitOwner::Plan(plan))));
+    Ok(())
+}
+
+/// Lets an owner have more of one limit until the end of a day (by UTC); no amount ends that.
+#[server(prefix = "/api/fn", endpoint = "limits/boost")]
+pub async fn boost_limit(
+    owner: LimitOwner,
+    kind: LimitKind,
+    amount: String,
+    #[server(default)] until: String,
+) -> Answer<()> {
+    use crate::ssr;
+    let actor = ssr::require(Permission::WriteLimits).await?;
+    let boost = typed::boost(kind, &amount, &until)?;
+    Ok(ssr::services()?.limits().boost(&actor, owner, kind, boost).await?)
+}
+
+/// Begins the current window of an owner's limit anew.
+#[server(prefix = "/api/fn", endpoint = "limits/reset")]
+pub async fn reset_limit(owner: LimitOwner, kind: LimitKind) -> Answer<()> {
+    use crate::ssr;
+    let actor = ssr::require(Permission::WriteLimits).await?;
+    Ok(ssr::services()?.limits().reset(&actor, owner, kind).await?)
+}
+
 #[server(prefix = "/api/fn", endpoint = "plans/create")]
 pub async fn create_plan(name: String) -> Answer<PlanId> {
     use crate::ssr;
@@ -115,6 +150,7 @@ pub async fn create_plan(name: String) -> Answer<PlanId> {
 mod typed {
     use std::collections::BTreeMap;
 
+    use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
     use domain::{Invalid, LimitKind};
     use services::LimitSetting;
 
@@ -142,9 +178,30 @@ mod typed {
         Ok(settings)
     }
 
+    /// More of a limit to the end of a day; no amount is none.
+    pub(super) fn boost(kind: LimitKind, amount: &str, until: &str) -> Result<Option<(i64, DateTime<Utc>)>, Invalid> {
+        let Some(amount) = kind.parse_amount(amount)? else {
+            return Ok(None);
+        };
+        let day: Option<NaiveDate> = until.trim().parse().ok();
+        let ends = day
+            .and_then(|day| day.succ_opt())
+            .ok_or(Invalid("a date that is still to come"))?;
+        Ok(Some((amount, ends.and_time(NaiveTime::MIN).and_utc())))
+    }
+
     #[cfg(test)]
     mod tests {
         use super::*;
+
+        #[test]
+        fn a_boost_lasts_to_the_end_of_its_day_and_is_ended_by_no_amount() {
+            let kind = LimitKind::MessagesPerDay;
+            let (amount, until) = boost(kind, "50", "2026-12-31").unwrap().unwrap();
+            assert_eq!((amount, until.to_string()), (50, "2027-01-01 00:00:00 UTC".to_owned()));
+            assert_eq!(boost(kind, "", "").unwrap(), None);
+            assert!(boost(kind, "50", "").is_err() && boost(kind, "x", "2026-12-31").is_err());
+        }
 
         #[test]
         fn nothing_is_no_limit_zero_is_zero_and_what_does_not_exist_is_refused() {

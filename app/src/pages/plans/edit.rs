@@ -6,15 +6,19 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use domain::{
-    LimitKind, LimitOwner, Measure, Permission,
-    views::limits::{LimitChanges, LimitSheet},
+    LimitKind, LimitOwner, Measure, Permission, PlanId,
+    views::{
+        LimitBar,
+        limits::{LimitChanges, LimitSheet},
+    },
 };
 use leptos::prelude::*;
 use leptos_router::{hooks::use_query_map, params::ParamsMap};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    api::{SaveLimits, SavedLimits, preview_limits, show_limits},
+    api::{BoostLimit, ResetLimit, SaveLimits, SavedLimits, SetPlanModels, preview_limits, show_limits},
+    boost::{BoostForm, ResetForm},
     effect::{Changes, EffectCard},
     limit_words, owner_words,
 };
@@ -94,7 +98,11 @@ pub fn EditLimitsPage() -> impl IntoView {
     });
     let is_saved = Memo::new(move |_| query.with(|query| query.get("saved").is_some()));
     let save = ServerAction::<SaveLimits>::new();
+    let (boost, reset) = (ServerAction::<BoostLimit>::new(), ServerAction::<ResetLimit>::new());
+    let models = ServerAction::<SetPlanModels>::new();
     let saves = successes(save);
+    let model_saves = successes(models);
+    let lifts = (successes(boost), successes(reset));
     let session = use_session();
     // What was typed since the page was opened, and the same once the typing has paused.
     let typed = RwSignal::new(None::<Proposal>);
@@ -113,8 +121,16 @@ pub fn EditLimitsPage() -> impl IntoView {
         paused.get().filter(ours).or_else(|| query.with(Proposal::read))
     };
     let sheet = Resource::new(
-        move || (owner.get(), saves.get()),
-        |(owner, _)| async move { show_limits(owner.ok_or_else(not_found)?).await },
+        move || {
+            (
+                owner.get(),
+                saves.get(),
+                model_saves.get(),
+                lifts.0.get(),
+                lifts.1.get(),
+            )
+        },
+        |(owner, ..)| async move { show_limits(owner.ok_or_else(not_found)?).await },
     );
     let effect = Resource::new(
         move || (proposed(), saves.get()),
@@ -166,7 +182,24 @@ pub fn EditLimitsPage() -> impl IntoView {
             <Transition>{shown_effect}</Transition>
         </div>
         <Transition>
-            {move || Suspend::new(async move { sheet.await.ok().map(|sheet| view! { <UseAndPast sheet /> }) })}
+            {move || Suspend::new(async move {
+                let writes = session.may().await.permits(Permission::WriteLimits);
+                let lifts = writes.then_some((boost, reset));
+                sheet
+                    .await
+                    .ok()
+                    .map(|sheet| {
+                        let plan = match sheet.owner {
+                            LimitOwner::Plan(plan) => Some(plan),
+                            _ => None,
+                        };
+                        let listed = plan.zip(sheet.models.clone()).filter(|_| writes);
+                        view! {
+                            {listed.map(|(plan, listed)| view! { <ModelsOfPlan plan listed action=models /> })}
+                            <UseAndPast sheet lifts />
+                        }
+                    })
+            })}
         </Transition>
     }
 }
@@ -318,6 +351,38 @@ fn Typed(
     }
 }
 
+/// Which models the users of a plan may choose.
+#[component]
+fn ModelsOfPlan(plan: PlanId, listed: Vec<(bool, String)>, action: ServerAction<SetPlanModels>) -> impl IntoView {
+    let t = use_texts();
+    let pending = action.pending();
+    let boxes = listed
+        .into_iter()
+        .map(|(is_listed, name)| {
+            view! {
+                <label class="check">
+                    <input type="checkbox" name="models[]" value=name.clone() checked=is_listed />
+                    <span>{name}</span>
+                </label>
+            }
+        })
+        .collect_view();
+    let is_saved = move || action.value().with(|value| matches!(value, Some(Ok(()))));
+    view! {
+        <Card title=t.plan_models id="models" note=t.plan_models_note>
+            <ActionForm action attr:class="stack">
+                <input type="hidden" name="plan" value=plan.to_string() />
+                <div class="checks" role="group" aria-labelledby="models">
+                    {boxes}
+                </div>
+                <FormFailure error=failure(action) />
+                {move || is_saved().then(|| view! { <Saved>{t.bot_saved}</Saved> })}
+                <Button pending>{t.plan_models_set}</Button>
+            </ActionForm>
+        </Card>
+    }
+}
+
 /// For who may only look.
 #[component]
 fn Facts(sheet: LimitSheet) -> impl IntoView {
@@ -342,22 +407,39 @@ fn Facts(sheet: LimitSheet) -> impl IntoView {
     }
 }
 
+/// What is used, with more of it for a while and its window anew for who may, and the past.
 #[component]
-fn UseAndPast(sheet: LimitSheet) -> impl IntoView {
+fn UseAndPast(sheet: LimitSheet, lifts: Option<(ServerAction<BoostLimit>, ServerAction<ResetLimit>)>) -> impl IntoView {
     let t = use_texts();
-    let bars = sheet
-        .bars
+    let LimitSheet {
+        owner, bars, history, ..
+    } = sheet;
+    let bars: Vec<LimitBar> = bars.into_iter().filter(|bar| bar.limit.is_some()).collect();
+    let kinds: Vec<LimitKind> = bars.iter().map(|bar| bar.kind).collect();
+    let reset_of = {
+        let owner = owner.clone();
+        move |kind: LimitKind, used: Option<i64>| {
+            let (_, action) = lifts.filter(|_| used.is_none_or(|used| used > 0))?;
+            Some(view! { <ResetForm owner=owner.clone() kind action /> })
+        }
+    };
+    let bars = bars
         .into_iter()
-        .filter(|bar| bar.limit.is_some())
-        .map(|limit| view! { <LimitLine limit /> })
+        .map(|limit| {
+            let reset = reset_of(limit.kind, limit.used);
+            view! { <LimitLine limit>{reset}</LimitLine> }
+        })
         .collect::<Vec<_>>();
-    let history = sheet.history;
     view! {
         {(!bars.is_empty())
             .then(|| {
                 view! {
                     <Card title=t.limits_use id="use">
-                        <ul class="limits">{bars}</ul>
+                        <div class="stack-large">
+                            {lifts.map(|(_, reset)| view! { <FormFailure error=failure(reset) /> })}
+                            <ul class="limits">{bars}</ul>
+                            {lifts.map(|(boost, _)| view! { <BoostForm owner kinds action=boost /> })}
+                        </div>
                     </Card>
                 }
             })}

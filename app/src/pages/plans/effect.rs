@@ -115,14 +115,7 @@ fn Kind(kind: KindEffect, owner: LimitOwner) -> impl IntoView {
         counts_from_now,
         reach,
     } = kind;
-    let shared = reach.as_ref().is_some_and(|reach| reach.shared_used.is_some());
-    let stops = reach.as_ref().is_some_and(|reach| {
-        let all_used = reach
-            .shared_used
-            .zip(change.after)
-            .is_some_and(|(used, limit)| used >= limit);
-        reach.stopped_after > 0 || all_used
-    });
+    let stops = reach.used_up_after;
     let badge = if change.after == Some(0) {
         Some((Tone::Bad, t.effect_zero))
     } else if stops {
@@ -132,28 +125,23 @@ fn Kind(kind: KindEffect, owner: LimitOwner) -> impl IntoView {
     } else {
         None
     };
-    let words = match &reach {
-        None if change.after.is_none() => String::new(),
-        None => t.effect_minute.to_owned(),
-        Some(reach) if shared => fill(t.effect_shared, &[&group(reach.people), t.users(reach.people)]),
-        Some(reach) if matches!(owner, LimitOwner::User(_)) => {
-            let stopped = reach.stopped_after > 0;
-            (if stopped {
-                t.effect_user_stopped
-            } else {
-                t.effect_user_free
-            })
-            .to_owned()
+    let (stopped, before) = (group(reach.stopped_after), group(reach.stopped_before));
+    let people = [&stopped, t.users(reach.stopped_after), &group(reach.people), &before];
+    let words = match owner {
+        _ if reach.shared_used.is_some() => fill(t.effect_shared, &[&group(reach.people), t.users(reach.people)]),
+        LimitOwner::User(_) if reach.minutes_since.is_some() && reach.stopped_after > 0 => {
+            t.effect_user_busier.to_owned()
         }
-        Some(reach) => {
-            let (stopped, before) = (group(reach.stopped_after), group(reach.stopped_before));
-            fill(
-                t.effect_people,
-                &[&stopped, t.users(reach.stopped_after), &group(reach.people), &before],
-            )
-        }
+        LimitOwner::User(_) if reach.minutes_since.is_some() => t.effect_user_slower.to_owned(),
+        LimitOwner::User(_) if reach.stopped_after > 0 => t.effect_user_stopped.to_owned(),
+        LimitOwner::User(_) => t.effect_user_free.to_owned(),
+        _ if reach.minutes_since.is_some() => fill(t.effect_minutes, &people),
+        _ => fill(t.effect_people, &people),
     };
-    let resets_at = reach.as_ref().filter(|_| stops).and_then(|reach| reach.resets_at);
+    let looked = reach
+        .minutes_since
+        .map(|since| view! { <p class="hint">{t.effect_minutes_since}" "<Time at=since /></p> });
+    let resets_at = reach.resets_at.filter(|_| stops);
     view! {
         <li>
             <div class="limit-head">
@@ -163,9 +151,10 @@ fn Kind(kind: KindEffect, owner: LimitOwner) -> impl IntoView {
                 </span>
                 {resets_at.map(|at| view! { <span class="muted">{t.resets}" "<Time at /></span> })}
             </div>
-            {(!words.is_empty()).then(|| view! { <p>{words}</p> })}
+            <p>{words}</p>
+            {looked}
             {counts_from_now.then(|| view! { <p class="hint">{t.effect_from_now}</p> })}
-            {reach.map(|reach| view! { <Use kind=change.kind limit=change.after reach /> })}
+            <Use kind=change.kind limit=change.after reach />
         </li>
     }
 }

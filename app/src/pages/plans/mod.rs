@@ -2,6 +2,7 @@
 //! one page (`edit`), which shows what a change would do before it is saved.
 
 pub mod api;
+pub mod boost;
 pub mod edit;
 mod effect;
 
@@ -96,6 +97,8 @@ fn Plan(plan: PlanView, writes: bool) -> impl IntoView {
             <Fact name=t.plan_soft value=plan.soft_percent.to_string() />
         }
     });
+    let models = plan.models.join(", ");
+    let models = (!models.is_empty()).then(|| view! { <Fact name=t.plan_models value=models /> });
     view! {
         <section class="card" aria-labelledby=heading>
             <header class="card-head">
@@ -105,7 +108,7 @@ fn Plan(plan: PlanView, writes: bool) -> impl IntoView {
                 </div>
                 {plan.is_default.then(|| view! { <Badge tone=Tone::Accent glyph=Glyph::Check text=t.plan_default /> })}
             </header>
-            <dl class="facts">{rows} {manner}</dl>
+            <dl class="facts">{rows} {models} {manner}</dl>
             {writes.then(|| view! { <Change owner=LimitOwner::Plan(plan.id) name=plan.name /> })}
         </section>
     }

@@ -1,7 +1,6 @@
 //! One person: who, how much of what is used, what happened, and what staff may do about it.
 
 pub mod api;
-mod boost;
 
 use domain::{
     LimitKind, LimitOwner, Measure, Money, Permission, PlanId, Scope, UserId,
@@ -13,13 +12,14 @@ use leptos_router::{
     location::Url,
 };
 
-use self::{
-    api::{BlockUser, BoostUser, ResetLimit, SetUserPlan, UnblockUser, get_user},
-    boost::{BoostForm, ResetForm},
-};
+use self::api::{BlockUser, SetUserPlan, UnblockUser, get_user};
 use super::{
     audit::AuditRows,
-    plans::{api::list_plans, edit_href},
+    plans::{
+        api::{BoostLimit, ResetLimit, list_plans},
+        boost::{BoostForm, ResetForm},
+        edit_href,
+    },
     users::{UserState, name_or},
 };
 use crate::{
@@ -37,7 +37,7 @@ struct Forms {
     block: ServerAction<BlockUser>,
     unblock: ServerAction<UnblockUser>,
     plan: ServerAction<SetUserPlan>,
-    boost: ServerAction<BoostUser>,
+    boost: ServerAction<BoostLimit>,
     reset: ServerAction<ResetLimit>,
 }
 
@@ -198,7 +198,7 @@ fn Person(
                             <Card title=t.actions_title id="actions">
                                 <div class="stack-large">
                                     {moves.then(|| view! { <PlanForm id plan=plan_id plans action=forms.plan /> })}
-                                    {boosts.then(|| view! { <BoostForm id kinds=own action=forms.boost /> })}
+                                    {boosts.then(|| view! { <BoostForm owner=LimitOwner::User(id) kinds=own action=forms.boost /> })}
                                     {blocks.then(|| view! { <BlockForm id is_blocked forms /> })}
                                 </div>
                             </Card>
@@ -262,7 +262,7 @@ fn LimitRow(id: UserId, limit: LimitBar, reset: Option<ServerAction<ResetLimit>>
     let reset = reset.filter(|_| scope == Scope::User && cap.is_some() && (used.is_none_or(|used| used > 0)));
     view! {
         <LimitLine limit owner>
-            {reset.map(|action| view! { <ResetForm id kind action /> })}
+            {reset.map(|action| view! { <ResetForm owner=LimitOwner::User(id) kind action /> })}
         </LimitLine>
     }
 }

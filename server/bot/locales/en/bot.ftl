@@ -56,6 +56,8 @@ models-hint = To choose one: /model and its name.
 models-none = There is no model to choose from at the moment.
 model-set = From now on { $model } answers.
 model-unknown = I do not know a model called "{ $model }". /model lists those that there are.
+model-not-in-plan = { $model } is not part of your plan ({ $plan }). /model lists what is.
+model-instead = ℹ { $chosen } is no longer part of your plan: { $model } has answered. /model lists what you can choose.
 
 limit-messages-per-minute = { $count ->
     [0] Your plan allows no messages.

@@ -56,6 +56,8 @@ models-hint = Чтобы выбрать: /model и название.
 models-none = Сейчас выбирать не из чего.
 model-set = Теперь отвечает { $model }.
 model-unknown = Модели «{ $model }» я не знаю. Список — по команде /model.
+model-not-in-plan = { $model } не входит в ваш тариф ({ $plan }). Что входит — по команде /model.
+model-instead = ℹ { $chosen } больше не входит в ваш тариф: ответила { $model }. Что можно выбрать — по команде /model.
 
 limit-messages-per-minute = { $count ->
     [0] Ваш тариф не позволяет отправлять сообщения.

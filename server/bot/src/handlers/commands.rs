@@ -31,16 +31,12 @@ pub(crate) async fn usage(context: Context) -> Handled {
 }
 
 pub(crate) async fn model(context: Context, name: String) -> Handled {
-    let gateway = context.services.gateway();
-    let names: Vec<String> = gateway.models().iter().map(|model| model.name.clone()).collect();
+    let chats = context.services.chats();
+    let names = chats.models(&context.known);
     let name = name.trim();
     if name.is_empty() {
-        let current = context
-            .services
-            .chats()
-            .model(&context.known, context.bot.model.as_deref())
-            .name
-            .clone();
+        let current = chats.model(&context.known, context.bot.model.as_deref());
+        let current = current.map(|model| model.name.clone()).unwrap_or_default();
         return context.say(texts::models(context.lang, &names, &current)).await;
     }
     match names.iter().find(|known| known.eq_ignore_ascii_case(name)) {
@@ -54,7 +50,11 @@ pub(crate) async fn model(context: Context, name: String) -> Handled {
                 .await
         }
         None => {
-            let text = texts::model_unknown(context.lang, name);
+            let offered = context.services.gateway().models();
+            let text = match offered.iter().find(|model| model.name.eq_ignore_ascii_case(name)) {
+                Some(model) => texts::model_not_in_plan(context.lang, &model.name, &context.known.plan_name),
+                None => texts::model_unknown(context.lang, name),
+            };
             context.reply(text, Some(ErrorCode::NoModel), Change::None).await
         }
     }

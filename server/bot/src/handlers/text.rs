@@ -57,7 +57,10 @@ async fn ask(context: &Context, question: &mut Question) -> Handled {
             }
         })
         .await;
-    let bodies = match note(context, &answer) {
+    let instead = question.instead_of();
+    let instead = instead.map(|(chosen, answers)| texts::model_instead(context.lang, chosen, answers));
+    let notes: Vec<String> = instead.into_iter().chain(note(context, &answer)).collect();
+    let bodies = match (!notes.is_empty()).then(|| notes.join("\n")) {
         None => render(&answer.text),
         Some(note) if answer.text.trim().is_empty() => vec![texts::rich(note)],
         Some(note) => render_with_note(&answer.text, &note),

@@ -128,7 +128,8 @@ async fn take_what_is_there(
            ), claims AS MATERIALIZED (
                SELECT * FROM known WHERE amount IS NOT NULL
            ), rules AS (
-               SELECT s.scope, s.subject, s.measure, s.period, s.amount AS cap, s.soft_percent::bigint AS soft_percent,
+               SELECT s.scope, s.subject, s.measure, s.period, s.soft_percent::bigint AS soft_percent,
+                      CASE WHEN s.boost_until > $15 THEN greatest(s.amount, s.boost_amount) ELSE s.amount END AS cap,
                       CASE s.period WHEN 'total' THEN 'epoch' ELSE date_trunc(s.period, $15::timestamptz, s.zone) END AS starts_at
                FROM unnest($16::text[], $17::text[]) AS t (scope, subject) JOIN scope_limits s USING (scope, subject)
            ), changed AS MATERIALIZED (

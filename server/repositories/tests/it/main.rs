@@ -13,6 +13,7 @@ mod gathering;
 mod history;
 mod indexes;
 mod intake;
+mod limit_reach;
 mod migrations;
 mod people;
 mod queue;

@@ -1,6 +1,5 @@
 //! What staff sees of limits.
 
-use chrono::{DateTime, Utc};
 use domain::{
     BotId, LimitKind, LimitOwner, Permission, Scope, UserId,
     views::{
@@ -73,9 +72,14 @@ impl Limits {
         let mut tx = self.0.db.begin().await?;
         let name = name_of(&mut tx, owner).await?;
         let mut current = current(&mut tx, owner).await?;
-        let (mut users_of_plan, mut bars) = (None, Vec::new());
+        let (mut users_of_plan, mut models, mut bars) = (None, None, Vec::new());
         match owner {
-            LimitOwner::Plan(id) => users_of_plan = Some(plans::users(&mut tx, *id).await?),
+            LimitOwner::Plan(id) => {
+                users_of_plan = Some(plans::users(&mut tx, *id).await?);
+                let listed = plans::models(&mut tx, *id).await?;
+                let choice = self.0.plans().choice(&listed).into_iter();
+                models = Some(choice.map(|name| (listed.contains(&name), name)).collect());
+            }
             LimitOwner::User(id) => {
                 let user = users::get(&mut tx, *id).await?.ok_or(Error::NotFound("the user"))?;
                 let of_plan = plans::manner(&mut tx, user.plan).await?;
@@ -94,6 +98,9 @@ impl Limits {
             let actions = [
                 "limits.set",
                 "plan.limits",
+                "plan.models",
+                "limits.boost",
+                "limits.reset",
                 "plan.create",
                 "user.boost",
                 "user.reset_limit",
@@ -104,6 +111,7 @@ impl Limits {
             owner: owner.clone(),
             name,
             users: users_of_plan,
+            models,
             limits: LimitKind::ALL
                 .iter()
                 .map(|&kind| (kind, current.amount(kind)))
@@ -163,16 +171,6 @@ pub(crate) async fn bars_of(
     let parts: Vec<_> = owner.parts().into_iter().collect();
     let bars = shared_bars(services, db, &parts).await?;
     Ok(bars.into_iter().map(|(.., bar)| bar).collect())
-}
-
-pub(super) async fn bound_of(
-    db: &mut PgConnection,
-    user: UserId,
-    kind: LimitKind,
-    now: DateTime<Utc>,
-) -> Result<Option<Bound>, Error> {
-    let bounds = counters::bounds(db, Some(user), &[], now).await?;
-    Ok(bounds.into_iter().find(|bound| bound.kind == kind))
 }
 
 /// The limits of a user with their use: the usual ones in any case, others where they are set. With `shared`, those that hold for

@@ -5,10 +5,14 @@ use domain::{
     LimitKind, LimitOwner, Scope, UserId,
     views::limits::{LimitChange, LimitChanges},
 };
-use repositories::{PgConnection, api_keys, bots, counters, limits as rows, plans, users};
+use repositories::{
+    PgConnection, api_keys, bots,
+    counters::{self, Bound},
+    limits as rows, plans, users,
+};
 use serde_json::{Map, Value, json};
 
-use super::{Limits, sheet::bound_of};
+use super::{Limits, rate};
 use crate::{
     Actor, Error,
     audit::{Target, record},
@@ -195,73 +199,140 @@ impl Limits {
         Ok(changes)
     }
 
-    /// Lets a user have more of one limit until a date; `None` ends that.
+    /// Lets an owner have more of one limit until a date; `None` ends that. Holds from the next call on.
     pub async fn boost(
         &self,
         actor: &Actor,
-        user: UserId,
+        owner: impl Into<LimitOwner>,
         kind: LimitKind,
         boost: Option<(i64, DateTime<Utc>)>,
     ) -> Result<(), Error> {
         let now = self.0.now();
         let mut tx = self.0.db.begin().await?;
-        let known = users::lock(&mut tx, user).await?.ok_or(Error::NotFound("the user"))?;
+        let held = Held::lock(&mut tx, &owner.into()).await?;
         if let Some((amount, until)) = boost {
             if until <= now {
                 return Err(Error::Invalid("a date that is still to come"));
             }
-            match rows::limit_without_boost(&mut tx, user, kind).await? {
+            match held.limit_without_boost(&mut tx, kind).await? {
                 Some(limit) if amount > limit => {}
                 Some(_) => return Err(Error::Invalid("more than the limit without it")),
-                None => return Err(Error::Conflict("the user has no such limit")),
+                None => return Err(NO_SUCH_LIMIT),
             }
         }
-        let old = rows::boost(&mut tx, user, kind).await?;
+        let old = held.boost(&mut tx, kind).await?;
         if old == boost {
             return Err(Error::Conflict("nothing would change"));
         }
-        rows::set_boost(&mut tx, user, kind, boost).await?;
+        held.set_boost(&mut tx, kind, boost).await?;
         let state = |boost: Option<(i64, DateTime<Utc>)>| {
             boost.map(|(amount, until)| json!({ kind.name(): shown(kind, Some(amount)), "until": until }))
         };
-        let target = Target {
-            kind: "user",
-            id: user.to_string(),
-            name: &known.name,
-        };
-        record(&self.0, &mut tx, actor, "user.boost", target, state(old), state(boost)).await?;
+        let action = held.action("user.boost", "limits.boost");
+        record(&self.0, &mut tx, actor, action, held.target(), state(old), state(boost)).await?;
         tx.commit().await.map_err(repositories::Error::from)?;
         Ok(())
     }
 
-    /// Begins the current window of a user's limit anew.
-    pub async fn reset(&self, actor: &Actor, user: UserId, kind: LimitKind) -> Result<(), Error> {
+    /// Begins the current window of an owner's limit anew.
+    pub async fn reset(&self, actor: &Actor, owner: impl Into<LimitOwner>, kind: LimitKind) -> Result<(), Error> {
         let now = self.0.now();
         let mut tx = self.0.db.begin().await?;
-        let known = users::lock(&mut tx, user).await?.ok_or(Error::NotFound("the user"))?;
-        let bound = bound_of(&mut tx, user, kind, now).await?;
-        let bound = bound.ok_or(Error::Conflict("the user has no such limit"))?;
-        let used = counters::reset(&mut tx, &bound, user).await?;
-        let target = Target {
-            kind: "user",
-            id: user.to_string(),
-            name: &known.name,
-        };
+        let held = Held::lock(&mut tx, &owner.into()).await?;
+        let bound = held.bound(&mut tx, kind, now).await?.ok_or(NO_SUCH_LIMIT)?;
+        let used = counters::reset(&mut tx, &bound, held.user).await?;
         let state = |used: i64| Some(json!({ kind.name(): shown(kind, Some(used)) }));
-        record(
-            &self.0,
-            &mut tx,
-            actor,
-            "user.reset_limit",
-            target,
-            state(used),
-            state(0),
-        )
-        .await?;
+        let action = held.action("user.reset_limit", "limits.reset");
+        record(&self.0, &mut tx, actor, action, held.target(), state(used), state(0)).await?;
         tx.commit().await.map_err(repositories::Error::from)?;
-        if kind.is_rate() {
-            self.0.rate.forget(user).await;
+        if let Some(rate) = rate(&bound) {
+            self.0.rate.forget(&rate).await;
         }
         Ok(())
+    }
+}
+
+const NO_SUCH_LIMIT: Error = Error::Conflict("there is no such limit");
+
+/// An owner whose limits are used up in windows of its own: everything but a plan. Locked until the transaction ends.
+struct Held {
+    scope: Scope,
+    subject: String,
+    name: String,
+    /// A user, of whom plan and own limit count together.
+    user: Option<UserId>,
+}
+
+impl Held {
+    async fn lock(db: &mut PgConnection, owner: &LimitOwner) -> Result<Self, Error> {
+        let of_each = Error::Conflict("each user of a plan uses up its limits alone");
+        let (scope, subject) = owner.parts().ok_or(of_each)?;
+        let (user, name) = match owner {
+            LimitOwner::User(id) => {
+                let known = users::lock(db, *id).await?.ok_or(Error::NotFound("the user"))?;
+                (Some(*id), known.name)
+            }
+            _ => {
+                rows::lock(db, scope, &subject).await?;
+                (None, name_of(db, owner).await?)
+            }
+        };
+        Ok(Self {
+            scope,
+            subject,
+            name,
+            user,
+        })
+    }
+
+    async fn limit_without_boost(&self, db: &mut PgConnection, kind: LimitKind) -> Result<Option<i64>, Error> {
+        Ok(match self.user {
+            Some(user) => rows::limit_without_boost(db, user, kind).await?,
+            None => {
+                let shared = rows::shared(db, self.scope, &self.subject, kind).await?;
+                shared.map(|limit| limit.amount)
+            }
+        })
+    }
+
+    async fn boost(&self, db: &mut PgConnection, kind: LimitKind) -> Result<Option<(i64, DateTime<Utc>)>, Error> {
+        Ok(match self.user {
+            Some(user) => rows::boost(db, user, kind).await?,
+            None => {
+                let shared = rows::shared(db, self.scope, &self.subject, kind).await?;
+                shared.and_then(|limit| limit.boost)
+            }
+        })
+    }
+
+    async fn set_boost(
+        &self,
+        db: &mut PgConnection,
+        kind: LimitKind,
+        boost: Option<(i64, DateTime<Utc>)>,
+    ) -> Result<(), Error> {
+        match self.user {
+            Some(user) => rows::set_boost(db, user, kind, boost).await?,
+            None => rows::set_shared_boost(db, self.scope, &self.subject, kind, boost).await?,
+        }
+        Ok(())
+    }
+
+    async fn bound(&self, db: &mut PgConnection, kind: LimitKind, now: DateTime<Utc>) -> Result<Option<Bound>, Error> {
+        let shared = self.user.is_none().then(|| (self.scope, self.subject.clone()));
+        let bounds = counters::bounds(db, self.user, shared.as_slice(), now).await?;
+        Ok(bounds.into_iter().find(|bound| bound.kind == kind))
+    }
+
+    fn action(&self, of_user: &'static str, of_others: &'static str) -> &'static str {
+        if self.user.is_some() { of_user } else { of_others }
+    }
+
+    fn target(&self) -> Target<'_> {
+        Target {
+            kind: self.scope.name(),
+            id: self.subject.clone(),
+            name: &self.name,
+        }
     }
 }

@@ -79,7 +79,7 @@ async fn new_empties_the_context_and_keeps_the_model() {
     reply(&app, 7, "/new", None, Change::Renew).await;
     let after = app.user(7).await;
     assert_ne!(after.conversation, before.conversation);
-    assert_eq!(app.chats().model(&after, None).name, "other");
+    assert_eq!(app.chats().model(&after, None).unwrap().name, "other");
     assert_eq!(seen(&app, 7, "").await.len(), 2, "only persona and question");
     // Support still reads what was said before.
     let actor = app.owner().await;
@@ -100,7 +100,10 @@ async fn a_model_that_is_no_longer_offered_counts_as_unset() {
     reply(&app, 7, "/model retired", None, Change::Model("retired".to_owned())).await;
     let known = app.user(7).await;
     assert_eq!(known.model.as_deref(), Some("retired"));
-    assert_eq!(app.chats().model(&known, Some("gone as well")).name, crate::app::MODEL);
+    assert_eq!(
+        app.chats().model(&known, Some("gone as well")).unwrap().name,
+        crate::app::MODEL
+    );
 }
 
 #[tokio::test]

@@ -19,12 +19,12 @@ async fn preview(app: &App, owner: &Actor, whose: &LimitOwner, settings: &[Limit
 /// (people, stopped before, stopped after) of the only limit that would change.
 fn reach(effect: &LimitEffect) -> (i64, i64, i64) {
     assert_eq!(effect.kinds.len(), 1, "{effect:?}");
-    let reach = effect.kinds[0].reach.as_ref().unwrap();
+    let reach = &effect.kinds[0].reach;
     (reach.people, reach.stopped_before, reach.stopped_after)
 }
 
 fn heaviest(effect: &LimitEffect) -> Vec<(&str, i64, Option<i64>)> {
-    let reach = effect.kinds[0].reach.as_ref().unwrap();
+    let reach = &effect.kinds[0].reach;
     let people = reach.heaviest.iter();
     people.map(|user| (user.name.as_str(), user.used, user.limit)).collect()
 }
@@ -56,10 +56,7 @@ async fn a_preview_says_who_would_be_stopped_names_them_and_changes_nothing() {
             ("Person 3", 1, Some(2))
         ]
     );
-    assert_eq!(
-        lowered.kinds[0].reach.as_ref().unwrap().resets_at,
-        Some(DAY.period().reset(app.now()))
-    );
+    assert_eq!(lowered.kinds[0].reach.resets_at, Some(DAY.period().reset(app.now())));
     assert!(
         !lowered.kinds[0].counts_from_now,
         "the usual windows are counted in any case"
@@ -156,7 +153,7 @@ async fn of_what_many_share_the_use_of_all_is_shown_and_who_uses_most() {
         let effect = preview(&app, &owner, &whose, &set(DAY, Some(11))).await;
         let kind = &effect.kinds[0];
         assert_eq!(kind.counts_from_now, !is_bot, "a limit that is new has counted nothing");
-        let used = kind.reach.as_ref().unwrap().shared_used;
+        let used = kind.reach.shared_used;
         assert_eq!(used, Some(if is_bot { 11 } else { 0 }), "{whose}");
         assert_eq!(reach(&effect), (4, 0, if is_bot { 4 } else { 0 }), "{whose}");
         assert_eq!(
@@ -165,12 +162,19 @@ async fn of_what_many_share_the_use_of_all_is_shown_and_who_uses_most() {
             "{whose}"
         );
     }
+    // A boost holds whatever the limit under it is.
+    let tomorrow = app.now() + TimeDelta::days(1);
+    let bot = LimitOwner::Bot(app.bot);
+    let boost = Some((200, tomorrow));
+    app.limits().boost(&owner, bot.clone(), DAY, boost).await.unwrap();
+    let effect = preview(&app, &owner, &bot, &set(DAY, Some(11))).await;
+    assert_eq!(reach(&effect), (4, 0, 0));
+    assert!(!effect.kinds[0].reach.used_up_after);
     // A day that begins at another hour begins anew.
     let moved = [LimitSetting::Zone("Pacific/Kiritimati".to_owned())];
-    let bot = LimitOwner::Bot(app.bot);
     let effect = preview(&app, &owner, &bot, &moved).await;
     assert!(effect.kinds[0].counts_from_now);
-    assert_eq!(effect.kinds[0].reach.as_ref().unwrap().shared_used, Some(0));
+    assert_eq!(effect.kinds[0].reach.shared_used, Some(0));
     let none = app.limits().preview(&owner, &LimitOwner::Deployment, &moved).await;
     assert!(matches!(none, Err(Error::Conflict(_))), "{none:?}");
 }
@@ -184,7 +188,7 @@ async fn requests_of_a_minute_are_shown_where_many_share_them() {
     app.limit(minute, 60).await;
     app.talk(1, "hello", "hi").await;
     let effect = preview(&app, &owner, &LimitOwner::Bot(app.bot), &set(minute, Some(1))).await;
-    assert_eq!(effect.kinds[0].reach.as_ref().unwrap().shared_used, Some(1));
+    assert_eq!(effect.kinds[0].reach.shared_used, Some(1));
     let bars = app
         .limits()
         .sheet(&owner, &LimitOwner::Bot(app.bot))
@@ -192,8 +196,58 @@ async fn requests_of_a_minute_are_shown_where_many_share_them() {
         .unwrap()
         .bars;
     assert_eq!((bars.len(), bars[0].used, bars[0].limit), (1, Some(1), Some(60)));
-    let effect = preview(&app, &owner, &LimitOwner::Plan(FREE), &set(minute, Some(1))).await;
-    assert_eq!(effect.kinds[0].reach, None);
+}
+
+/// Nobody reads of the minute that runs before it is over, so the last seven days are told.
+#[tokio::test]
+async fn a_minute_of_each_user_is_judged_by_the_busiest_of_the_last_days() {
+    let app = App::new().await;
+    let (owner, plan) = (app.owner().await, LimitOwner::Plan(FREE));
+    let minute = LimitKind::MessagesPerMinute;
+    // Three within four seconds, then three within three minutes; and one of another plan with five.
+    people(&app).await;
+    for _ in 0..3 {
+        app.clock.advance(TimeDelta::seconds(59));
+        app.talk(3, "hello", "hi").await;
+    }
+    let effect = preview(&app, &owner, &plan, &set(minute, Some(1))).await;
+    assert_eq!(reach(&effect), (3, 0, 2));
+    assert_eq!(
+        heaviest(&effect),
+        [
+            ("Person 1", 3, Some(1)),
+            ("Person 2", 2, Some(1)),
+            ("Person 3", 1, Some(1))
+        ]
+    );
+    let week_ago = app.now() - TimeDelta::days(7);
+    assert_eq!(effect.kinds[0].reach.minutes_since, Some(week_ago));
+    assert_eq!(
+        reach(&preview(&app, &owner, &plan, &set(minute, Some(3))).await),
+        (3, 0, 0)
+    );
+    assert_eq!(
+        reach(&preview(&app, &owner, &plan, &set(minute, Some(0))).await),
+        (3, 0, 3)
+    );
+    app.limit(minute, 2).await;
+    assert_eq!(
+        reach(&preview(&app, &owner, &plan, &set(minute, None)).await),
+        (3, 1, 0)
+    );
+    // Of one user alone, whom the plan's two still hold.
+    let first = LimitOwner::User(app.user(1).await.user);
+    let effect = preview(&app, &owner, &first, &set(minute, Some(9))).await;
+    assert_eq!(
+        (reach(&effect), heaviest(&effect)),
+        ((1, 1, 1), vec![("Person 1", 3, Some(2))])
+    );
+    // The seventh day ends.
+    app.clock.advance(TimeDelta::days(8));
+    assert_eq!(
+        reach(&preview(&app, &owner, &plan, &set(minute, Some(0))).await),
+        (3, 0, 0)
+    );
 }
 
 #[tokio::test]

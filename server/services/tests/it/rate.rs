@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::{ErrorCode, JobId, LimitKind, ReservationId, UserId};
 use futures::future::join_all;
 use services::{Begin, LimitOwner, Minute, Rate, RateLimiter, Verdict};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::app::{App, redis_url};
@@ -175,6 +176,44 @@ async fn a_redis_that_is_not_there_makes_the_limit_stricter_and_nobody_wait() {
 async fn a_redis_that_hangs_makes_the_limit_stricter_and_nobody_wait() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     stricter_without(&format!("redis://{}", silent.local_addr().unwrap())).await;
+}
+
+/// So many of a dozen at once pass where all of them are within the limit.
+async fn share_of_a_dozen(limiter: &RateLimiter) -> usize {
+    let (user, mut passed) = (user(), 0);
+    for _ in 0..12 {
+        passed += usize::from(limiter.admit(user, job(), noon(), 12).await == Verdict::Admitted);
+    }
+    passed
+}
+
+#[tokio::test]
+async fn without_redis_a_limit_is_shared_by_the_replicas_that_live() {
+    let app = App::new().await;
+    app.test
+        .run("INSERT INTO api_replicas SELECT gen_random_uuid(), now() - interval '40 seconds' FROM generate_series(1, 5)")
+        .await;
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}", silent.local_addr().unwrap());
+    let stop = CancellationToken::new();
+    let of_living = "api_replicas WHERE alive_at > now() - interval '30 seconds'";
+    for (others, shares) in [6, 6, 4, 3].into_iter().enumerate() {
+        let replica = app.on_redis(&url);
+        assert_eq!(share_of_a_dozen(replica.rate()).await, 6, "it has not looked yet");
+        let (writing, stopped) = (replica.clone(), stop.clone());
+        tokio::spawn(async move { writing.calls().write(stopped.cancelled_owned()).await });
+        // It says that it lives, and hears how many do.
+        let heard = async {
+            while share_of_a_dozen(replica.rate()).await != shares
+                || app.test.count(of_living).await <= i64::try_from(others).unwrap()
+            {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let heard = tokio::time::timeout(Duration::from_secs(20), heard).await;
+        assert!(heard.is_ok(), "not {shares} of a dozen");
+    }
+    stop.cancel();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

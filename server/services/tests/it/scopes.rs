@@ -243,6 +243,7 @@ async fn a_limit_that_another_replica_sets_holds_from_the_next_call_on() {
     let app = App::new().await;
     let other = app.process().await;
     program(&app).await;
+    set(&app, tomorrow(&app, 10));
     let owner = LimitOwner::ApiKey(key().key.unwrap());
     let set = async |limit: &str| {
         let set = format!(
@@ -269,6 +270,15 @@ async fn a_limit_that_another_replica_sets_holds_from_the_next_call_on() {
     assert_eq!(asked().await, 1, "one more");
     app.test.run("DELETE FROM scope_limits WHERE measure = 'tokens'").await;
     assert_eq!(asked().await, 4, "one less");
+    set("'messages', 'day', 5").await;
+    assert_eq!(asked().await, 0);
+    let until = app.now() + TimeDelta::hours(1);
+    let boost = format!("UPDATE scope_limits SET boost_amount = 1000000, boost_until = '{until}'");
+    app.test.run(&boost).await;
+    assert_eq!(asked().await, 4, "a boost");
+    app.clock.advance(TimeDelta::hours(1));
+    assert_eq!(asked().await, 0, "its end, which nobody sets");
+    set("'messages', 'day', 1000000").await;
     set("'messages', 'minute', 2").await;
     assert_eq!(asked().await, 2, "a rate");
 }
@@ -703,4 +713,118 @@ async fn a_boost_lifts_a_limit_until_its_end_and_a_reset_begins_the_window_anew(
             rows: u64::try_from(app.test.count("audit").await).unwrap()
         }
     );
+}
+
+#[tokio::test]
+async fn what_many_share_is_lifted_until_a_moment_and_begun_anew_as_a_users_limit_is() {
+    let app = App::new().await;
+    program(&app).await;
+    let owner = app.owner().await;
+    set(&app, tomorrow(&app, 1));
+    let kind = LimitKind::MessagesPerDay;
+    let of_model = Subject {
+        model: Some(MODEL),
+        ..Subject::default()
+    };
+    let of_bot = Subject {
+        bot: Some(app.bot),
+        ..Subject::default()
+    };
+    let program = Subject { model: None, ..key() };
+    for (whose, subject) in [
+        (LimitOwner::ApiKey(program.key.unwrap()), program),
+        (LimitOwner::Model(MODEL.to_owned()), of_model),
+        (LimitOwner::Bot(app.bot), of_bot),
+        (LimitOwner::Deployment, deck()),
+    ] {
+        let hour = app.now() + TimeDelta::hours(1);
+        let lift = async |amount, until| {
+            let boost = Some((amount, until));
+            app.limits().boost(&owner, whose.clone(), kind, boost).await
+        };
+        let use_one = async || {
+            let call = reserve(&app, &app, &subject).await;
+            match call {
+                Some(call) => settle(&app, call, used(10)).await,
+                None => false,
+            }
+        };
+        let bar = async || app.limits().sheet(&owner, &whose).await.unwrap().bars.remove(0);
+        let none = lift(9, hour).await;
+        assert!(
+            matches!(none, Err(Error::Conflict(_))),
+            "there is no limit to lift: {none:?}"
+        );
+        let none = app.limits().reset(&owner, whose.clone(), kind).await;
+        assert!(matches!(none, Err(Error::Conflict(_))), "nor to begin anew: {none:?}");
+        app.limits()
+            .set(&owner, &whose, &[(kind, Some(1)).into()])
+            .await
+            .unwrap();
+        assert!(matches!(lift(1, hour).await, Err(Error::Invalid(_))));
+        assert!(matches!(lift(3, app.now()).await, Err(Error::Invalid(_))));
+        assert!(use_one().await && !use_one().await, "{whose}");
+
+        lift(2, hour).await.unwrap();
+        assert!(matches!(lift(2, hour).await, Err(Error::Conflict(_))), "the same again");
+        assert_eq!((bar().await.limit, bar().await.boosted_until), (Some(2), Some(hour)));
+        assert!(use_one().await && !use_one().await, "{whose}");
+        set(&app, hour);
+        assert_eq!((bar().await.limit, bar().await.boosted_until), (Some(1), None));
+        assert!(!use_one().await, "{whose}");
+
+        app.limits().reset(&owner, whose.clone(), kind).await.unwrap();
+        assert_eq!(bar().await.used, Some(0));
+        assert!(use_one().await && !use_one().await, "{whose}");
+
+        let history = app.limits().sheet(&owner, &whose).await.unwrap().history;
+        let past: Vec<_> = history
+            .iter()
+            .map(|row| (row.action.as_str(), row.before.clone(), row.after.clone()))
+            .collect();
+        let amount = |amount: &str| Some(serde_json::json!({ kind.name(): amount }));
+        let boosted = serde_json::json!({ kind.name(): "2", "until": hour });
+        assert_eq!(
+            past,
+            [
+                ("limits.reset", amount("2"), amount("0")),
+                ("limits.boost", None, Some(boosted)),
+                (
+                    "limits.set",
+                    Some(serde_json::json!({ kind.name(): null })),
+                    amount("1")
+                ),
+            ]
+        );
+        app.limits().set(&owner, &whose, &[(kind, None).into()]).await.unwrap();
+    }
+    let until = app.now() + TimeDelta::hours(1);
+    let of_plan = LimitOwner::Plan(FREE);
+    let each = app
+        .limits()
+        .boost(&owner, of_plan.clone(), kind, Some((9, until)))
+        .await;
+    assert!(matches!(each, Err(Error::Conflict(_))), "{each:?}");
+    let each = app.limits().reset(&owner, of_plan, kind).await;
+    assert!(matches!(each, Err(Error::Conflict(_))), "{each:?}");
+}
+
+#[tokio::test]
+async fn a_shared_minute_begins_anew_on_every_replica() {
+    let app = App::new().await;
+    let other = app.process().await;
+    let owner = app.owner().await;
+    let of_bot = Subject {
+        bot: Some(app.bot),
+        ..Subject::default()
+    };
+    let whose = LimitOwner::Bot(app.bot);
+    app.limit_of(whose.clone(), LimitKind::MessagesPerMinute, 1).await;
+    assert!(reserve(&other, &app, &of_bot).await.is_some());
+    assert!(reserve(&other, &app, &of_bot).await.is_none());
+    app.limits()
+        .reset(&owner, whose, LimitKind::MessagesPerMinute)
+        .await
+        .unwrap();
+    assert!(reserve(&other, &app, &of_bot).await.is_some());
 }

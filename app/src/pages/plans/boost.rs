@@ -1,9 +1,9 @@
-//! What staff may do about a user's limits: more of one for a while, or its window anew.
+//! What staff may do about limits without changing them: more of one for a while, or its window anew.
 
-use domain::{LimitKind, UserId};
+use domain::{LimitKind, LimitOwner};
 use leptos::prelude::*;
 
-use super::api::{BoostUser, ResetLimit};
+use super::api::{BoostLimit, ResetLimit};
 use crate::{
     components::{Button, Choice, Field, FormFailure, Look},
     i18n::{fill, use_texts},
@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[component]
-pub fn BoostForm(id: UserId, kinds: Vec<LimitKind>, action: ServerAction<BoostUser>) -> impl IntoView {
+pub fn BoostForm(owner: LimitOwner, kinds: Vec<LimitKind>, action: ServerAction<BoostLimit>) -> impl IntoView {
     let t = use_texts();
     let pending = action.pending();
     let first = kinds.first().map(ToString::to_string).unwrap_or_default();
@@ -21,7 +21,7 @@ pub fn BoostForm(id: UserId, kinds: Vec<LimitKind>, action: ServerAction<BoostUs
         .collect();
     view! {
         <ActionForm action attr:class="stack">
-            <input type="hidden" name="id" value=id.to_string() />
+            <input type="hidden" name="owner" value=owner.to_string() />
             <Choice label=t.boost name="kind" id="boost-kind" chosen=first options />
             <div class="field-grid">
                 <Field label=t.boost_amount name="amount" id="boost-amount" autocomplete="off" inputmode="decimal" max_length=20 />
@@ -36,12 +36,12 @@ pub fn BoostForm(id: UserId, kinds: Vec<LimitKind>, action: ServerAction<BoostUs
 
 /// One click: what was used of the current window no longer counts.
 #[component]
-pub fn ResetForm(id: UserId, kind: LimitKind, action: ServerAction<ResetLimit>) -> impl IntoView {
+pub fn ResetForm(owner: LimitOwner, kind: LimitKind, action: ServerAction<ResetLimit>) -> impl IntoView {
     let t = use_texts();
     let pending = action.pending();
     view! {
         <ActionForm action>
-            <input type="hidden" name="id" value=id.to_string() />
+            <input type="hidden" name="owner" value=owner.to_string() />
             <input type="hidden" name="kind" value=kind.to_string() />
             <Button look=Look::Ghost pending label=fill(t.reset_limit_label, &[t.limit(kind)])>
                 {t.reset_limit}
