@@ -126,15 +126,8 @@ pub(crate) struct Bound<'a> {
     pub(crate) tokens: u32,
 }
 
-impl Bound<'_> {
-    /// The program has said one itself.
-    pub(crate) fn is_said(names: &[&str], fields: &Fields<'_>) -> bool {
-        said(names, fields).is_some()
-    }
-}
-
 /// Which of these fields is set.
-fn said<'n>(names: &[&'n str], fields: &Fields<'_>) -> Option<&'n str> {
+pub(crate) fn said<'n>(names: &[&'n str], fields: &Fields<'_>) -> Option<&'n str> {
     let is_said = |name: &&&str| fields.get(**name).is_some_and(|value| value.get() != "null");
     names.iter().find(is_said).copied()
 }

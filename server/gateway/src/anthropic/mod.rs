@@ -84,10 +84,10 @@ pub(crate) struct Anthropic {
 type Pieces = BoxStream<'static, Result<Piece, GatewayError>>;
 
 impl Anthropic {
-    async fn post(&self, body: &Value) -> Result<reqwest::Response, GatewayError> {
+    async fn post(&self, body: String) -> Result<reqwest::Response, GatewayError> {
         let url = format!("{}/messages", self.base);
         let request = self.http.post(url).headers(self.headers.clone());
-        let request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
+        let request = request.header(CONTENT_TYPE, "application/json").body(body);
         let response = request.send().await;
         let response = response.map_err(|error| from_transport(error, &self.cleaner))?;
         if response.status().is_success() {
@@ -142,7 +142,7 @@ impl Provider for Anthropic {
     }
 
     async fn stream(&self, request: &ChatRequest) -> Result<ChunkStream, GatewayError> {
-        let response = self.post(&ask::typed(request)).await?;
+        let response = self.post(ask::typed(request).to_string()).await?;
         let chunks = self.pieces(response).map_ok(|piece| match piece {
             Piece::Text(text) => Chunk::Text(text),
             // A sign of life; thoughts are not part of the answer.
@@ -158,7 +158,9 @@ impl Provider for Anthropic {
             let path = request.endpoint.path();
             return Err(GatewayError::unable(format!("this provider has no {path}")));
         };
-        let response = self.post(&ask::translated(body, request)?).await?;
+        // As a statement of its own: of a large picture no more copies are kept than are sent.
+        let asked = ask::translated(body, request)?.to_string();
+        let response = self.post(asked).await?;
         let mut words = Words::new(request.model);
         if request.stream {
             let pieces = self.pieces(response).map(Some).chain(stream::iter([None]));

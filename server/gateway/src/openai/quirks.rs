@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     AnswerBound, ChatRequest, Endpoint, GatewayError, Outgoing, estimate_prompt,
-    outgoing::{Bound, Fields},
+    outgoing::{self, Bound, Fields},
 };
 
 /// Asking for less than this is of no use; rather nothing is said of it.
@@ -91,7 +91,7 @@ impl Quirks {
     pub(super) fn bounding<'a>(&'a self, request: &Outgoing<'a>, fields: &Fields<'_>) -> Bounding<'a> {
         let names = request.endpoint.bounds();
         let room = self.models().get(request.model).copied().unwrap_or_default();
-        let is_own = Bound::is_said(names, fields);
+        let is_own = outgoing::said(names, fields).is_some();
         let is_taken = |bound: &AnswerBound| {
             let is_too_large = room.overstated || room.answer.is_some_and(|most| most < bound.tokens);
             is_own || bound.is_budget || !(room.unlimited || is_too_large)
