@@ -40,7 +40,8 @@ async fn ask(app: &App, user: i64, chat: i64, is_stored: bool) -> (String, Optio
     let answer = complete("fine", 10, 10);
     let ended = if is_stored {
         let bodies = [rich("fine")];
-        let settled = app.chats().settle(&job, &incoming, &known, &question, &answer, &bodies);
+        let chats = app.chats();
+        let settled = chats.settle(&job, &incoming, &known, &question, &answer, &bodies);
         assert!(settled.await.unwrap());
         Ended::Done
     } else {
