@@ -240,9 +240,9 @@ async fn a_model_that_is_gone_is_asked_elsewhere_and_missed_only_where_nobody_is
     let statuses: Vec<Option<u16>> = outcome.tries.iter().map(|one| one.status).collect();
     assert_eq!((statuses, outcome.provider.as_str()), (vec![Some(404), None], "fake1"));
     second.offer_models(&["newer"]);
-    for endpoint in [Endpoint::Chat, Endpoint::Responses] {
-        let body = json!({"model": "chat", "messages": [{"role": "user", "content": "hi"}]});
-        let failed = send(&alias, call(endpoint, body)).await.err().unwrap();
+    let response = call(Endpoint::Responses, json!({"model": "chat", "input": "hi"}));
+    for call in [chat("hi", json!({})), response] {
+        let failed = send(&alias, call).await.err().unwrap();
         assert_eq!(
             (failed.error.code(), failed.error.status(), failed.outcome.tries.len()),
             (ErrorCode::AiRefused, Some(404), 2)
