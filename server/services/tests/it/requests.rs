@@ -1,6 +1,6 @@
 use chrono::TimeDelta;
 use domain::{
-    ErrorCode, Money, Price,
+    ErrorCode, Money, Permission, Price, Role,
     views::requests::{self, BilledAt, RequestQuery, RequestRow},
 };
 use gateway::{Finish, GatewayError, Outcome, Usage};
@@ -138,7 +138,8 @@ fn holds_everything(row: &RequestRow) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn each_call_keeps_every_count_and_every_price_that_it_was_billed_at() {
     let app = App::new().await;
-    let owner = app.owner().await;
+    let support = app.staff(Role::Support).await;
+    let support = app.actor(support, Permission::ReadRequests).await.unwrap();
     let (usage, price) = of_everything();
     // Of a bot.
     let (job, incoming) = app.job(7, 7, "hi").await;
@@ -152,7 +153,7 @@ async fn each_call_keeps_every_count_and_every_price_that_it_was_billed_at() {
             .await
             .unwrap()
     );
-    holds_everything(&app.requests().get(&owner, job.id.0).await.unwrap().unwrap());
+    holds_everything(&app.requests().get(&support, job.id.0).await.unwrap().unwrap());
     // Of another program; reasoning without a price of its own costs as other output.
     let (stop, task) = calls::writer(&app);
     let key = calls::key(&app).await;
@@ -172,7 +173,7 @@ async fn each_call_keeps_every_count_and_every_price_that_it_was_billed_at() {
         };
         app.calls().finish(call, outcome, None, 200);
         calls::until(&app, &format!("usage WHERE job_id = '{id}'"), 1).await;
-        let mut row = app.requests().get(&owner, id).await.unwrap().unwrap();
+        let mut row = app.requests().get(&support, id).await.unwrap().unwrap();
         if price.reasoning.is_none() {
             assert_eq!(row.billed_at.reasoning, Some(price.output));
             row.billed_at.reasoning = of_everything().1.reasoning;
