@@ -370,7 +370,7 @@ async fn a_provider_that_staff_switch_off_is_missed_and_no_demo_stands_in_for_it
     assert_eq!(gateway.embedders(), ["v-1"], "what is not for chat goes on");
     // A bot without a model of its own asks for what it asked for before, and staff read what is wrong with that.
     let known = app.user(7).await;
-    let name = app.chats().model(&known, None).name.clone();
+    let name = app.chats().model(&known, None).unwrap().name.clone();
     let answer = ask(&app, &name).await;
     assert_eq!((name.as_str(), failure_of(&answer)), ("m-1", Some(ErrorCode::AiDown)));
     let cause = answer.failure.unwrap().cause();
