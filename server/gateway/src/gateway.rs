@@ -566,7 +566,8 @@ impl Gateway {
                 continue;
             }
             let pause = pause_before_retry(&failed).filter(|pause| {
-                !retried && made.text.is_empty() && Instant::now() + *pause < overall && upstream.budget.retry()
+                let may_be = !retried && made.text.is_empty() && Instant::now() + *pause < overall;
+                may_be && !upstream.rests_beyond(*pause) && upstream.budget.retry()
             });
             let Some(pause) = pause else {
                 return self.settled(Some(route), request, run, made, end);

@@ -221,6 +221,11 @@ impl Upstream {
         }
     }
 
+    /// Nobody is asked a second time after `pause`: it is known to be of no use for longer.
+    pub(crate) fn rests_beyond(&self, pause: Duration) -> bool {
+        self.breaker.seen().open_for.is_some_and(|open_for| open_for > pause)
+    }
+
     /// All breakers that are not closed on other replicas.
     pub(crate) fn shared(&self, open: &[SharedBreaker]) {
         let of = |key: Option<ProviderKeyId>| {

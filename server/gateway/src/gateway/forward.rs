@@ -260,8 +260,10 @@ impl Gateway {
                 hop = next;
                 continue;
             }
-            let pause = pause_before_retry(&failed)
-                .filter(|pause| !retried && Instant::now() + *pause < overall && upstream.budget.retry());
+            let pause = pause_before_retry(&failed).filter(|pause| {
+                let may_be = !retried && Instant::now() + *pause < overall;
+                may_be && !upstream.rests_beyond(*pause) && upstream.budget.retry()
+            });
             let Some(pause) = pause else {
                 return Err(self.not_forwarded(Some(route), run, error.into(), unanswered));
             };

@@ -289,10 +289,15 @@ async fn a_sick_provider_is_left_alone_until_a_probe_finds_it_well() {
 async fn with_nobody_else_each_question_asks_a_sick_provider_once_and_its_recovery_is_seen_at_once() {
     let a = Scripted::new((0..11).map(|_| Err(down())));
     let gateway = gateway(&[&a]);
-    for _ in 0..10 {
+    for n in 0..10 {
         let answer = ask(&gateway).await;
         assert_eq!(answer.failure.as_ref().unwrap().code(), ErrorCode::AiDown);
         assert_eq!(answer.cost, Money::ZERO);
+        assert_eq!(
+            answer.total.is_zero(),
+            n > 0,
+            "a pause before an attempt that will not be made"
+        );
     }
     assert_eq!(a.asked(), 11, "a second attempt only until the breaker opened");
     assert_eq!(gateway.states()[0].state, BreakerState::Open);
