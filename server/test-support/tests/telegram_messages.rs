@@ -322,7 +322,7 @@ async fn too_many_messages_are_told_to_wait_and_impatience_is_counted() {
     assert_eq!((status, &body["parameters"]["retry_after"]), (429, &json!(1)));
     assert_eq!(body["description"], "Too Many Requests: retry after 1");
     assert_eq!(fake.flood_violations(), 0);
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(
         bot.refused("sendChatAction", json!({"chat_id": ANNA, "action": "typing"}))
             .await
@@ -356,7 +356,7 @@ async fn faults_meet_the_next_calls_only() {
     assert!(before.elapsed() >= Duration::from_millis(150));
     fake.fail_next("sendMessage", 1, Fault::RetryAfter(1));
     assert_eq!(bot.refused("sendMessage", hi.clone()).await.0, 429);
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_millis(60)).await;
     assert_eq!(bot.refused("sendMessage", hi).await.0, 429);
     assert_eq!(fake.flood_violations(), 1);
     let statuses: Vec<_> = fake.calls_of("sendMessage").iter().map(|call| call.status).collect();

@@ -13,7 +13,9 @@ use crate::{
 /// Of ten questions in a row so many meet a provider that fails, in each way in turn: luck has no say in how many those are. More
 /// would open the provider's breaker (at half of all requests, with the second attempts) or, over minutes, use up the second attempts
 /// that are granted (a fifth of the requests and thirty a minute); then some that fail only once would be told so.
-const FAIL_OF_TEN: usize = 3;
+fn fail_of_ten() -> usize {
+    sized(4, 3)
+}
 
 /// Some fail only at the first attempt, which nobody may notice.
 const WAYS: [(&str, bool); 13] = [
@@ -35,9 +37,9 @@ const WAYS: [(&str, bool); 13] = [
 
 fn badly(place: usize, random: &mut StdRng) -> (&'static str, bool) {
     let (ten, in_it) = (place / 10, place % 10);
-    if in_it < FAIL_OF_TEN {
+    if in_it < fail_of_ten() {
         // The stride takes neighbours far apart, so that one way does not meet a provider several times in a row.
-        WAYS[(ten * FAIL_OF_TEN + in_it) * 5 % WAYS.len()]
+        WAYS[(ten * fail_of_ten() + in_it) * 5 % WAYS.len()]
     } else {
         well(place, random)
     }
@@ -59,7 +61,7 @@ async fn provider_fails_hangs_and_cuts() {
         during: Duration::from_secs(sized(15, 200)),
     };
     world.write(load, badly);
-    world.broken = load.messages * FAIL_OF_TEN / 10;
+    world.broken = load.messages * fail_of_ten() / 10;
     world.may_repeat = false;
     // Each failure is told to staff.
     world.log_a_message = 200;

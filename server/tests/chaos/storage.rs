@@ -42,7 +42,8 @@ async fn postgres(mode: Mode) {
     }
     // Each job in hand says up to five times that Postgres is gone, and the longer it is away, the more of them there are. A stop in
     // good order tells each connection of it, and the driver says so of each.
-    world.log_a_message = 600 + LOG_A_SECOND * usize::try_from(away.as_millis()).unwrap_or(0) / 1000 / rounds as usize;
+    let said = LOG_A_SECOND * usize::try_from(away.as_millis()).unwrap_or(0) / 1000 / rounds as usize;
+    world.log_a_message = (600 + said).min(1200);
     world.end(POSTGRES).await;
 }
 

@@ -27,9 +27,8 @@ use crate::{
 
 /// What a replica may say at its start and its end, in bytes: about ten lines.
 const LOG_A_START: usize = 1_500;
-/// What may be said in all, in bytes a message: less than a line (130). Nothing is logged for a message that is simply answered, and a
-/// busy machine has Redis answer late, which is told.
-const LOG_A_MESSAGE: usize = 100;
+/// What may be said in all, in bytes a message: a line for every third. Nothing is logged for a message that is simply answered.
+const LOG_A_MESSAGE: usize = 50;
 
 /// How often a bot may be polled by two at once (409) for each replica that was frozen or cut off: by the one that wakes, and by the
 /// one whose poll that ended.

@@ -190,13 +190,8 @@ impl Lesson<'_> {
 
     /// Whether this refusal says that the request may pass in another shape, which is the one to take next.
     pub(super) fn learn(&mut self, error: &GatewayError) -> bool {
-        let (detail, too_long) = match error {
-            GatewayError::Refused {
-                status: Some(400 | 422),
-                detail,
-            } => (detail.to_lowercase(), false),
-            GatewayError::Context { detail, .. } => (detail.to_lowercase(), true),
-            _ => return false,
+        let Some((detail, too_long)) = refusal(error) else {
+            return false;
         };
         self.lessons += 1;
         if self.lessons > MOST_LESSONS {
@@ -312,13 +307,8 @@ impl Bounding<'_> {
         let Some(bound) = self.bound.filter(|_| !self.is_own) else {
             return false;
         };
-        let (detail, too_long) = match error {
-            GatewayError::Refused {
-                status: Some(400 | 422),
-                detail,
-            } => (detail.to_lowercase(), false),
-            GatewayError::Context { detail, .. } => (detail.to_lowercase(), true),
-            _ => return false,
+        let Some((detail, too_long)) = refusal(error) else {
+            return false;
         };
         if !too_long && !self.names.iter().any(|name| detail.contains(name)) {
             return false;
@@ -350,6 +340,18 @@ impl Bounding<'_> {
             };
             self.quirks.remember(self.model, room);
         }
+    }
+}
+
+/// What a server says of a request that it does not take as it is, in small letters, and whether it is too long for the model.
+fn refusal(error: &GatewayError) -> Option<(String, bool)> {
+    match error {
+        GatewayError::Refused {
+            status: Some(400 | 422),
+            detail,
+        } => Some((detail.to_lowercase(), false)),
+        GatewayError::Context { detail, .. } => Some((detail.to_lowercase(), true)),
+        _ => None,
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Calls under way while a 429 is being answered are not held against the bot: it could not know yet. Pauses are a second and more.
-const VIOLATION_GRACE: Duration = Duration::from_millis(250);
+/// Calls under way while a 429 is being answered are not held against the bot: it could not know yet.
+const VIOLATION_GRACE: Duration = Duration::from_millis(50);
 
 /// What happens to a call instead of, or beside, its proper handling.
 #[derive(Clone, Debug, PartialEq, Eq)]
