@@ -3,6 +3,7 @@
 mod cached;
 mod forward;
 mod pipe;
+mod probe;
 mod scan;
 
 use std::{
@@ -11,23 +12,22 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use domain::{ErrorCode, ModelId, Money, ProviderId, ProviderKeyId};
+use domain::{ErrorCode, ModelId, Money, ProviderId};
 use futures::StreamExt;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, field::Empty, info, instrument};
 
 use crate::{
-    BreakerEvents, BreakerRules, CacheHit, Catalogue, ChatRequest, Chunk, Endpoint, ForwardBody, GatewayError, Model,
-    ModelKind, Offer, Outgoing, Price, Provider, ProviderKind, ProviderState, Role, Usage,
+    BreakerEvents, BreakerRules, CacheHit, Catalogue, ChatRequest, Chunk, GatewayError, Model, ModelKind, Offer, Price,
+    ProviderKind, ProviderState, Role, Usage,
     breaker::{Events, SharedBreaker},
     cache::Cache,
     count_tokens,
     error::bounded,
     estimate_prompt,
     route::{Hop, Journey, Route, Target},
-    upstream::{Key, Place, Surroundings, Upstream},
+    upstream::{Place, Surroundings, Upstream},
 };
 
 /// Once an answer has its end and its usage, how long to wait for the stream to close so that the connection can be used again; and
@@ -39,8 +39,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const MOST_SHORTENINGS: u32 = 4;
 /// No model answers this much; a server that does is broken.
 const MOST_TEXT: usize = 4 * 1024 * 1024;
-/// Keys of a provider that are tried out at the same time.
-const KEYS_AT_ONCE: usize = 4;
 /// In the place of a provider where none was asked.
 const NOBODY: &str = "none";
 const UNFINISHED: &str = "the stream ended without a finish reason";
@@ -219,26 +217,6 @@ pub struct Try {
     /// The status of a refusal.
     pub status: Option<u16>,
     pub took: Duration,
-}
-
-/// How a provider is asked whether it answers. Models by the names that it has for them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Probe<'a> {
-    /// For one token of a chat model.
-    Token(&'a str),
-    /// For one embedding.
-    Embedding(&'a str),
-    /// For the list of its models, which costs nothing.
-    Models,
-}
-
-/// What came of it with one key.
-#[derive(Debug)]
-pub struct Probed {
-    /// `None` where the provider is asked without.
-    pub key: Option<ProviderKeyId>,
-    pub took: Duration,
-    pub failure: Option<GatewayError>,
 }
 
 /// What one attempt has made so far.
@@ -440,46 +418,6 @@ impl Gateway {
         let live = self.live();
         let target = live.routes.get(&live.default.name).and_then(|route| route.first());
         target.is_some_and(|target| target.upstream.spec.kind == ProviderKind::Demo)
-    }
-
-    /// Asks the first provider of `model` for one token, within the deadline to a first token.
-    pub async fn probe(&self, model: &str) -> Result<(), GatewayError> {
-        let live = self.live();
-        let target = live.routes.get(model).and_then(|route| route.first());
-        let target = target.ok_or_else(|| live.not_offered(model))?;
-        let keys = target.upstream.keys();
-        let key = keys.first().ok_or_else(|| GatewayError::down("it has no key"))?;
-        self.try_out(key, Probe::Token(&target.model.name)).await
-    }
-
-    /// Asks `provider` with each of its keys, whatever its breaker says; `None` when it is not in the catalogue.
-    pub async fn probe_provider(&self, provider: ProviderId, probe: Probe<'_>) -> Option<Vec<Probed>> {
-        let live = self.live();
-        let upstream = live.upstreams.iter().find(|one| one.spec.id == provider)?;
-        let tried = upstream.keys().to_vec().into_iter().map(|key| async move {
-            let began = Instant::now();
-            let failure = self.try_out(&key, probe).await.err();
-            Probed {
-                key: key.id,
-                took: began.elapsed(),
-                failure,
-            }
-        });
-        Some(futures::stream::iter(tried).buffered(KEYS_AT_ONCE).collect().await)
-    }
-
-    async fn try_out(&self, key: &Key, probe: Probe<'_>) -> Result<(), GatewayError> {
-        let what = "the first token";
-        let asked = async {
-            match probe {
-                Probe::Token(model) => key.adapter.probe(model).await,
-                Probe::Embedding(model) => one_embedding(&*key.adapter, model).await,
-                Probe::Models => key.adapter.list_models().await,
-            }
-        };
-        tokio::time::timeout(self.inner.deadlines.first_token, asked)
-            .await
-            .unwrap_or(Err(GatewayError::Timeout { what }))
     }
 
     /// Asks, and hands `on_text` the whole text so far whenever there is more. `cancel` ends the request at once.
@@ -769,33 +707,6 @@ fn another(journey: &mut Journey, hop: &Hop, failed: &Failure<'_>) -> Option<Hop
     }
 }
 
-/// Asks for the embedding of a word, and looks whether there is one in the answer.
-async fn one_embedding(adapter: &dyn Provider, model: &str) -> Result<(), GatewayError> {
-    let body = ForwardBody::Json(Bytes::from_static(br#"{"input":"ping"}"#));
-    let request = Outgoing {
-        endpoint: Endpoint::Embeddings,
-        model,
-        body: &body,
-        stream: false,
-        max_answer_tokens: 0,
-        bound: None,
-    };
-    let mut pieces = adapter.forward(&request).await?.body;
-    let mut answer = Vec::new();
-    while let Some(piece) = pieces.next().await {
-        answer.extend_from_slice(&piece?);
-        if answer.len() > MOST_TEXT {
-            break;
-        }
-    }
-    let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
-    match &answer["data"][0]["embedding"] {
-        serde_json::Value::Array(_) | serde_json::Value::String(_) => Ok(()),
-        _ if answer["error"].is_null() => Err(GatewayError::down("there is no embedding in its answer")),
-        _ => Err(adapter.fault(&answer["error"])),
-    }
-}
-
 /// There is such a name, and staff can mend what is behind it.
 fn nobody_behind(model: &str) -> GatewayError {
     let name = bounded(model, 80);
@@ -963,6 +874,7 @@ fn bill(request: &ChatRequest, made: &Made, failed: bool, stopped: bool) -> (Usa
 }
 
 pub use forward::{Forward, Forwarded, NotForwarded, Outcome};
+pub use probe::{Probe, Probed};
 
 #[cfg(test)]
 mod cached_tests;
