@@ -4,8 +4,9 @@
 //! not to be held against its sender. What many share (an API key, a bot, a model, the deployment) is paced by GCRA on Redis' own clock:
 //! one number for each, however many requests there are.
 
+mod local;
+
 use std::{
-    collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -19,6 +20,8 @@ use redis::{
     Client, FromRedisValue, RedisError, Script,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
+
+use self::local::{FEWEST_REPLICAS, Local, Share};
 
 const WINDOW: i64 = 60_000;
 
@@ -178,15 +181,6 @@ struct State {
     away: AtomicBool,
 }
 
-/// The count of this process alone.
-#[derive(Default)]
-struct Local {
-    /// Sorted by time.
-    windows: HashMap<UserId, Vec<(i64, ReservationId)>>,
-    /// Until when all that was admitted would be through at an even pace.
-    paces: HashMap<String, Instant>,
-}
-
 impl RateLimiter {
     /// Whether `url` can be read at all; nothing is asked.
     pub fn takes_url(url: &str) -> bool {
@@ -330,11 +324,11 @@ impl RateLimiter {
             let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
             match rate {
                 Rate::Window { user, .. } => {
-                    local.windows.remove(user);
+                    local.forget(*user);
                     key(*user)
                 }
                 Rate::Paced { key, .. } => {
-                    local.paces.remove(key);
+                    local.forget_pace(key);
                     paced_key(key)
                 }
             }
@@ -465,92 +459,6 @@ async fn probe(mut connection: ConnectionManager, state: Weak<State>) {
             state.away.store(false, Ordering::Relaxed);
             return;
         }
-    }
-}
-
-impl Local {
-    /// When there is room again in the user's window; `None`: now.
-    fn window(&mut self, user: UserId, call: ReservationId, at: i64, share: Share) -> Option<i64> {
-        let (limit, window) = share.window();
-        if self.windows.len() > 10_000 {
-            self.windows
-                .retain(|_, seen| seen.last().is_some_and(|(last, _)| at - last < KEPT));
-        }
-        let seen = self.windows.entry(user).or_default();
-        seen.retain(|(then, _)| at - then < KEPT.max(window));
-        if seen.iter().any(|(_, known)| *known == call) {
-            return None;
-        }
-        let mut with = seen.clone();
-        let place = with.partition_point(|(then, _)| *then <= at);
-        with.insert(place, (at, call));
-        let one_too_many = (place.saturating_sub(limit)..=place).any(|first| {
-            let ends = first.checked_add(limit).and_then(|last| with.get(last));
-            ends.zip(with.get(first))
-                .is_some_and(|((last, _), (first, _))| last - first < window)
-        });
-        let newest = seen.iter().rev().nth(limit.wrapping_sub(1));
-        one_too_many.then(|| newest.map_or(at, |(then, _)| *then) + window)
-    }
-
-    fn count(&mut self, user: UserId, call: ReservationId, at: i64) {
-        let seen = self.windows.entry(user).or_default();
-        if !seen.iter().any(|(_, known)| *known == call) {
-            let place = seen.partition_point(|(then, _)| *then <= at);
-            seen.insert(place, (at, call));
-        }
-    }
-
-    fn pace(&mut self, key: &str, at: i64, share: Share, now: Instant) -> Option<i64> {
-        if self.paces.len() > 10_000 {
-            self.paces.retain(|_, through| *through > now);
-        }
-        let Some(step) = share.step() else {
-            return Some(at + WINDOW);
-        };
-        let ahead = self.ahead(key, now) + step;
-        let early = ahead.saturating_sub(MINUTE.max(step) + Duration::from_micros(1));
-        (!early.is_zero()).then(|| at + i64::try_from(early.as_millis()).unwrap_or(WINDOW) + 1)
-    }
-
-    fn count_paced(&mut self, key: &str, share: Share, now: Instant) {
-        let through = now + self.ahead(key, now) + share.step().unwrap_or(MINUTE);
-        self.paces.insert(key.to_owned(), through);
-    }
-
-    fn ahead(&self, key: &str, now: Instant) -> Duration {
-        let through = self.paces.get(key);
-        through.map_or(Duration::ZERO, |through| through.saturating_duration_since(now))
-    }
-}
-
-const MINUTE: Duration = Duration::from_secs(60);
-
-/// As many replicas are reckoned with at least: another one may have come a moment ago.
-const FEWEST_REPLICAS: u32 = 2;
-
-/// What one of several replicas may let through alone.
-#[derive(Clone, Copy)]
-struct Share {
-    limit: i64,
-    replicas: u32,
-}
-
-impl Share {
-    /// So many within so many milliseconds: in a minute, or one in a longer time where the share is less than one a minute.
-    fn window(self) -> (usize, i64) {
-        let replicas = i64::from(self.replicas);
-        match self.limit {
-            ..=0 => (0, WINDOW),
-            limit if limit < replicas => (1, (WINDOW * replicas + limit - 1) / limit),
-            limit => (usize::try_from(limit / replicas).unwrap_or(usize::MAX), WINDOW),
-        }
-    }
-
-    /// The time that one request takes at an even pace; `None`: nothing passes.
-    fn step(self) -> Option<Duration> {
-        let limit = u32::try_from(self.limit.max(0)).unwrap_or(u32::MAX);
-        (limit > 0).then(|| MINUTE * self.replicas / limit)
     }
 }
 

@@ -167,8 +167,8 @@ async fn decide(services: &Services, wishes: &[Wish]) -> Vec<Result<Decision, Er
     decisions
 }
 
-/// Sets the budgets of these calls aside in one statement, by what is remembered where that will do. `None`: of several not all fit, since others have taken from the same budgets
-/// meanwhile, and nothing was set aside.
+/// Sets the budgets of these calls aside in one statement, by what is remembered where that will do. `None`: of several not all fit,
+/// since others have taken from the same budgets meanwhile, and nothing was set aside.
 async fn try_all(services: &Services, wishes: &[Wish]) -> Result<Option<Vec<Decision>>, Error> {
     let mut db = services.db.acquire().await?;
     let mut pairs: Pairs = wishes.iter().flat_map(|wish| wish.pairs.iter().cloned()).collect();
