@@ -49,6 +49,15 @@ impl Program {
         (status, headers, answer.json().await.unwrap())
     }
 
+    /// The same program, calling another replica.
+    pub(crate) fn at(&self, base: &str) -> Self {
+        Self {
+            client: self.client.clone(),
+            base: base.to_owned(),
+            key: self.key.clone(),
+        }
+    }
+
     pub(crate) async fn ask(&self, path: &str, body: Value) -> reqwest::Response {
         let request = self.client.post(format!("{}{path}", self.base)).bearer_auth(&self.key);
         request.json(&body).send().await.unwrap()

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use serde_json::json;
 use test_support::{TestApp, app::TOKEN, fake_telegram::User};
 
-use crate::{anna, app, boris};
+use crate::{anna, api::Program, app, boris};
 
 /// All that the bot has said to a person, by whether it is a refusal with this code.
 fn split(app: &TestApp, chats: &[i64], code: &str) -> (Vec<String>, Vec<String>) {
@@ -91,6 +92,33 @@ async fn two_processes_share_one_budget() {
     let workers = app.sql("SELECT worker, count(*) AS n FROM jobs GROUP BY worker").await;
     assert_eq!(workers.len(), 2, "one process did everything: {workers:?}");
     assert!(!replica.logs().contains("panicked at"));
+    app.finish().await;
+}
+
+/// Two hundred calls of one key at once, half of them to each of two processes.
+#[tokio::test]
+async fn two_processes_share_the_budget_of_a_program() {
+    let app = app().without_bot().start().await;
+    let program = Program::new(&app, &["chat"]).await;
+    program.limit(&app, &["messages_per_day=10"]).await;
+    let replica = app.replica(&[], &[]).await;
+    let said = replica.logs();
+    let ready = said.split("Botdeck is ready: ").nth(1).unwrap();
+    let other = program.at(ready.split_whitespace().next().unwrap());
+    let calls = (0..200).map(|number| {
+        let question = format!("question {number} [[delay=100]]");
+        let body = json!({"model": "fake-model", "messages": [{"role": "user", "content": question}]});
+        let program = if number % 2 == 0 { &program } else { &other };
+        program.ask("/v1/chat/completions", body)
+    });
+    let statuses: Vec<u16> = join_all(calls)
+        .await
+        .iter()
+        .map(|answer| answer.status().as_u16())
+        .collect();
+    let count = |status: u16| statuses.iter().filter(|other| **other == status).count();
+    assert_eq!((count(200), count(429)), (10, 190), "{statuses:?}");
+    assert_eq!(app.provider.totals().requests, 10);
     app.finish().await;
 }
 
