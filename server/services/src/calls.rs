@@ -65,13 +65,15 @@ enum Entry {
         /// Free when the line is written.
         _place: OwnedSemaphorePermit,
     },
+    /// What was set aside for calls that did not come.
+    Unused(Vec<ReservationId>),
 }
 
 /// What is to be written.
 pub(crate) struct CallLog {
     replica: Uuid,
     places: Arc<Semaphore>,
-    // Bounded by the places: each holds two entries at most.
+    // Bounded by the places, each of which holds two entries at most, and by what is leased.
     sender: mpsc::UnboundedSender<Entry>,
     receiver: Mutex<Option<mpsc::UnboundedReceiver<Entry>>>,
     refusals: Refusals,
@@ -89,6 +91,15 @@ impl Default for CallLog {
             receiver: Mutex::new(Some(receiver)),
             refusals: Refusals::default(),
             cut: CancellationToken::new(),
+        }
+    }
+}
+
+impl CallLog {
+    /// Gives back what was set aside for calls that did not come. Never waits.
+    pub(crate) fn give_back(&self, unused: Vec<ReservationId>) {
+        if !unused.is_empty() {
+            let _ = self.sender.send(Entry::Unused(unused));
         }
     }
 }
@@ -304,6 +315,7 @@ impl Calls {
             .await?;
         match admitted {
             Ok(reserved) => {
+                call.intent.id = reserved.call.0;
                 call.held = reserved.held;
                 call.note();
                 Ok(Ok(reserved))
@@ -402,6 +414,7 @@ impl Calls {
                 _ = beat.tick() => writer.beat().await,
             }
         }
+        self.0.call_log.give_back(self.0.leases.recall_all());
         entries.close();
         while entries.recv_many(&mut batch, BATCH).await > 0 {
             writer.write(&mut batch).await;
@@ -523,7 +536,7 @@ impl Writer {
             Some(Entry::Begun(_)) => {
                 tracing::warn!(error = error as &dyn std::error::Error, "A call could not be noted");
             }
-            None => {}
+            Some(Entry::Unused(_)) | None => {}
         }
         true
     }
@@ -538,10 +551,15 @@ impl Writer {
                 _ => None,
             })
             .collect();
-        if ended.is_empty() {
+        let unused = batch.iter().filter_map(|entry| match entry {
+            Entry::Unused(calls) => Some(calls),
+            Entry::Begun(_) | Entry::Ended { .. } => None,
+        });
+        let unused: Vec<ReservationId> = unused.flatten().copied().collect();
+        if ended.is_empty() && unused.is_empty() {
             return;
         }
-        if let Err(error) = self.try_settle(&ended).await {
+        if let Err(error) = self.try_settle(&ended, &unused).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 calls = ended.len(),
@@ -550,12 +568,11 @@ impl Writer {
         }
     }
 
-    async fn try_settle(&self, ended: &[(&Line, Use)]) -> Result<(), Error> {
+    async fn try_settle(&self, ended: &[(&Line, Use)], unused: &[ReservationId]) -> Result<(), Error> {
         let limits = self.services.limits();
-        let calls: Vec<_> = ended
-            .iter()
-            .map(|(line, used)| (ReservationId(line.id), *used))
-            .collect();
+        let nothing = unused.iter().map(|call| (*call, Use::default()));
+        let ended_calls = ended.iter().map(|(line, used)| (ReservationId(line.id), *used));
+        let calls: Vec<_> = ended_calls.chain(nothing).collect();
         let done: HashSet<ReservationId> = limits.settle(&calls).await?.into_iter().collect();
         for (line, used) in ended.iter().filter(|(line, _)| !done.contains(&ReservationId(line.id))) {
             // It has run for longer than anything is set aside for, or a crash of the database has taken that back.
@@ -573,7 +590,7 @@ impl Writer {
             .iter()
             .filter_map(|entry| match entry {
                 Entry::Ended { line, .. } => Some(line.id),
-                Entry::Begun(_) => None,
+                Entry::Begun(_) | Entry::Unused(_) => None,
             })
             .collect();
         for entry in &mut *batch {
@@ -588,6 +605,7 @@ impl Writer {
                 Entry::Begun(intent) if ended.contains(&intent.id) => {}
                 Entry::Begun(intent) => begun.push(intent),
                 Entry::Ended { line, .. } => lines.push(&**line),
+                Entry::Unused(_) => {}
             }
         }
         let now = self.services.now();
@@ -595,10 +613,13 @@ impl Writer {
             .iter()
             .filter_map(|entry| match entry {
                 Entry::Begun(intent) => Some(intent.api_key_id),
-                Entry::Ended { .. } => None,
+                Entry::Ended { .. } | Entry::Unused(_) => None,
             })
             .filter(|key| self.used.get(key).is_none_or(|at| now - *at >= NOTE_USE_EVERY))
             .collect();
+        if begun.is_empty() && lines.is_empty() {
+            return Ok(HashSet::new());
+        }
         let mut tx = self.services.db.begin().await?;
         if !begun.is_empty() {
             api_calls::begin(&mut tx, self.services.call_log.replica, &begun).await?;

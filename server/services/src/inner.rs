@@ -29,6 +29,7 @@ pub struct Inner {
     pub(crate) call_log: crate::calls::CallLog,
     pub(crate) no_limits: crate::limits::NoLimits,
     pub(crate) lanes: crate::limits::Lanes,
+    pub(crate) leases: crate::limits::Leases,
     pub(crate) known_keys: crate::api_keys::KnownKeys,
     pub(crate) similar: crate::similar::Spaces,
     /// Woken when a job may be ready in this process; others find theirs by looking.

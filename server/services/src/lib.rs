@@ -121,6 +121,7 @@ impl Services {
             call_log: calls::CallLog::default(),
             no_limits: limits::NoLimits::default(),
             lanes: limits::Lanes::default(),
+            leases: limits::Leases::default(),
             known_keys: api_keys::KnownKeys::default(),
             similar: similar::Spaces::default(),
             work: Notify::new(),

@@ -6,6 +6,7 @@
 
 mod effect;
 mod headroom;
+mod lease;
 mod sheet;
 mod staff;
 mod together;
@@ -17,6 +18,7 @@ pub use domain::LimitOwner;
 use domain::{ApiKeyId, BotId, ErrorCode, LimitKind, Measure, Money, ReservationId, Scope, UserId};
 pub(crate) use headroom::NoLimits;
 pub use headroom::{Headroom, Refused};
+pub(crate) use lease::Leases;
 pub use repositories::counters::Use;
 use repositories::{
     PgConnection,
@@ -70,6 +72,8 @@ pub struct Wanted {
 /// A call that was admitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reserved {
+    /// By which it is settled: for a program that makes many calls another than the one it came with.
+    pub call: ReservationId,
     /// The tokens that its answer may have.
     pub answer: u32,
     /// Something was set aside, and has to be settled.
@@ -138,6 +142,7 @@ impl Limits {
         expires_at: DateTime<Utc>,
     ) -> Result<Result<Reserved, Refusal>, Error> {
         let free = Reserved {
+            call,
             answer: wanted.answer,
             held: false,
             room: Vec::new(),
@@ -154,10 +159,18 @@ impl Limits {
                     wanted: *wanted,
                     expires_at,
                 };
-                together::admit(&self.0, subject.key, wish).await?
+                match subject.key {
+                    Some(key) => lease::admit(&self.0, key, wish).await?,
+                    None => together::admit(&self.0, None, wish).await?,
+                }
             }
         };
-        let Admitted { answer, held, bounds } = match admitted {
+        let Admitted {
+            call,
+            answer,
+            held,
+            bounds,
+        } = match admitted {
             Ok(admitted) => admitted,
             Err(refusal) => return Ok(Err(refusal)),
         };
@@ -170,6 +183,7 @@ impl Limits {
             return Ok(Err(refusal));
         }
         Ok(Ok(Reserved {
+            call,
             answer,
             held,
             room: headroom::left(&self.0, &bounds, wanted.tokens + i64::from(answer), now).await,
@@ -193,6 +207,7 @@ impl Limits {
         };
         tx.commit().await.map_err(repositories::Error::from)?;
         Ok(Ok(Admitted {
+            call,
             answer,
             // A user has windows in any case.
             held: true,

@@ -160,8 +160,15 @@ pub(super) async fn name_of(db: &mut PgConnection, owner: &LimitOwner) -> Result
 }
 
 impl Limits {
-    /// Sets what is named and leaves the rest; the answer is what that has changed. Holds from the next call on (for
-    /// a program that had no limit at all, after two seconds on other replicas); a call that changes nothing leaves no trace.
+    /// What this replica believed or held by the limits before is no longer so.
+    fn changed(&self) {
+        self.0.no_limits.forget();
+        self.0.call_log.give_back(self.0.leases.recall_all());
+    }
+
+    /// Sets what is named and leaves the rest; the answer is what that has changed. Holds from the next call on; on other replicas, for
+    /// a program that makes many calls a second after one second, and for one that had no limit at all after two. A call that changes
+    /// nothing leaves no trace.
     pub async fn set(
         &self,
         actor: &Actor,
@@ -195,7 +202,7 @@ impl Limits {
         let (before, after) = recorded(&changes);
         record(&self.0, &mut tx, actor, "limits.set", target, before, after).await?;
         tx.commit().await.map_err(repositories::Error::from)?;
-        self.0.no_limits.forget();
+        self.changed();
         Ok(changes)
     }
 
@@ -231,6 +238,7 @@ impl Limits {
         let action = held.action("user.boost", "limits.boost");
         record(&self.0, &mut tx, actor, action, held.target(), state(old), state(boost)).await?;
         tx.commit().await.map_err(repositories::Error::from)?;
+        self.changed();
         Ok(())
     }
 

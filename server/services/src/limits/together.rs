@@ -24,6 +24,7 @@ const ROUND: usize = 256;
 const MOST_TRIES: usize = 8;
 
 /// What a call wants that no job stands behind.
+#[derive(Clone)]
 pub(super) struct Wish {
     pub call: ReservationId,
     /// On what it counts.
@@ -34,6 +35,8 @@ pub(super) struct Wish {
 
 /// A call for which there is room in all budgets.
 pub(super) struct Admitted {
+    /// By which it is settled.
+    pub call: ReservationId,
     /// The tokens that its answer may have.
     pub answer: u32,
     /// Something was set aside.
@@ -42,7 +45,7 @@ pub(super) struct Admitted {
     pub bounds: Vec<Bound>,
 }
 
-type Decision = Result<Admitted, Refusal>;
+pub(super) type Decision = Result<Admitted, Refusal>;
 
 struct Waiting {
     wish: Wish,
@@ -50,7 +53,7 @@ struct Waiting {
 }
 
 /// What calls count on.
-type Pairs = Vec<(Scope, String)>;
+pub(super) type Pairs = Vec<(Scope, String)>;
 
 /// There are few keys and few names of models; who has more loses nothing but a statement.
 const MOST_REMEMBERED: usize = 1000;
@@ -68,7 +71,7 @@ impl Lanes {
         act(&mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn remembered(&self, pairs: &Pairs) -> Option<Vec<Bound>> {
+    pub(super) fn remembered(&self, pairs: &Pairs) -> Option<Vec<Bound>> {
         let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         remembered.get(pairs).cloned()
     }
@@ -167,13 +170,19 @@ async fn decide(services: &Services, wishes: &[Wish]) -> Vec<Result<Decision, Er
     decisions
 }
 
-/// Sets the budgets of these calls aside in one statement, by what is remembered where that will do. `None`: of several not all fit,
-/// since others have taken from the same budgets meanwhile, and nothing was set aside.
-async fn try_all(services: &Services, wishes: &[Wish]) -> Result<Option<Vec<Decision>>, Error> {
-    let mut db = services.db.acquire().await?;
+/// What these calls count on, each once.
+pub(super) fn pairs(wishes: &[Wish]) -> Pairs {
     let mut pairs: Pairs = wishes.iter().flat_map(|wish| wish.pairs.iter().cloned()).collect();
     pairs.sort_unstable();
     pairs.dedup();
+    pairs
+}
+
+/// Sets the budgets of these calls aside in one statement, by what is remembered where that will do. `None`: of several not all fit,
+/// since others have taken from the same budgets meanwhile, and nothing was set aside.
+pub(super) async fn try_all(services: &Services, wishes: &[Wish]) -> Result<Option<Vec<Decision>>, Error> {
+    let mut db = services.db.acquire().await?;
+    let pairs = pairs(wishes);
     let mut remembered = services.lanes.remembered(&pairs);
     for _ in 0..MOST_TRIES {
         let now = services.now();
@@ -188,6 +197,9 @@ async fn try_all(services: &Services, wishes: &[Wish]) -> Result<Option<Vec<Deci
             continue;
         }
         if is_fresh && plan.takings.iter().all(|taking| taking.shares.is_empty()) {
+            if !plan.bounds.is_empty() {
+                services.lanes.remember(pairs, plan.bounds.clone());
+            }
             return Ok(Some(plan.decisions(wishes, &[])));
         }
         match counters::take(&mut db, &pairs, &plan.bounds, &plan.takings, now).await? {
@@ -279,6 +291,7 @@ impl Plan {
             let shares = takings.next().map(|taking| taking.shares).unwrap_or_default();
             reserve(&mut bounds, &shares);
             Ok(Admitted {
+                call: wish.call,
                 answer,
                 held: !shares.is_empty(),
                 bounds: own,

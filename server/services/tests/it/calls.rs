@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use domain::{ApiKeyId, ApiScope, ErrorCode, Lifetime, LimitKind, Money};
+use domain::{ApiKeyId, ApiScope, ErrorCode, Lifetime, LimitKind, Money, ReservationId};
 use gateway::{ByDetail, Finish, Offer, Outcome, Price, Usage};
 use services::{Call, CallWish, Calls, KeyWish, LimitOwner, Services};
 use tokio::sync::oneshot;
@@ -240,6 +240,7 @@ async fn a_call_counts_on_the_limits_of_its_key_by_what_it_used() {
     assert_eq!(
         admitted.unwrap(),
         services::Reserved {
+            call: ReservationId(call.id()),
             answer: 50,
             held: false,
             room: Vec::new()

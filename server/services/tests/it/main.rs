@@ -21,6 +21,7 @@ mod database;
 mod history;
 mod intake;
 mod jobs_board;
+mod leases;
 mod limit_effect;
 mod limits;
 mod models;
