@@ -24,6 +24,7 @@ mod jobs_board;
 mod limit_effect;
 mod limits;
 mod models;
+mod places;
 mod plan_models;
 mod queue;
 mod rate;
