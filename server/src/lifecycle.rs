@@ -34,6 +34,16 @@ pub enum Role {
     Scheduler,
 }
 
+impl Role {
+    /// For programs, or for people who write to a bot.
+    const fn asks_models(self) -> bool {
+        match self {
+            Self::Web | Self::Worker => true,
+            Self::Intake | Self::Scheduler => false,
+        }
+    }
+}
+
 const DEFAULT_OPENAI_URL: &str = "https://api.openai.com/v1";
 
 /// What is left of the program's start after the settings: servers reached, schema up to date.
@@ -164,7 +174,8 @@ impl Deck {
         let calls_stop = CancellationToken::new();
         let calls = tokio::spawn({
             let (services, stopped) = (self.services.clone(), calls_stop.clone());
-            async move { services.calls().write(stopped.cancelled_owned()).await }
+            let asks = roles.iter().any(|role| role.asks_models());
+            async move { services.calls().write(asks, stopped.cancelled_owned()).await }
         });
 
         let replica = replica();

@@ -20,14 +20,15 @@ use tracing::{Span, field::Empty, info, instrument};
 
 use crate::{
     BreakerEvents, BreakerRules, CacheHit, Catalogue, ChatRequest, Chunk, GatewayError, Model, ModelKind, Offer, Price,
-    ProviderKind, ProviderState, Role, Usage,
+    ProviderKind, ProviderState, Role, SharedPlaces, Usage,
     breaker::{Events, SharedBreaker},
     cache::Cache,
     count_tokens,
     error::bounded,
     estimate_prompt,
+    places::{Lender, Place},
     route::{Hop, Journey, Route, Target},
-    upstream::{Place, Surroundings, Upstream},
+    upstream::{Surroundings, Upstream},
 };
 
 /// Once an answer has its end and its usage, how long to wait for the stream to close so that the connection can be used again; and
@@ -310,6 +311,7 @@ impl Gateway {
         let around = Surroundings {
             rules,
             events: Events::default(),
+            lender: Lender::default(),
         };
         let live = RwLock::new(Arc::new(Live::new(catalogue, None, &around)));
         let inner = Arc::new(Inner {
@@ -331,6 +333,12 @@ impl Gateway {
     /// Whom to tell of breakers that open and close; only the first one given is taken.
     pub fn on_breaker(&self, events: Arc<dyn BreakerEvents>) {
         let _ = self.inner.around.events.set(events);
+    }
+
+    /// Who lends the places of providers, so that replicas share them; only the first one given is taken. Without one each process has
+    /// all of them.
+    pub fn share_places(&self, lender: Arc<dyn SharedPlaces>) {
+        let _ = self.inner.around.lender.set(lender);
     }
 
     /// All breakers that replicas have told of and that are not closed. One that was opened here by being told closes when it is no
@@ -448,7 +456,7 @@ impl Gateway {
             let request = shorter.as_ref().unwrap_or(request);
             run.target = Some(hop.target.clone());
             let upstream = Arc::clone(&hop.target.upstream);
-            if place.as_ref().is_none_or(|place| place.provider != upstream.spec.id) {
+            if place.as_ref().is_none_or(|place| place.provider() != upstream.spec.id) {
                 place = None;
                 let patience = Instant::now() + deadlines.first_token;
                 match within(cancel, patience, overall, "a free place", upstream.enter()).await {

@@ -1,7 +1,7 @@
 //! The AI gateway: one question in, one streamed and priced answer out, whichever provider made it.
 //!
 //! Here live the catalogue of what can be asked, the way from a name to the targets behind it (`route.rs`), the providers as
-//! they live with keys, breakers and places (`upstream.rs`, `breaker.rs`), what speaks to them (`openai` for everything that
+//! they live with keys, breakers and places (`upstream.rs`, `breaker.rs`, `places.rs`), what speaks to them (`openai` for everything that
 //! speaks OpenAI's protocol, `anthropic`, `demo` for a deck on which nothing is set up for chat), deadlines, retry, price and token count. What must not live
 //! here: who may ask and how much (services), history (repositories), how an answer looks in Telegram (bot).
 //!
@@ -21,6 +21,7 @@ mod models;
 mod openai;
 mod outgoing;
 mod pictures;
+mod places;
 mod route;
 mod tokens;
 mod upstream;
@@ -37,5 +38,6 @@ pub use models::{Model, models_from, parse_models, price};
 pub use openai::{BadProvider, OpenAi};
 pub use outgoing::{AnswerBound, Endpoint, ForwardBody, Incoming, Outgoing, Part};
 pub use pictures::ByDetail;
+pub use places::{Loan, SharedPlaces};
 pub use tokens::{TOKENS_PER_MESSAGE, count_tokens, estimate_prompt, warm_up};
 pub use upstream::{KeyState, ProviderState};

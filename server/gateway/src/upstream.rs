@@ -11,16 +11,14 @@ use std::{
 use async_trait::async_trait;
 use domain::{ProviderId, ProviderKeyId};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::Instant,
-};
+use tokio::time::Instant;
 
 use crate::{
     BadProvider, BreakerRules, BreakerState, ChatRequest, ChunkStream, Demo, GatewayError, Incoming, LastFailure,
     Outgoing, Provider, ProviderKind, ProviderSpec, anthropic,
     breaker::{Breaker, Events, Pass, SharedBreaker},
     openai,
+    places::{Lender, Place, Places},
 };
 
 /// How long a key is left alone after a refusal that named no time.
@@ -35,8 +33,7 @@ pub(crate) struct Upstream {
     keys: Vec<Arc<Key>>,
     next_key: AtomicUsize,
     breaker: Arc<Breaker>,
-    places: Arc<Semaphore>,
-    running: Arc<AtomicUsize>,
+    places: Arc<Places>,
     pub(crate) budget: Arc<RetryBudget>,
 }
 
@@ -115,6 +112,7 @@ impl Provider for Broken {
 pub(crate) struct Surroundings {
     pub(crate) rules: BreakerRules,
     pub(crate) events: Events,
+    pub(crate) lender: Lender,
 }
 
 impl Upstream {
@@ -154,15 +152,20 @@ impl Upstream {
         } else {
             spec.keys.iter().map(|one| key(Some(one.id), &one.secret)).collect()
         };
-        let most = |spec: &ProviderSpec| spec.max_concurrent.map_or(Semaphore::MAX_PERMITS, |most| most as usize);
         let places = match old {
-            Some(old) if old.spec.max_concurrent == spec.max_concurrent => Arc::clone(&old.places),
-            // Whoever holds a place of before holds it beside these.
-            _ => Arc::new(Semaphore::new(most(&spec).min(Semaphore::MAX_PERMITS))),
+            Some(old) => {
+                old.places.set_most(spec.max_concurrent);
+                Arc::clone(&old.places)
+            }
+            None => {
+                // What has no row is each process' own.
+                let is_shared = given.is_none() && spec.kind != ProviderKind::Demo;
+                let lender = is_shared.then(|| Arc::clone(&around.lender));
+                Places::new(spec.id, spec.max_concurrent, lender)
+            }
         };
         Self {
             breaker: old.map_or_else(|| breaker(None), |old| Arc::clone(&old.breaker)),
-            running: old.map_or_else(Arc::default, |old| Arc::clone(&old.running)),
             budget: old.map_or_else(Arc::default, |old| Arc::clone(&old.budget)),
             next_key: AtomicUsize::new(0),
             keys,
@@ -212,13 +215,7 @@ impl Upstream {
 
     /// Waits for one of the places.
     pub(crate) async fn enter(&self) -> Place {
-        let permit = Arc::clone(&self.places).acquire_owned().await.ok();
-        self.running.fetch_add(1, Ordering::Relaxed);
-        Place {
-            provider: self.spec.id,
-            running: Arc::clone(&self.running),
-            _permit: permit,
-        }
+        self.places.enter().await
     }
 
     /// Nobody is asked a second time after `pause`: it is known to be of no use for longer.
@@ -260,7 +257,7 @@ impl Upstream {
             state: seen.state,
             since: seen.since,
             open_for: seen.open_for,
-            running: self.running.load(Ordering::Relaxed),
+            running: self.places.taken(),
             last_failure: seen.last_failure,
             keys: keys.collect(),
         }
@@ -310,19 +307,6 @@ impl Leave {
             GatewayError::Unable { .. } => {}
             _ => self.good(),
         }
-    }
-}
-
-/// A place among the requests that a provider is asked at once.
-pub(crate) struct Place {
-    pub(crate) provider: ProviderId,
-    running: Arc<AtomicUsize>,
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.running.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

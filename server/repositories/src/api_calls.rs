@@ -58,15 +58,19 @@ pub struct Line {
     pub http_status: i32,
 }
 
-/// Says that a replica lives, by the database's clock. Returns how many do: those that have not been silent for so long.
-pub async fn beat(db: &mut PgConnection, replica: Uuid, silent_seconds: f64) -> Result<u32> {
+/// Says that a replica lives, by the database's clock, and whether it asks models. Returns how many do that have not been silent for so
+/// long, this one among them.
+pub async fn beat(db: &mut PgConnection, replica: Uuid, asks: bool, silent_seconds: f64) -> Result<u32> {
     let others = sqlx::query_scalar!(
         r#"WITH mine AS (
-               INSERT INTO api_replicas (id, alive_at) VALUES ($1, now()) ON CONFLICT (id) DO UPDATE SET alive_at = excluded.alive_at
+               INSERT INTO api_replicas (id, alive_at, asks) VALUES ($1, now(), $3)
+               ON CONFLICT (id) DO UPDATE SET alive_at = excluded.alive_at, asks = excluded.asks
            )
-           SELECT count(*) AS "count!" FROM api_replicas WHERE id <> $1 AND alive_at > now() - make_interval(secs => $2)"#,
+           SELECT count(*) AS "count!" FROM api_replicas
+           WHERE id <> $1 AND asks AND alive_at > now() - make_interval(secs => $2)"#,
         replica,
-        silent_seconds
+        silent_seconds,
+        asks
     )
     .fetch_one(db)
     .await?;

@@ -387,8 +387,9 @@ impl Calls {
         }
     }
 
-    /// Writes until `stop`, and then what is left. Only the first call in a process does anything.
-    pub async fn write(&self, stop: impl Future<Output = ()>) {
+    /// Writes until `stop`, and then what is left, and says meanwhile that this process lives. Only the first call in a process does
+    /// anything. `asks`: it asks models, and has a share of what is limited.
+    pub async fn write(&self, asks: bool, stop: impl Future<Output = ()>) {
         let taken = self
             .0
             .call_log
@@ -397,7 +398,7 @@ impl Calls {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         let Some(mut entries) = taken else { return };
-        let mut writer = Writer::new(self.0.clone());
+        let mut writer = Writer::new(self.0.clone(), asks);
         let mut beat = tokio::time::interval(BEAT_EVERY);
         tokio::pin!(stop);
         let mut batch = Vec::with_capacity(BATCH);
@@ -450,6 +451,7 @@ impl Calls {
 
 struct Writer {
     services: Services,
+    asks: bool,
     /// Calls that were noted in a transaction before this one.
     noted: HashSet<Uuid>,
     /// When the use of each key was noted last.
@@ -458,9 +460,10 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(services: Services) -> Self {
+    fn new(services: Services, asks: bool) -> Self {
         Self {
             services,
+            asks,
             noted: HashSet::new(),
             used: HashMap::new(),
             beaten: None,
@@ -476,7 +479,7 @@ impl Writer {
     async fn try_beat(&mut self) -> Result<(), Error> {
         let replica = self.services.call_log.replica;
         let missed = BEATS_MISSED.as_secs_f64();
-        let live = api_calls::beat(&mut *self.services.db.acquire().await?, replica, missed).await?;
+        let live = api_calls::beat(&mut *self.services.db.acquire().await?, replica, self.asks, missed).await?;
         self.services.rate.set_replicas(live);
         self.beaten = Some(Instant::now());
         Ok(())

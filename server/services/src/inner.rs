@@ -42,7 +42,7 @@ pub struct Inner {
     pub(crate) bots_changed: Notify,
     /// What of the catalogue's rows the gateway knows: their revision, and the minute in which it was looked at.
     pub(crate) catalogue_seen: tokio::sync::Mutex<Option<(i64, i64)>>,
-    /// Requests at once to a provider that has no number of its own.
+    /// Requests of all replicas at once to a provider that has no number of its own.
     pub(crate) provider_calls: usize,
     pub(crate) flood_waits: crate::floods::FloodWaits,
 }

@@ -24,6 +24,7 @@ mod limits;
 pub mod models;
 mod overview;
 mod pace;
+mod places;
 mod plans;
 mod playground;
 mod queue;
@@ -84,7 +85,7 @@ pub struct Parts {
     pub webhooks: bool,
     /// With so many jobs of one bot still to do, no more of its updates are taken.
     pub queue_limit: u32,
-    /// Requests at once to a provider that has no number of its own.
+    /// Requests of all replicas at once to a provider that has no number of its own.
     pub provider_calls: usize,
     /// How many months of the ledger are kept beside the current one.
     pub usage_months: u32,
@@ -106,6 +107,9 @@ impl Services {
         if let Some(shared) = AnswerCache::beside(&parts.rate) {
             parts.gateway.share_cache(Arc::new(shared));
         }
+        parts
+            .gateway
+            .share_places(Arc::new(places::LentPlaces::beside(&parts.rate)));
         Self(Arc::new(Inner {
             db: parts.db,
             clock: parts.clock,

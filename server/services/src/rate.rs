@@ -17,7 +17,7 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{ReservationId, UserId};
 use redis::{
-    Client, FromRedisValue, RedisError, Script,
+    Client, FromRedisValue, RedisError, Script, ScriptInvocation,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 
@@ -162,8 +162,8 @@ pub struct RateLimiter {
     shared: Option<Shared>,
     admit: Script,
     local: Mutex<Local>,
-    /// That share a limit while each counts alone.
-    replicas: AtomicU32,
+    /// That live and share a limit while each counts alone.
+    replicas: Arc<AtomicU32>,
 }
 
 /// The count of all replicas.
@@ -207,13 +207,18 @@ impl RateLimiter {
             shared,
             admit: Script::new(ADMIT),
             local: Mutex::default(),
-            replicas: AtomicU32::new(FEWEST_REPLICAS),
+            replicas: Arc::new(AtomicU32::new(FEWEST_REPLICAS)),
         })
     }
 
-    /// So many replicas live now, this one among them. While Redis is away each lets its share through.
+    /// So many replicas that ask models live now, this one among them. While Redis is away each lets its share through.
     pub(crate) fn set_replicas(&self, live: u32) {
-        self.replicas.store(live.max(FEWEST_REPLICAS), Ordering::Relaxed);
+        self.replicas.store(live, Ordering::Relaxed);
+    }
+
+    /// For others who share something by as many.
+    pub(crate) fn replicas(&self) -> Arc<AtomicU32> {
+        Arc::clone(&self.replicas)
     }
 
     /// Counts one message of a user that arrived at `at`, unless `limit` a minute are used up. The same call again passes free.
@@ -276,7 +281,7 @@ impl RateLimiter {
     /// A share of each limit: several replicas count apart from each other, and none must be generous.
     fn admit_locally(&self, call: ReservationId, at: i64, rates: &[Rate]) -> Result<(), (usize, DateTime<Utc>)> {
         let now = Instant::now();
-        let replicas = self.replicas.load(Ordering::Relaxed);
+        let replicas = self.replicas.load(Ordering::Relaxed).max(FEWEST_REPLICAS);
         let share = |limit: i64| Share { limit, replicas };
         let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
         let refused = rates.iter().enumerate().filter_map(|(place, rate)| {
@@ -419,6 +424,15 @@ impl Shared {
         }
         let mut connection = self.connection.clone();
         self.patiently(what.query_async(&mut connection)).await
+    }
+
+    /// As [`ask`](Self::ask), by a script.
+    pub(crate) async fn run<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Option<T> {
+        if self.is_away() {
+            return None;
+        }
+        let mut connection = self.connection.clone();
+        self.patiently(script.invoke_async(&mut connection)).await
     }
 
     /// Waits for an answer as long as anybody may; `None` when there is none.

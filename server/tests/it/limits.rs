@@ -122,6 +122,51 @@ async fn two_processes_share_the_budget_of_a_program() {
     app.finish().await;
 }
 
+/// Where the provider takes three requests at once, it takes three of two processes together, and both get theirs.
+#[tokio::test]
+async fn two_processes_share_the_places_of_a_provider() {
+    let app = app().without_bot().with("BOTDECK_PROVIDER_CALLS", "3").start().await;
+    let program = Program::new(&app, &["chat"]).await;
+    let replica = app.replica(&[], &[]).await;
+    let said = replica.logs();
+    let ready = said.split("Botdeck is ready: ").nth(1).unwrap();
+    let other = program.at(ready.split_whitespace().next().unwrap());
+    let ask = async |program: &Program, number: usize| {
+        let question = format!("question {number} [[delay=100]]");
+        let body = json!({"model": "fake-model", "stream": number % 3 == 0,
+            "messages": [{"role": "user", "content": question}]});
+        let answer = program.ask("/v1/chat/completions", body).await;
+        let status = answer.status().as_u16();
+        let _ = answer.bytes().await.unwrap();
+        (status, Instant::now())
+    };
+    let began = Instant::now();
+    // One is busy before the other one comes.
+    let first = join_all((0..45).map(|number| ask(&program, number)));
+    let second = async {
+        let busy = app.provider.wait_for(Duration::from_secs(20), |fake| {
+            (fake.totals().requests >= 3).then_some(())
+        });
+        busy.await.unwrap();
+        join_all((45..51).map(|number| ask(&other, number))).await
+    };
+    let (first, second) = futures::future::join(first, second).await;
+    assert!(
+        first.iter().chain(&second).all(|(status, _)| *status == 200),
+        "{first:?} {second:?}"
+    );
+    assert_eq!(app.provider.most_at_once(), 3);
+    // Whoever comes later does not wait until the others are through.
+    let ended = |all: &[(u16, Instant)]| all.iter().map(|(_, at)| *at - began).max().unwrap();
+    assert!(
+        ended(&second) < ended(&first),
+        "{:?} {:?}",
+        ended(&second),
+        ended(&first)
+    );
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn messages_per_minute_are_limited() {
     let app = app().with_limits("messages_per_minute", "5").start().await;

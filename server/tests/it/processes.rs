@@ -35,6 +35,24 @@ async fn a_running_answer_is_completed_at_sigterm() {
 }
 
 #[tokio::test]
+async fn processes_whose_roles_ask_no_models_have_no_share_of_what_is_limited() {
+    let app = app().without_bot().start().await;
+    let mut replicas = Vec::new();
+    for role in ["web", "worker", "intake", "scheduler"] {
+        replicas.push(app.replica(&[], &["--roles", role]).await);
+    }
+    eventually(PATIENCE, "all say that they live", || async {
+        let rows = app.sql("SELECT asks FROM api_replicas ORDER BY asks").await;
+        let asks: Vec<bool> = rows.iter().filter_map(|row| row["asks"].as_bool()).collect();
+        // With that of all roles.
+        let expected = [false, false, true, true, true];
+        (asks == expected).then_some(()).ok_or_else(|| format!("{asks:?}"))
+    })
+    .await;
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn another_replica_goes_on_where_one_stops() {
     let mut app = app().start().await;
     let replica = app.replica(&[], &[]).await;

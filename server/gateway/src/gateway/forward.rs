@@ -204,7 +204,7 @@ impl Gateway {
         loop {
             run.target = Some(hop.target.clone());
             let upstream = Arc::clone(&hop.target.upstream);
-            if place.as_ref().is_none_or(|place| place.provider != upstream.spec.id) {
+            if place.as_ref().is_none_or(|place| place.provider() != upstream.spec.id) {
                 place = None;
                 let patience = Instant::now() + deadlines.first_token;
                 match within(cancel, patience, overall, "a free place", upstream.enter()).await {

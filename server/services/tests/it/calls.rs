@@ -64,7 +64,7 @@ pub(crate) fn writer(services: &Services) -> (oneshot::Sender<()>, tokio::task::
     let calls = services.calls();
     let task = tokio::spawn(async move {
         calls
-            .write(async {
+            .write(true, async {
                 let _ = stopped.await;
             })
             .await;

@@ -25,6 +25,7 @@ mod leases;
 mod limit_effect;
 mod limits;
 mod models;
+mod places;
 mod plan_models;
 mod queue;
 mod rate;

@@ -26,9 +26,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{app::App, calls::until};
 
-const KEY: &str = "sk-live-0123456789abcdef";
+pub(crate) const KEY: &str = "sk-live-0123456789abcdef";
 
-fn provider(name: &str) -> ProviderForm {
+pub(crate) fn provider(name: &str) -> ProviderForm {
     ProviderForm {
         name: name.to_owned(),
         kind: ProviderKind::OpenAi,
@@ -41,7 +41,7 @@ fn provider(name: &str) -> ProviderForm {
     }
 }
 
-fn model(name: &str, input: &str) -> ModelForm {
+pub(crate) fn model(name: &str, input: &str) -> ModelForm {
     ModelForm {
         name: name.to_owned(),
         kind: ModelKind::Chat,
@@ -56,7 +56,7 @@ fn model(name: &str, input: &str) -> ModelForm {
 }
 
 /// One that can make HTTP clients.
-async fn deck() -> App {
+pub(crate) async fn deck() -> App {
     let _ = rustls::crypto::ring::default_provider().install_default();
     App::new().await
 }
@@ -96,7 +96,7 @@ async fn added_embeddings(app: &App, owner: &Actor) -> ProviderId {
     id
 }
 
-async fn ask(services: &Services, model: &str) -> Answer {
+pub(crate) async fn ask(services: &Services, model: &str) -> Answer {
     let turn = Turn {
         role: gateway::Role::User,
         text: "hello there".to_owned(),
@@ -579,7 +579,7 @@ async fn a_card_says_until_when_a_provider_is_left_alone_and_what_it_failed_with
 }
 
 /// The address of a server that says `fine`, if it answers at all.
-async fn server(answers: Arc<AtomicBool>) -> String {
+pub(crate) async fn server(answers: Arc<AtomicBool>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/v1/", listener.local_addr().unwrap());
     tokio::spawn(async move {

@@ -179,7 +179,7 @@ async fn a_redis_that_hangs_makes_the_limit_stricter_and_nobody_wait() {
 }
 
 /// So many of a dozen at once pass where all of them are within the limit.
-async fn share_of_a_dozen(limiter: &RateLimiter) -> usize {
+pub(crate) async fn share_of_a_dozen(limiter: &RateLimiter) -> usize {
     let (user, mut passed) = (user(), 0);
     for _ in 0..12 {
         passed += usize::from(limiter.admit(user, job(), noon(), 12).await == Verdict::Admitted);
@@ -193,15 +193,19 @@ async fn without_redis_a_limit_is_shared_by_the_replicas_that_live() {
     app.test
         .run("INSERT INTO api_replicas SELECT gen_random_uuid(), now() - interval '40 seconds' FROM generate_series(1, 5)")
         .await;
+    // Those that ask no models take nothing.
+    app.test
+        .run("INSERT INTO api_replicas SELECT gen_random_uuid(), now() + interval '1 hour', false FROM generate_series(1, 5)")
+        .await;
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}", silent.local_addr().unwrap());
     let stop = CancellationToken::new();
-    let of_living = "api_replicas WHERE alive_at > now() - interval '30 seconds'";
+    let of_living = "api_replicas WHERE asks AND alive_at > now() - interval '30 seconds'";
     for (others, shares) in [6, 6, 4, 3].into_iter().enumerate() {
         let replica = app.on_redis(&url);
         assert_eq!(share_of_a_dozen(replica.rate()).await, 6, "it has not looked yet");
         let (writing, stopped) = (replica.clone(), stop.clone());
-        tokio::spawn(async move { writing.calls().write(stopped.cancelled_owned()).await });
+        tokio::spawn(async move { writing.calls().write(true, stopped.cancelled_owned()).await });
         // It says that it lives, and hears how many do.
         let heard = async {
             while share_of_a_dozen(replica.rate()).await != shares

@@ -150,6 +150,11 @@ impl FakeProvider {
         lock(&self.shared.state).requests.clone()
     }
 
+    /// The greatest number of chat completions that were under way at once.
+    pub fn most_at_once(&self) -> usize {
+        lock(&self.shared.state).most_at_once
+    }
+
     pub fn totals(&self) -> Totals {
         lock(&self.shared.state).totals
     }

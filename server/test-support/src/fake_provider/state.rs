@@ -72,6 +72,9 @@ pub(crate) struct State {
     pub(crate) questions: HashSet<String>,
     pub(crate) requests: Vec<Request>,
     pub(crate) totals: Totals,
+    /// Neither answered to the end nor left yet.
+    pub(crate) running: usize,
+    pub(crate) most_at_once: usize,
     pub(crate) embeddings_delay: std::time::Duration,
 }
 
@@ -97,6 +100,8 @@ impl Trace {
         let id = request.id;
         let mut state = lock(&shared.state);
         state.totals.requests += 1;
+        state.running += 1;
+        state.most_at_once = state.most_at_once.max(state.running);
         if record {
             // In the order of ids, by which it is found again: two that come at once may get here the other way round.
             let place = state.requests.partition_point(|other| other.id < id);
@@ -152,19 +157,26 @@ impl Trace {
         );
     }
 
+    fn close(&mut self) {
+        if !self.closed {
+            self.closed = true;
+            lock(&self.shared.state).running -= 1;
+        }
+    }
+
     pub(crate) fn finished(&mut self) {
-        self.closed = true;
+        self.close();
         self.note(|totals| totals.finished += 1, |request| request.finished = true);
     }
 
     pub(crate) fn refused(&mut self, status: u16) {
-        self.closed = true;
+        self.close();
         self.note(|totals| totals.refused += 1, |request| request.status = Some(status));
     }
 
     /// Cut by the fake itself, which is no leaving of the client.
     pub(crate) fn cut(&mut self) {
-        self.closed = true;
+        self.close();
         self.note(|_| {}, |_| {});
     }
 }
@@ -172,6 +184,7 @@ impl Trace {
 impl Drop for Trace {
     fn drop(&mut self) {
         if !self.closed {
+            self.close();
             self.note(|totals| totals.disconnected += 1, |request| request.disconnected = true);
         }
     }
