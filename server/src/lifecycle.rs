@@ -170,6 +170,10 @@ impl Deck {
         });
 
         tokio::spawn(keep_catalogue(self.services.clone(), stop.clone()));
+        tokio::spawn({
+            let (services, stopped) = (self.services.clone(), stop.clone());
+            async move { services.limits().watch(stopped.cancelled_owned()).await }
+        });
         // Of its own, since it writes until the last answer has ended.
         let calls_stop = CancellationToken::new();
         let calls = tokio::spawn({

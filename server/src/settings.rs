@@ -179,7 +179,7 @@ impl Settings {
         let answer = Duration::from_secs(reader.number("BOTDECK_ANSWER_SECONDS", 1..=3600));
         let workers = usize::try_from(reader.number("BOTDECK_WORKERS", 1..=1024)).unwrap_or(64);
         let bot_workers = usize::try_from(reader.number("BOTDECK_BOT_WORKERS", 1..=1024)).unwrap_or(56);
-        let provider_calls = usize::try_from(reader.number("BOTDECK_PROVIDER_CALLS", 1..=1024)).unwrap_or(56);
+        let provider_calls = usize::try_from(reader.number("BOTDECK_PROVIDER_CALLS", 1..=100_000)).unwrap_or(512);
         let queue_limit = u32::try_from(reader.number("BOTDECK_QUEUE_LIMIT", 1..=10_000_000)).unwrap_or(20_000);
         let usage_months = u32::try_from(reader.number("BOTDECK_USAGE_MONTHS", 2..=1200)).unwrap_or(13);
         let db_connections = u32::try_from(reader.number("BOTDECK_DB_CONNECTIONS", 2..=500)).unwrap_or(20);

@@ -364,11 +364,15 @@ impl Gateway {
         shown(&live.names, &live.routes).cloned().collect()
     }
 
-    /// All names that are shown, of whatever kind, in their order.
+    /// All names that programs are told of, in their order: of chat models those that are shown; all of other kinds, which nobody offers
+    /// to people anyway.
     pub fn names(&self) -> Vec<String> {
         let live = self.live();
-        let shown = |name: &&String| live.routes.get(*name).is_some_and(|route| route.shown);
-        live.names.iter().filter(shown).cloned().collect()
+        let told = |name: &&String| {
+            let route = live.routes.get(*name);
+            route.is_some_and(|route| route.shown || route.kind != ModelKind::Chat)
+        };
+        live.names.iter().filter(told).cloned().collect()
     }
 
     /// The names of all chat models, shown or not, the default one first.

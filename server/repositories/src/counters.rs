@@ -435,8 +435,13 @@ pub async fn reset(db: &mut PgConnection, bound: &Bound, user: Option<UserId>) -
 }
 
 /// What was set aside and is settled by nobody any more, with what the ledger says of the call: the job has ended or is gone (a
-/// failure nobody foresaw, or the release before has settled only what it knew), or the call has expired.
-pub async fn orphans(db: &mut PgConnection, now: DateTime<Utc>) -> Result<Vec<(ReservationId, Use)>> {
+/// failure nobody foresaw, or the release before has settled only what it knew), the call has expired, or the replica that made it has
+/// said nothing for so long.
+pub async fn orphans(
+    db: &mut PgConnection,
+    silent_seconds: f64,
+    now: DateTime<Utc>,
+) -> Result<Vec<(ReservationId, Use)>> {
     let rows = sqlx::query!(
         r#"WITH left_behind AS (
                SELECT r.job_id AS id FROM reservations r LEFT JOIN jobs j ON j.id = r.job_id
@@ -446,6 +451,9 @@ pub async fn orphans(db: &mut PgConnection, now: DateTime<Utc>) -> Result<Vec<(R
                SELECT h.call_id FROM holds h LEFT JOIN jobs j ON j.id = h.call_id
                WHERE CASE WHEN h.expires_at IS NOT NULL THEN h.expires_at <= $1
                      ELSE h.created_at < now() - interval '1 minute' AND (j.id IS NULL OR j.state IN ('done', 'dead')) END
+               UNION
+               SELECT h.call_id FROM holds h JOIN api_replicas r ON r.id = h.replica_id
+               WHERE r.alive_at < now() - make_interval(secs => $2)
                LIMIT 1000
            )
            SELECT l.id AS "id!",
@@ -455,7 +463,8 @@ pub async fn orphans(db: &mut PgConnection, now: DateTime<Utc>) -> Result<Vec<(R
                   coalesce(u.prompt_tokens + u.completion_tokens, 0) AS "tokens!", coalesce(u.cost, 0) AS "money!",
                   coalesce(u.images, 0)::bigint AS "images!"
            FROM left_behind l LEFT JOIN usage u ON u.job_id = l.id"#,
-        now
+        now,
+        silent_seconds
     )
     .fetch_all(db)
     .await?;

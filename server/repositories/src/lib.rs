@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use sqlx::{
     ConnectOptions, Connection, Executor,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    postgres::{PgConnectOptions, PgListener, PgPoolOptions},
 };
 pub use sqlx::{PgConnection, PgPool};
 
@@ -121,6 +121,20 @@ const DROP_INTERRUPTED_INDEXES: &str = "DO $$
         END LOOP;
     END $$";
 
+/// How long a connection may lie idle and be used without a question.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
+
+/// Changes of limits as they are made; each holds a connection.
+pub struct LimitChanges(PgListener);
+
+impl LimitChanges {
+    /// Waits for the next. One may have been missed when the line to the server was cut, so that counts as one, too.
+    pub async fn next(&mut self) -> Result<()> {
+        self.0.try_recv().await?;
+        Ok(())
+    }
+}
+
 /// The door to Postgres.
 #[derive(Clone, Debug)]
 pub struct Database(PgPool);
@@ -143,8 +157,12 @@ impl Database {
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(Duration::from_secs(5))
-            // A ping before each use would double the round trips; a broken connection is found by its first statement.
+            // A ping before each use would double the round trips. One that lay idle is pinged: when the server was away meanwhile, it
+            // is broken, and whoever got it would be told of an outage that is over.
             .test_before_acquire(false)
+            .before_acquire(|connection, seen| {
+                Box::pin(async move { Ok(seen.idle_for < TRUSTED_FOR || connection.ping().await.is_ok()) })
+            })
             .connect_with(options.application_name("botdeck"))
             .await?;
         Ok(Self(pool))
@@ -217,6 +235,13 @@ impl Database {
         let pool = self.0.clone();
         let begun = tokio::spawn(async move { pool.begin_with("BEGIN; SET LOCAL synchronous_commit = off").await });
         Ok(begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))?)
+    }
+
+    /// Hears of every change of limits that is committed from here on, in whatever process.
+    pub async fn limit_changes(&self) -> Result<LimitChanges> {
+        let mut listener = PgListener::connect_with(&self.0).await?;
+        listener.listen(limits::CHANGED).await?;
+        Ok(LimitChanges(listener))
     }
 
     pub async fn acquire(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>> {

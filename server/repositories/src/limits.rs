@@ -11,6 +11,15 @@ use sqlx::PgConnection;
 
 use crate::Result;
 
+/// The channel on which changes are told.
+pub(crate) const CHANGED: &str = "botdeck_limits";
+
+/// Tells all replicas of a change of limits, when it is committed.
+pub async fn tell_of_change(db: &mut PgConnection) -> Result<()> {
+    sqlx::query!("SELECT pg_notify($1, '')", CHANGED).execute(db).await?;
+    Ok(())
+}
+
 /// Whether the database knows a time zone of this name.
 pub async fn is_zone(db: &mut PgConnection, name: &str) -> Result<bool> {
     Ok(sqlx::query_scalar!(

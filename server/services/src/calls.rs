@@ -41,7 +41,7 @@ const BEAT_EVERY: Duration = Duration::from_secs(10);
 /// A replica that has said nothing for so long takes no part in limits per minute any more.
 const BEATS_MISSED: Duration = Duration::from_secs(30);
 /// Of a replica that has been silent for so long nobody waits for more.
-const SILENT: Duration = Duration::from_secs(90);
+pub(crate) const SILENT: Duration = Duration::from_secs(90);
 /// What comes within so long is written together: the calls that begin just then go before the writing of those that end, and the
 /// database has less to do. A call that was noted by nobody when its process died is one of the last moments.
 const GATHER: Duration = Duration::from_millis(20);
@@ -96,6 +96,11 @@ impl Default for CallLog {
 }
 
 impl CallLog {
+    /// This process.
+    pub(crate) fn replica(&self) -> Uuid {
+        self.replica
+    }
+
     /// Gives back what was set aside for calls that did not come. Never waits.
     pub(crate) fn give_back(&self, unused: Vec<ReservationId>) {
         if !unused.is_empty() {
@@ -420,6 +425,7 @@ impl Calls {
         while entries.recv_many(&mut batch, BATCH).await > 0 {
             writer.write(&mut batch).await;
         }
+        writer.settle_rest().await;
     }
 
     /// Charges what replicas that went away have left behind; each call once, whoever does it.
@@ -457,6 +463,8 @@ struct Writer {
     /// When the use of each key was noted last.
     used: HashMap<ApiKeyId, DateTime<Utc>>,
     beaten: Option<Instant>,
+    /// What could not be settled while the database was away.
+    unsettled: Vec<(ReservationId, Use)>,
 }
 
 impl Writer {
@@ -467,6 +475,7 @@ impl Writer {
             noted: HashSet::new(),
             used: HashMap::new(),
             beaten: None,
+            unsettled: Vec::new(),
         }
     }
 
@@ -474,6 +483,7 @@ impl Writer {
         if let Err(error) = self.try_beat().await {
             tracing::warn!(error = %error, "The calls of this replica could not be kept alive, trying again");
         }
+        self.settle_rest().await;
     }
 
     async fn try_beat(&mut self) -> Result<(), Error> {
@@ -506,6 +516,8 @@ impl Writer {
                 is_second = true;
                 continue;
             }
+            // A crash may have taken back what was leased.
+            self.services.limits().changed();
             tracing::warn!(error = %error, calls = batch.len(), "Calls could not be written, trying again");
             tokio::time::sleep(PAUSE).await;
         }
@@ -546,7 +558,8 @@ impl Writer {
 
     /// Counts what the calls whose lines were written now have used. A line that was there before was counted before, or is counted
     /// when what the call has set aside expires.
-    async fn settle(&self, batch: &[Entry], written: &HashSet<Uuid>) {
+    async fn settle(&mut self, batch: &[Entry], written: &HashSet<Uuid>) {
+        self.settle_rest().await;
         let ended: Vec<(&Line, Use)> = batch
             .iter()
             .filter_map(|entry| match entry {
@@ -558,25 +571,43 @@ impl Writer {
             Entry::Unused(calls) => Some(calls),
             Entry::Begun(_) | Entry::Ended { .. } => None,
         });
-        let unused: Vec<ReservationId> = unused.flatten().copied().collect();
-        if ended.is_empty() && unused.is_empty() {
+        let nothing = unused.flatten().map(|call| (*call, Use::default()));
+        let used = ended.iter().map(|(line, used)| (ReservationId(line.id), *used));
+        let calls: Vec<_> = used.chain(nothing).collect();
+        if calls.is_empty() {
             return;
         }
-        if let Err(error) = self.try_settle(&ended, &unused).await {
+        if let Err(error) = self.try_settle(&ended, &calls).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                calls = ended.len(),
+                calls = calls.len(),
                 "Calls could not be settled yet"
             );
+            self.keep_unsettled(calls, &error);
         }
     }
 
-    async fn try_settle(&self, ended: &[(&Line, Use)], unused: &[ReservationId]) -> Result<(), Error> {
+    /// Settles what could not be settled before. What is set aside no more may have been settled then, with only the answer lost.
+    async fn settle_rest(&mut self) {
+        let calls = std::mem::take(&mut self.unsettled);
+        if calls.is_empty() {
+            return;
+        }
+        if let Err(error) = self.services.limits().settle(&calls).await {
+            self.keep_unsettled(calls, &error);
+        }
+    }
+
+    /// Unless it is the database that is away, it is left to whoever settles what has expired.
+    fn keep_unsettled(&mut self, calls: Vec<(ReservationId, Use)>, error: &Error) {
+        if error.is_outage() {
+            self.unsettled.extend(calls);
+        }
+    }
+
+    async fn try_settle(&self, ended: &[(&Line, Use)], calls: &[(ReservationId, Use)]) -> Result<(), Error> {
         let limits = self.services.limits();
-        let nothing = unused.iter().map(|call| (*call, Use::default()));
-        let ended_calls = ended.iter().map(|(line, used)| (ReservationId(line.id), *used));
-        let calls: Vec<_> = ended_calls.chain(nothing).collect();
-        let done: HashSet<ReservationId> = limits.settle(&calls).await?.into_iter().collect();
+        let done: HashSet<ReservationId> = limits.settle(calls).await?.into_iter().collect();
         for (line, used) in ended.iter().filter(|(line, _)| !done.contains(&ReservationId(line.id))) {
             // It has run for longer than anything is set aside for, or a crash of the database has taken that back.
             limits.count_late(&subject(line.api_key_id, &line.alias), *used).await?;

@@ -307,7 +307,17 @@ impl Chats {
             images: 0,
         };
         let call = job.id.into();
-        let answer = match limits::set_aside(&mut tx, call, subject.user, &bounds, &wanted, None, now).await? {
+        let mut answer = limits::set_aside(&mut tx, call, subject.user, &bounds, &wanted, None, now).await?;
+        if answer.is_err() {
+            tx.rollback().await.map_err(repositories::Error::from)?;
+            if !limits::spare(&self.0, &subject.pairs()).await {
+                return Ok(answer);
+            }
+            tx = self.0.db.begin().await?;
+            let bounds = limits::bounds(&mut tx, &subject, now).await?;
+            answer = limits::set_aside(&mut tx, call, subject.user, &bounds, &wanted, None, now).await?;
+        }
+        let answer = match answer {
             Ok(answer) => answer,
             refused => return Ok(refused),
         };

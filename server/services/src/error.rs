@@ -39,6 +39,11 @@ impl Error {
         }
     }
 
+    /// The database is away: soon the same may succeed.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Database(error) if error.is_outage())
+    }
+
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::SignedOut => ErrorCode::SignedOut,

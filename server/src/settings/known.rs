@@ -101,8 +101,8 @@ pub const KNOWN: &[Known] = &[
     known(
         "BOTDECK_PROVIDER_CALLS",
         false,
-        "56",
-        "requests to the model's provider at once in this process; those beyond wait",
+        "512",
+        "requests to a provider of models at once, of all processes together; those beyond wait",
     ),
     known(
         "BOTDECK_QUEUE_LIMIT",

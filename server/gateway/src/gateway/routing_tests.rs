@@ -394,6 +394,13 @@ async fn an_alias_is_offered_with_sizes_that_fit_and_no_price_that_is_too_low() 
     assert_eq!(model.input_per_million.nanos(), 2_000_000);
     let mut hidden = catalogue(&[&a, &b]);
     hidden.aliases[0].shown = false;
-    gateway.replace(hidden);
+    gateway.replace(hidden.clone());
     assert!(gateway.models().is_empty() && gateway.model("alias").is_some());
+    assert!(gateway.names().is_empty());
+    // Nobody offers an embedding model to people; programs are told of it all the same.
+    for model in &mut hidden.models {
+        Arc::make_mut(model).kind = ModelKind::Embedding;
+    }
+    gateway.replace(hidden);
+    assert_eq!(gateway.names(), ["alias"]);
 }

@@ -4,6 +4,7 @@
 use chrono::{DateTime, Utc};
 use domain::{ReservationId, Scope};
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use super::Bound;
 use crate::Result;
@@ -36,14 +37,15 @@ pub struct Before {
     pub reserved: i64,
 }
 
-/// Sets aside what all these calls take, and notes it of each, so that it can be settled; or nothing of any. `bounds` may be from a
-/// while ago: the statement looks whether just these apply to `subjects` now. Not for windows in `counters`, those that every user has;
+/// Sets aside what all these calls take, and notes it of each, so that it can be settled; or nothing of any. `replica`: who keeps
+/// them. `bounds` may be from a while ago: the statement looks whether just these apply to `subjects` now. Not for windows in `counters`, those that every user has;
 /// call outside of a transaction.
 ///
 /// The commit does not wait for the disk: what a crash of the database takes back was reserved and noted in the same moment, so both are
 /// gone, and the call counts by what it used when its line is written.
 pub async fn take(
     db: &mut PgConnection,
+    replica: Uuid,
     subjects: &[(Scope, String)],
     bounds: &[Bound],
     takings: &[Taking],
@@ -51,7 +53,7 @@ pub async fn take(
 ) -> Result<Taken> {
     let claims = sums(bounds.len(), takings);
     loop {
-        let Some(windows) = take_what_is_there(db, subjects, bounds, &claims, takings, now).await? else {
+        let Some(windows) = take_what_is_there(db, replica, subjects, bounds, &claims, takings, now).await? else {
             return Ok(Taken::Changed);
         };
         let of = |state: WindowState| {
@@ -93,6 +95,7 @@ fn sums(places: usize, takings: &[Taking]) -> Vec<(usize, i64)> {
 /// Takes from windows that were taken from before, if all of them have enough. `None`: other limits apply.
 async fn take_what_is_there(
     db: &mut PgConnection,
+    replica: Uuid,
     subjects: &[(Scope, String)],
     bounds: &[Bound],
     claims: &[(usize, i64)],
@@ -150,9 +153,10 @@ async fn take_what_is_there(
                WHERE (c.scope, c.subject, c.measure, c.period, c.starts_at) = (l.scope, l.subject, l.measure, l.period, l.starts_at)
                      AND NOT EXISTS (SELECT FROM blocked)
            ), held AS (
-               INSERT INTO holds (call_id, scopes, subjects, measures, periods, starts, amounts, created_at, expires_at)
+               INSERT INTO holds (call_id, scopes, subjects, measures, periods, starts, amounts, created_at, expires_at,
+                                  replica_id)
                SELECT s.call_id, array_agg(l.scope), array_agg(l.subject), array_agg(l.measure), array_agg(l.period),
-                      array_agg(l.starts_at), array_agg(s.amount), $15, s.expires_at
+                      array_agg(l.starts_at), array_agg(s.amount), $15, s.expires_at, $18
                FROM unnest($11::uuid[], $12::timestamptz[], $13::bigint[], $14::bigint[]) AS s (call_id, expires_at, place, amount)
                JOIN claims l USING (place)
                WHERE NOT EXISTS (SELECT FROM blocked)
@@ -177,7 +181,8 @@ async fn take_what_is_there(
         &shares.iter().map(|(.., amount)| *amount).collect::<Vec<_>>(),
         now,
         &subjects.iter().map(|(scope, _)| scope.name().to_owned()).collect::<Vec<_>>(),
-        &subjects.iter().map(|(_, subject)| subject.clone()).collect::<Vec<_>>()
+        &subjects.iter().map(|(_, subject)| subject.clone()).collect::<Vec<_>>(),
+        replica
     )
     .fetch_all(db)
     .await?;

@@ -18,7 +18,7 @@ pub use domain::LimitOwner;
 use domain::{ApiKeyId, BotId, ErrorCode, LimitKind, Measure, Money, ReservationId, Scope, UserId};
 pub(crate) use headroom::NoLimits;
 pub use headroom::{Headroom, Refused};
-pub(crate) use lease::Leases;
+pub(crate) use lease::{Leases, spare};
 pub use repositories::counters::Use;
 use repositories::{
     PgConnection,
@@ -32,7 +32,7 @@ pub(crate) use together::Lanes;
 use together::{Admitted, Wish};
 use uuid::Uuid;
 
-use crate::{Error, Services, rate::Rate};
+use crate::{Error, Services, calls, rate::Rate};
 
 /// Who and what a call is counted for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,7 +45,7 @@ pub struct Subject<'a> {
 }
 
 impl Subject<'_> {
-    fn pairs(&self) -> Vec<(Scope, String)> {
+    pub(crate) fn pairs(&self) -> Vec<(Scope, String)> {
         let key = self.key.map(|id| (Scope::ApiKey, id.to_string()));
         let bot = self.bot.map(|id| (Scope::Bot, id.to_string()));
         let model = self.model.map(|name| (Scope::Model, name.to_owned()));
@@ -151,7 +151,14 @@ impl Limits {
             return Ok(Ok(free));
         }
         let admitted = match subject.user {
-            Some(_) => self.reserve_alone(call, subject, wanted, expires_at).await?,
+            Some(_) => {
+                let first = self.reserve_alone(call, subject, wanted, expires_at).await?;
+                if first.is_err() && spare(&self.0, &subject.pairs()).await {
+                    self.reserve_alone(call, subject, wanted, expires_at).await?
+                } else {
+                    first
+                }
+            }
             None => {
                 let wish = Wish {
                     call,
@@ -159,10 +166,7 @@ impl Limits {
                     wanted: *wanted,
                     expires_at,
                 };
-                match subject.key {
-                    Some(key) => lease::admit(&self.0, key, wish).await?,
-                    None => together::admit(&self.0, None, wish).await?,
-                }
+                lease::admit(&self.0, subject.key, wish).await?
             }
         };
         let Admitted {
@@ -250,10 +254,13 @@ impl Limits {
         Ok(())
     }
 
-    /// Settles what nobody else will: reservations that have expired, and those of jobs that ended without.
+    /// Settles what nobody else will: reservations that have expired, those of jobs that ended without, and those of replicas that went
+    /// away, whose calls were charged before.
     pub async fn give_back(&self) -> Result<(), Error> {
         let now = self.0.now();
-        for (call, used) in counters::orphans(&mut *self.0.db.acquire().await?, now).await? {
+        for (call, used) in
+            counters::orphans(&mut *self.0.db.acquire().await?, calls::SILENT.as_secs_f64(), now).await?
+        {
             let mut tx = self.0.db.begin().await?;
             counters::settle(&mut tx, call, used, now).await?;
             tx.commit().await.map_err(repositories::Error::from)?;

@@ -1,5 +1,7 @@
 //! What staff does to limits.
 
+use std::{convert::Infallible, time::Duration};
+
 use chrono::{DateTime, Utc};
 use domain::{
     LimitKind, LimitOwner, Scope, UserId,
@@ -160,15 +162,41 @@ pub(super) async fn name_of(db: &mut PgConnection, owner: &LimitOwner) -> Result
 }
 
 impl Limits {
-    /// What this replica believed or held by the limits before is no longer so.
-    fn changed(&self) {
+    /// What this replica believed or holds for calls to come may be so no longer.
+    pub(crate) fn changed(&self) {
         self.0.no_limits.forget();
         self.0.call_log.give_back(self.0.leases.recall_all());
     }
 
-    /// Sets what is named and leaves the rest; the answer is what that has changed. Holds from the next call on; on other replicas, for
-    /// a program that makes many calls a second after one second, and for one that had no limit at all after two. A call that changes
-    /// nothing leaves no trace.
+    /// Hears of changes of limits that are made in whatever process, until `stop`.
+    pub async fn watch(&self, stop: impl Future<Output = ()>) {
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                () = &mut stop => return,
+                Err(error) = self.hear() => {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "Nobody tells of changed limits, asking again");
+                }
+            }
+            tokio::select! {
+                () = &mut stop => return,
+                () = tokio::time::sleep(HEARING_PAUSE) => {}
+            }
+        }
+    }
+
+    async fn hear(&self) -> Result<Infallible, Error> {
+        let mut changes = self.0.db.limit_changes().await?;
+        loop {
+            // Also of what was changed before anybody listened.
+            self.changed();
+            changes.next().await?;
+        }
+    }
+
+    /// Sets what is named and leaves the rest; the answer is what that has changed. Holds from the next call on, on other
+    /// replicas as soon as they hear of it (or, while they do not, after two seconds at most). A call that changes nothing leaves no
+    /// trace.
     pub async fn set(
         &self,
         actor: &Actor,
@@ -201,6 +229,7 @@ impl Limits {
         };
         let (before, after) = recorded(&changes);
         record(&self.0, &mut tx, actor, "limits.set", target, before, after).await?;
+        rows::tell_of_change(&mut tx).await?;
         tx.commit().await.map_err(repositories::Error::from)?;
         self.changed();
         Ok(changes)
@@ -237,6 +266,7 @@ impl Limits {
         };
         let action = held.action("user.boost", "limits.boost");
         record(&self.0, &mut tx, actor, action, held.target(), state(old), state(boost)).await?;
+        rows::tell_of_change(&mut tx).await?;
         tx.commit().await.map_err(repositories::Error::from)?;
         self.changed();
         Ok(())
@@ -259,6 +289,9 @@ impl Limits {
         Ok(())
     }
 }
+
+/// Between two attempts to hear of changes.
+const HEARING_PAUSE: Duration = Duration::from_millis(500);
 
 const NO_SUCH_LIMIT: Error = Error::Conflict("there is no such limit");
 

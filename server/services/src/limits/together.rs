@@ -150,6 +150,8 @@ async fn decide(services: &Services, wishes: &[Wish]) -> Vec<Result<Decision, Er
         Ok(Some(decisions)) => return decisions.into_iter().map(Ok).collect(),
         // Nobody is helped by asking the database for each of them.
         Err(Error::Database(error)) if error.is_outage() => {
+            // A crash may have taken back what was leased.
+            services.limits().changed();
             let mut first = Some(error);
             let all = wishes
                 .iter()
@@ -202,7 +204,16 @@ pub(super) async fn try_all(services: &Services, wishes: &[Wish]) -> Result<Opti
             }
             return Ok(Some(plan.decisions(wishes, &[])));
         }
-        match counters::take(&mut db, &pairs, &plan.bounds, &plan.takings, now).await? {
+        match counters::take(
+            &mut db,
+            services.call_log.replica(),
+            &pairs,
+            &plan.bounds,
+            &plan.takings,
+            now,
+        )
+        .await?
+        {
             Taken::All(before) => {
                 services.lanes.remember(pairs, plan.after(&before));
                 return Ok(Some(plan.decisions(wishes, &before)));

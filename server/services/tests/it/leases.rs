@@ -108,7 +108,7 @@ async fn a_longer_call_than_was_foreseen_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_busy_processes_admit_no_more_than_there_is_and_all_of_it() {
+async fn two_busy_processes_admit_all_there_is_and_no_more() {
     const LIMIT: i64 = 4000;
     let app = App::new().await;
     let other = app.process().await;
@@ -124,17 +124,11 @@ async fn two_busy_processes_admit_no_more_than_there_is_and_all_of_it() {
         }
         (admitted, held)
     };
-    let replicas = [&*app, &other];
-    let all = (0..8).map(|n| until_refused(replicas[n % 2]));
-    let (admitted, held): (Vec<i64>, Vec<i64>) = futures::future::join_all(all).await.into_iter().unzip();
-    // What one of them had leased when the other was refused is there again.
+    let (here, there) = tokio::join!(until_refused(&app), until_refused(&other));
+    assert_eq!(here.0 + there.0, LIMIT);
+    assert!(here.1 + there.1 > 0, "nothing was set aside ahead");
     until(&app, "holds", 0).await;
-    let (rest, _) = until_refused(&other).await;
-    until(&app, "holds", 0).await;
-    assert_eq!(admitted.iter().sum::<i64>() + rest, LIMIT);
     assert_eq!(app.scope_counter("api_key", "messages").await, (LIMIT, 0));
-    let held: i64 = held.iter().sum();
-    assert!(held > LIMIT / 4, "{held} of {LIMIT} were set aside ahead");
     for (stop, task) in writers {
         stop.send(()).unwrap();
         task.await.unwrap();
@@ -165,20 +159,114 @@ async fn nobody_is_refused_what_lies_unused() {
 }
 
 #[tokio::test]
-async fn a_limit_that_is_changed_holds_here_at_once_and_elsewhere_soon() {
+async fn a_bot_is_not_refused_what_a_program_does_not_use() {
+    const TOKENS: i64 = 10_000_000;
+    let app = App::new().await;
+    let key = key(&app).await;
+    let deployment = LimitOwner::Deployment;
+    app.limit_of(deployment.clone(), LimitKind::TokensPerDay, TOKENS).await;
+    let calls = heat(&app, &wish(key)).await;
+    let (_, taken) = app.scope_counter("deployment", "tokens").await;
+    let almost_all = CallWish {
+        tokens: TOKENS - taken - 60,
+        shortens: false,
+        ..wish(key)
+    };
+    // Ten tokens are left, and what nobody uses.
+    let big = ask(&app, &almost_all).await.unwrap();
+    let (job, incoming) = app.job(7, 7, "hello").await;
+    app.ask(&job, &incoming).await;
+    drop((calls, big));
+}
+
+/// What is told of changes.
+fn watch(services: &Services) -> tokio::task::JoinHandle<()> {
+    let limits = services.limits();
+    tokio::spawn(async move { limits.watch(std::future::pending()).await })
+}
+
+#[tokio::test]
+async fn a_changed_limit_holds_on_all_replicas_from_the_next_call_on() {
     let app = App::new().await;
     let other = app.process().await;
-    let key = limited(&app, 100_000, 100_000_000).await;
-    let calls = [heat(&app, &wish(key)).await, heat(&other, &wish(key)).await];
-    app.limit_of(LimitOwner::ApiKey(key), LimitKind::MessagesPerDay, 1)
-        .await;
-    let changed = Instant::now();
-    assert!(ask(&app, &wish(key)).await.is_none());
-    while let Some((call, _)) = ask(&other, &wish(key)).await {
-        assert!(changed.elapsed() < PATIENCE, "the other replica goes on");
-        drop(call);
+    let watches = watch(&other);
+    let key = key(&app).await;
+    // Both believe that nothing bounds the key, for two seconds; then both hold calls ahead.
+    for limit in [100_000, 1] {
+        for services in [&*app, &other] {
+            if limit == 1 {
+                heat(services, &wish(key)).await;
+            } else {
+                ask(services, &wish(key)).await.unwrap();
+            }
+        }
+        app.limit_of(LimitOwner::ApiKey(key), LimitKind::MessagesPerDay, limit)
+            .await;
+        let changed = Instant::now();
+        if limit == 1 {
+            assert!(ask(&app, &wish(key)).await.is_none());
+            while ask(&other, &wish(key)).await.is_some() {}
+        } else {
+            let before = app.test.count("holds").await;
+            while app.test.count("holds").await == before {
+                ask(&other, &wish(key)).await.unwrap();
+            }
+        }
+        assert!(
+            changed.elapsed() < Duration::from_millis(1500),
+            "{:?}",
+            changed.elapsed()
+        );
     }
-    drop(calls);
+    watches.abort();
+}
+
+#[tokio::test]
+async fn what_a_replica_held_that_went_away_is_there_again() {
+    let app = App::new().await;
+    let key = limited(&app, 100_000, 100_000_000).await;
+    let dead = app.process().await;
+    let calls = heat(&dead, &wish(key)).await;
+    let made = i64::try_from(calls.len()).unwrap();
+    // What was begun is noted before it dies.
+    let (_stop, task) = writer(&dead);
+    until(&app, "api_calls", made).await;
+    task.abort();
+    assert!(app.test.count("holds").await > made);
+    app.test
+        .run("UPDATE api_replicas SET alive_at = now() - interval '2 minutes'")
+        .await;
+    app.calls().charge_lost().await.unwrap();
+    app.limits().give_back().await.unwrap();
+    assert_eq!(app.test.count("holds").await, 0);
+    assert_eq!(app.scope_counter("api_key", "messages").await, (made, 0));
+    calls.into_iter().for_each(std::mem::forget);
+}
+
+#[tokio::test]
+async fn what_could_not_be_given_back_while_the_database_was_away_is_given_back_then() {
+    let app = App::new().await;
+    let key = limited(&app, 100_000, 100_000_000).await;
+    let calls = heat(&app, &wish(key)).await;
+    app.test
+        .run(
+            "CREATE FUNCTION stops() RETURNS trigger LANGUAGE plpgsql AS $$
+                 BEGIN RAISE EXCEPTION 'the database system is shutting down' USING ERRCODE = '57P03'; END $$;
+             CREATE TRIGGER stops BEFORE DELETE ON holds FOR EACH STATEMENT EXECUTE FUNCTION stops()",
+        )
+        .await;
+    let made = i64::try_from(calls.len()).unwrap();
+    let (stop, task) = writer(&app);
+    for call in calls {
+        finish(&app, call);
+    }
+    until(&app, "usage", made).await;
+    assert!(app.test.count("holds").await > made);
+    app.test.run("DROP TRIGGER stops ON holds").await;
+    until(&app, "holds", 0).await;
+    assert_eq!(app.scope_counter("api_key", "messages").await, (made, 0));
+    stop.send(()).unwrap();
+    task.await.unwrap();
 }
 
 #[tokio::test]

@@ -130,6 +130,20 @@ impl ApiError {
         }
     }
 
+    /// What we keep our books in is away for a moment.
+    pub fn unavailable() -> Self {
+        let error = Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "server_error",
+            Some("unavailable"),
+            "The gateway is not available just now. Try again in a moment.",
+        );
+        Self {
+            retry_after: Some(1),
+            ..error
+        }
+    }
+
     /// The body came too slowly.
     pub fn too_slow() -> Self {
         Self::new(
@@ -313,6 +327,9 @@ impl From<services::Error> for ApiError {
             error = &error as &dyn std::error::Error,
             "A call of another program failed"
         );
+        if error.is_outage() {
+            return Self::unavailable();
+        }
         Self::internal()
     }
 }
