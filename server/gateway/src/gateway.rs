@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Span, field::Empty, info, instrument};
 
 use crate::{
-    BreakerEvents, BreakerRules, CacheHit, Catalogue, ChatRequest, Chunk, GatewayError, Model, ModelKind, Offer, Price,
-    ProviderKind, ProviderState, Role, SharedPlaces, Usage,
+    BreakerEvents, BreakerRules, CacheHit, Catalogue, ChatRequest, Chunk, GatewayError, Model, ModelKind, ModelSpec,
+    Offer, Price, ProviderKind, ProviderState, Role, SharedPlaces, Usage,
     breaker::{Events, SharedBreaker},
     cache::Cache,
     count_tokens,
@@ -28,6 +28,7 @@ use crate::{
     estimate_prompt,
     places::{Lender, Place},
     route::{Hop, Journey, Route, Target},
+    sizes::{Size, Sizes},
     upstream::{Surroundings, Upstream},
 };
 
@@ -76,6 +77,7 @@ struct Inner {
     deadlines: Deadlines,
     around: Surroundings,
     cache: Arc<Cache>,
+    sizes: Sizes,
 }
 
 /// A catalogue at work.
@@ -319,6 +321,7 @@ impl Gateway {
             deadlines,
             around,
             cache: Arc::default(),
+            sizes: Sizes::default(),
         });
         Self { inner }
     }
@@ -445,6 +448,11 @@ impl Gateway {
         let deadlines = &self.inner.deadlines;
         let overall = run.started + deadlines.overall;
         let mut journey = route.journey();
+        let sizes = &self.inner.sizes;
+        if !route.is_one_target() && !sizes.is_empty() {
+            let prompt = estimate_prompt(&request.messages);
+            journey.put_last(|model| sizes.is_too_long(model, size_of(prompt, request.max_tokens, model)));
+        }
         let mut hop = match journey.next() {
             Ok(hop) => hop,
             Err(error) => return self.settled(Some(route), request, run, Made::default(), Err(error.into())),
@@ -480,6 +488,13 @@ impl Gateway {
                 .await;
             let failed = failure(&made, &end);
             note(&mut hop, failed.as_ref());
+            let model = &hop.target.model;
+            let size = || size_of(estimate_prompt(&request.messages), request.max_tokens, model);
+            match &failed {
+                Some(Failure::Error(GatewayError::Context { .. })) => sizes.refused(model, size()),
+                _ if !made.text.is_empty() => sizes.accepted(model, size),
+                _ => {}
+            }
             run.tries.push(tried(&hop, failed.as_ref(), began.elapsed()));
             let Some(failed) = failed.filter(|_| made.text.is_empty() || made.blank()) else {
                 return self.settled(Some(route), request, run, made, end);
@@ -726,6 +741,14 @@ fn nobody_behind(model: &str) -> GatewayError {
 fn off_the_list(model: &str) -> GatewayError {
     let name = bounded(model, 80);
     GatewayError::refused(format!("the model {name} is not on the list"))
+}
+
+/// What is asked of a model: no more of an answer than it gives.
+fn size_of(prompt: u32, answer: u32, model: &ModelSpec) -> Size {
+    Size {
+        prompt,
+        answer: answer.min(model.max_answer_tokens),
+    }
 }
 
 /// Tells the breakers how it went.

@@ -35,10 +35,15 @@ async fn fake() -> FakeProvider {
 
 /// Each fake is a provider, and every alias leads to the fakes one after the other.
 fn gateway(fakes: &[&FakeProvider]) -> Gateway {
+    gateway_to(&fakes.iter().map(|fake| fake.url()).collect::<Vec<_>>())
+}
+
+/// The same, of whoever answers at these addresses. Each model is said to read twice as much as the one before.
+fn gateway_to(urls: &[String]) -> Gateway {
     let id = |fake: usize, kind: usize| ModelId(Uuid::from_u128((fake * 10 + kind) as u128));
     let provider = |at: usize| ProviderId(Uuid::from_u128(at as u128 + 1));
-    let specs = fakes.iter().enumerate().map(|(at, fake)| {
-        let mut spec = ProviderSpec::named(provider(at), &format!("fake{at}"), ProviderKind::OpenAi, &fake.url());
+    let specs = urls.iter().enumerate().map(|(at, url)| {
+        let mut spec = ProviderSpec::named(provider(at), &format!("fake{at}"), ProviderKind::OpenAi, url);
         spec.keys.push(KeySpec {
             id: ProviderKeyId(Uuid::nil()),
             secret: "sk-fake".into(),
@@ -46,13 +51,13 @@ fn gateway(fakes: &[&FakeProvider]) -> Gateway {
         spec
     });
     let nanos = |nanos: i64| Money::from_nanos(nanos * 1_000_000);
-    let models = (0..fakes.len()).flat_map(|fake| {
+    let models = (0..urls.len()).flat_map(|fake| {
         KINDS.iter().enumerate().map(move |(at, (_, kind))| ModelSpec {
             id: id(fake, at),
             provider: provider(fake),
             name: "gpt-4o".into(),
             kind: *kind,
-            context_tokens: 128_000,
+            context_tokens: 128_000 << fake,
             max_answer_tokens: 4096,
             price: Price {
                 input: nanos(1),
@@ -67,7 +72,7 @@ fn gateway(fakes: &[&FakeProvider]) -> Gateway {
     let aliases = KINDS.iter().enumerate().map(|(at, (name, _))| Alias {
         name: (*name).into(),
         shown: true,
-        tiers: (0..fakes.len())
+        tiers: (0..urls.len())
             .map(|fake| {
                 vec![Target {
                     model: id(fake, at),
@@ -581,6 +586,15 @@ async fn pictures_and_sound_have_their_price() {
     }
 }
 
+/// Who was asked, and what went wrong.
+fn ways(outcome: &Outcome) -> Vec<(&str, Option<ErrorCode>)> {
+    outcome
+        .tries
+        .iter()
+        .map(|one| (one.provider.as_str(), one.code))
+        .collect()
+}
+
 #[tokio::test]
 async fn what_was_asked_and_given_up_is_billed() {
     let fake = fake().await;
@@ -622,6 +636,30 @@ async fn what_was_asked_and_given_up_is_billed() {
         .unwrap()
         .outcome;
     assert_eq!((outcome.finish, outcome.cost), (Finish::Stopped, Money::ZERO));
+}
+
+#[tokio::test]
+async fn what_was_too_long_for_a_model_goes_to_the_larger_one_at_once() {
+    let (small, large) = (fake().await, fake().await);
+    let gateway = gateway(&[&small, &large]);
+    small.fail_next(
+        1,
+        ProviderFault::Refused("This model's maximum context length is 40 tokens.".into()),
+    );
+    let too_long = Some(ErrorCode::AiContext);
+    let (_, outcome) = read(&gateway, chat("hi", json!({}))).await;
+    assert_eq!(ways(&outcome), [("fake0", too_long), ("fake1", None)]);
+    let (_, outcome) = read(&gateway, chat("hi", json!({}))).await;
+    assert_eq!(ways(&outcome), [("fake1", None)]);
+    let shorter = Forward {
+        tokens: 49,
+        ..chat("hi", json!({}))
+    };
+    assert_eq!(ways(&read(&gateway, shorter).await.1), [("fake0", None)]);
+    // Rather that one than nobody.
+    large.fail_next(1, ProviderFault::Status(500));
+    let (_, outcome) = read(&gateway, chat("hi", json!({}))).await;
+    assert_eq!(ways(&outcome), [("fake1", Some(ErrorCode::AiDown)), ("fake0", None)]);
 }
 
 #[tokio::test]

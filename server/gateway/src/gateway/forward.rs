@@ -45,6 +45,12 @@ impl Forward {
         self.stream && self.endpoint != Endpoint::Images
     }
 
+    /// What it asks of a model.
+    fn size(&self, model: &ModelSpec) -> Size {
+        let prompt = u32::try_from(self.tokens).unwrap_or(u32::MAX);
+        size_of(prompt, self.bound.map_or(u32::MAX, |bound| bound.tokens), model)
+    }
+
     /// What the question has used, where nobody tells.
     fn estimate(&self) -> Usage {
         let is_sound = matches!(self.endpoint, Endpoint::Transcriptions | Endpoint::Translations);
@@ -193,6 +199,10 @@ impl Gateway {
         let deadlines = self.inner.deadlines;
         let overall = run.started + deadlines.overall;
         let mut journey = route.journey();
+        let sizes = &self.inner.sizes;
+        if !route.is_one_target() && !sizes.is_empty() {
+            journey.put_last(|model| sizes.is_too_long(model, call.size(model)));
+        }
         let mut hop = match journey.next() {
             Ok(hop) => hop,
             Err(error) => return Err(self.not_forwarded(Some(route), run, error.into(), None)),
@@ -233,6 +243,7 @@ impl Gateway {
             let error = match opened {
                 Ok(Ok(opened)) => {
                     hop.good();
+                    sizes.accepted(&hop.target.model, || call.size(&hop.target.model));
                     run.tries.push(tried(&hop, None, began.elapsed()));
                     let way = Way {
                         run,
@@ -247,6 +258,9 @@ impl Gateway {
                 Err(end) => return Err(self.not_forwarded(Some(route), run, end, unanswered)),
             };
             hop.failed(&error);
+            if let GatewayError::Context { .. } = &error {
+                sizes.refused(&hop.target.model, call.size(&hop.target.model));
+            }
             let failed = Failure::Error(&error);
             run.tries.push(tried(&hop, Some(&failed), began.elapsed()));
             if Instant::now() < overall

@@ -248,6 +248,39 @@ async fn what_is_too_long_for_the_largest_is_made_shorter() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_too_long_for_a_model_is_not_asked_of_it_again_where_there_is_a_larger_one() {
+    let (a, b) = (Scripted::new([Err(too_long())]), Scripted::new([]));
+    let gateway = gateway(&[&a, &b]);
+    let nobody = CancellationToken::new();
+    let too_long = Some(ErrorCode::AiContext);
+    let first = ask(&gateway).await;
+    assert_eq!(ways(&first), [("a", "m-a", too_long), ("b", "m-b", None)]);
+    assert_eq!(ways(&ask(&gateway).await), [("b", "m-b", None)]);
+    let mut shorter = request();
+    shorter.messages.drain(..2);
+    let answer = gateway.answer(&shorter, &nobody, |_| {}).await;
+    assert_eq!(ways(&answer), [("a", "m-a", None)]);
+    // Rather that one than nobody; and since it has answered, it is asked again.
+    b.scripts.lock().unwrap().push_back(Err(down()));
+    let answer = ask(&gateway).await;
+    assert_eq!(
+        ways(&answer),
+        [("b", "m-b", Some(ErrorCode::AiDown)), ("a", "m-a", None)]
+    );
+    assert_eq!(ways(&ask(&gateway).await), [("a", "m-a", None)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_nobody_can_stand_in_for_is_asked_however_long_the_question() {
+    let a = Scripted::new([Err(too_long())]);
+    let gateway = gateway(&[&a]);
+    for asked in [2, 3] {
+        assert_eq!(ask(&gateway).await.text, "ok");
+        assert_eq!(a.asked(), asked);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_text_nobody_else_is_asked() {
     let begun = Ok(vec![Ok(Chunk::Text("Half".into())), Err(down())]);
     let (a, b) = (Scripted::new([begun]), Scripted::new([]));
