@@ -290,9 +290,10 @@ impl Run {
             .map_or_else(Price::default, |target| target.model.price)
     }
 
-    /// Another attempt follows this one, of which nothing is shown.
-    fn put_aside(&mut self, made: &Made) {
-        if let (Some(usage), Some(target)) = (made.usage, &self.target) {
+    /// What an attempt has used of which nothing is shown. One that gave no sign of itself is not billed, though its provider may have
+    /// read the question: it stands among the tries.
+    fn put_aside(&mut self, used: Option<Usage>) {
+        if let (Some(usage), Some(target)) = (used, &self.target) {
             let cost = usage.cost(&target.model.price);
             let (sum, spent) = self.before.unwrap_or_default();
             self.before = Some((
@@ -512,7 +513,7 @@ impl Gateway {
                     "The conversation is too long for the model, asking with its newer half"
                 );
                 shortenings += 1;
-                run.put_aside(&made);
+                run.put_aside(made.usage);
                 shorter = Some(less);
                 continue;
             }
@@ -522,7 +523,7 @@ impl Gateway {
                     ai.provider = next.provider(),
                     "The provider failed, asking another one"
                 );
-                run.put_aside(&made);
+                run.put_aside(made.usage);
                 hop = next;
                 continue;
             }
@@ -542,7 +543,7 @@ impl Gateway {
             tokio::select! {
                 () = sleep(pause) => {}
                 () = cancel.cancelled() => {
-                    run.put_aside(&made);
+                    run.put_aside(made.usage);
                     let end = Err(Interrupted::Cancelled);
                     return self.settled(Some(route), request, run, Made::default(), end);
                 }
@@ -552,7 +553,7 @@ impl Gateway {
                 // Others have found out meanwhile that it is of no use.
                 Err(_) => return self.settled(Some(route), request, run, made, end),
             }
-            run.put_aside(&made);
+            run.put_aside(made.usage);
         }
     }
 

@@ -16,6 +16,10 @@ use test_support::{
     FakeProvider,
     fake_provider::{ProviderFault, Reply},
 };
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -596,23 +600,25 @@ fn ways(outcome: &Outcome) -> Vec<(&str, Option<ErrorCode>)> {
 }
 
 #[tokio::test]
-async fn what_was_asked_and_given_up_is_billed() {
+async fn whoever_leaves_pays_for_the_question_and_nobody_for_silence() {
     let fake = fake().await;
     let gateway = gateway(&[&fake]);
-    // It takes a while until the only provider has been silent for too long, twice.
-    fake.fail_next(9, ProviderFault::Hang);
+    fake.fail_next(1, ProviderFault::Hang);
     let failed = send(&gateway, chat("hi", json!({"stream": true}))).await.err().unwrap();
     assert_eq!(failed.error.code(), ErrorCode::AiTimeout);
     let outcome = failed.outcome;
+    assert_eq!(ways(&outcome), [("fake0", Some(ErrorCode::AiTimeout))]);
+    assert!(outcome.tries[0].took >= Duration::from_millis(400));
     assert_eq!(
         (
-            outcome.finish,
+            &outcome.finish,
             outcome.usage.prompt_tokens,
-            outcome.cost.nanos(),
+            outcome.cost,
             outcome.reported
         ),
-        (Finish::Failed, 50, 50, false)
+        (&Finish::Failed, 0, Money::ZERO, false)
     );
+    fake.fail_next(1, ProviderFault::Hang);
     // A program that leaves before the first byte.
     let cancel = CancellationToken::new();
     let leaves = async {
@@ -625,9 +631,10 @@ async fn what_was_asked_and_given_up_is_billed() {
     let (failed, ()) = tokio::join!(gateway.forward(chat("hi", json!({})), &cancel), leaves);
     let outcome = failed.err().unwrap().outcome;
     assert_eq!(
-        (outcome.finish, outcome.usage.prompt_tokens, outcome.cost.nanos()),
-        (Finish::Stopped, 50, 50)
+        (&outcome.finish, outcome.usage.prompt_tokens, outcome.cost.nanos()),
+        (&Finish::Stopped, 50, 50)
     );
+    assert_eq!(ways(&outcome), [("fake0", None)]);
     // Nobody was asked.
     let outcome = gateway
         .forward(chat("hi", json!({})), &cancel)
@@ -636,6 +643,52 @@ async fn what_was_asked_and_given_up_is_billed() {
         .unwrap()
         .outcome;
     assert_eq!((outcome.finish, outcome.cost), (Finish::Stopped, Money::ZERO));
+}
+
+/// A server that tells what it has used of the question, and then fails.
+async fn told_and_failed() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            let mut request = Vec::new();
+            while !request.ends_with(b"}") && tcp.read_buf(&mut request).await.unwrap() > 0 {}
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+            let used = r#"{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":0,"total_tokens":7}}"#;
+            let error = r#"{"error":{"message":"overloaded","type":"server_error"}}"#;
+            let answer = format!("{head}data: {used}\n\ndata: {error}\n\n");
+            tcp.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn an_attempt_before_the_last_is_billed_by_what_it_has_told_and_not_for_its_silence() {
+    let (silent, well) = (fake().await, fake().await);
+    let gateway = gateway_to(&[told_and_failed().await, silent.url(), well.url()]);
+    silent.fail_next(1, ProviderFault::Hang);
+    let (body, outcome) = read(&gateway, chat("one two", json!({"stream": true}))).await;
+    assert!(body.contains("Echo:"), "{body}");
+    let (down, late) = (Some(ErrorCode::AiDown), Some(ErrorCode::AiTimeout));
+    assert_eq!(ways(&outcome), [("fake0", down), ("fake1", late), ("fake2", None)]);
+    // Seven of the first, two and three of the last.
+    let usage = outcome.usage;
+    assert_eq!((usage.prompt_tokens, usage.completion_tokens), (7 + 2, 3));
+    assert_eq!((outcome.cost.nanos(), outcome.reported), (7 + 2 + 3 * 2, true));
+    // Where nobody answers, it is billed all the same.
+    let alone = gateway_to(&[told_and_failed().await]);
+    let failed = send(&alone, chat("one two", json!({"stream": true})))
+        .await
+        .err()
+        .unwrap();
+    let outcome = failed.outcome;
+    let asked = i64::try_from(outcome.tries.len()).unwrap();
+    assert_eq!(
+        (outcome.usage.prompt_tokens, outcome.cost.nanos()),
+        (7 * asked, 7 * asked)
+    );
+    assert!(outcome.reported && asked > 0);
 }
 
 #[tokio::test]

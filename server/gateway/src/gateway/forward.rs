@@ -194,7 +194,7 @@ impl Gateway {
         let live = self.live();
         let mut run = Run::new();
         let Some(route) = live.route(&call.alias, call.endpoint.kind()) else {
-            return Err(self.not_forwarded(None, run, live.not_offered(&call.alias).into(), None));
+            return Err(self.not_forwarded(None, run, live.not_offered(&call.alias).into()));
         };
         let deadlines = self.inner.deadlines;
         let overall = run.started + deadlines.overall;
@@ -205,10 +205,8 @@ impl Gateway {
         }
         let mut hop = match journey.next() {
             Ok(hop) => hop,
-            Err(error) => return Err(self.not_forwarded(Some(route), run, error.into(), None)),
+            Err(error) => return Err(self.not_forwarded(Some(route), run, error.into())),
         };
-        // A request was sent, and nobody knows how far its answer came.
-        let mut unanswered = None;
         let mut place: Option<Place> = None;
         let mut retried = false;
         loop {
@@ -224,9 +222,9 @@ impl Gateway {
                             hop = next;
                             continue;
                         }
-                        return Err(self.not_forwarded(Some(route), run, no_place().into(), unanswered));
+                        return Err(self.not_forwarded(Some(route), run, no_place().into()));
                     }
-                    Err(end) => return Err(self.not_forwarded(Some(route), run, end, unanswered)),
+                    Err(end) => return Err(self.not_forwarded(Some(route), run, end)),
                 }
             }
             run.attempts += 1;
@@ -238,8 +236,8 @@ impl Gateway {
                 overall
             };
             let what = "the first token";
-            let opened = within(cancel, patience, overall, what, open(&hop, &call)).await;
-            unanswered = opened.is_err().then_some(&call);
+            let mut told = None;
+            let opened = within(cancel, patience, overall, what, open(&hop, &call, &mut told)).await;
             let error = match opened {
                 Ok(Ok(opened)) => {
                     hop.good();
@@ -253,10 +251,18 @@ impl Gateway {
                     };
                     return Ok(self.pass(call, route, way, opened, cancel.clone()));
                 }
-                Ok(Err(error)) => error,
-                Err(Interrupted::Failed(error)) => error,
-                Err(end) => return Err(self.not_forwarded(Some(route), run, end, unanswered)),
+                Ok(Err(error)) | Err(Interrupted::Failed(error)) => error,
+                Err(end) => {
+                    run.tries.push(tried(&hop, None, began.elapsed()));
+                    // Its provider bills the question at least, and paints on when the program has left.
+                    run.put_aside(told.or(Some(Usage {
+                        images: call.images,
+                        ..call.estimate()
+                    })));
+                    return Err(self.not_forwarded(Some(route), run, end));
+                }
             };
+            run.put_aside(told);
             hop.failed(&error);
             if let GatewayError::Context { .. } = &error {
                 sizes.refused(&hop.target.model, call.size(&hop.target.model));
@@ -279,36 +285,39 @@ impl Gateway {
                 may_be && !upstream.rests_beyond(*pause) && upstream.budget.retry()
             });
             let Some(pause) = pause else {
-                return Err(self.not_forwarded(Some(route), run, error.into(), unanswered));
+                return Err(self.not_forwarded(Some(route), run, error.into()));
             };
             retried = true;
             tokio::select! {
                 () = sleep(pause) => {}
                 () = cancel.cancelled() => {
-                    return Err(self.not_forwarded(Some(route), run, Interrupted::Cancelled, unanswered));
+                    return Err(self.not_forwarded(Some(route), run, Interrupted::Cancelled));
                 }
             }
             match journey.again(&hop) {
                 Ok(again) => hop = again,
-                Err(_) => return Err(self.not_forwarded(Some(route), run, error.into(), unanswered)),
+                Err(_) => return Err(self.not_forwarded(Some(route), run, error.into())),
             }
         }
     }
 
-    /// `unanswered`: a request that was sent and then given up. Its provider bills the question at least, and paints on when the
-    /// program has left.
-    fn not_forwarded(
-        &self,
-        route: Option<&Arc<Route>>,
-        run: Run,
-        end: Interrupted,
-        unanswered: Option<&Forward>,
-    ) -> Box<NotForwarded> {
-        let mut outcome = Outcome {
-            usage: Usage::default(),
-            reported: false,
-            cost: Money::ZERO,
-            finish: Finish::Failed,
+    fn not_forwarded(&self, route: Option<&Arc<Route>>, run: Run, end: Interrupted) -> Box<NotForwarded> {
+        let (usage, cost) = run.before.unwrap_or_default();
+        let (finish, error) = match end {
+            Interrupted::Failed(error) => (Finish::Failed, error),
+            Interrupted::Cancelled => (
+                Finish::Stopped,
+                GatewayError::Timeout {
+                    what: "the program that asked: it has left",
+                },
+            ),
+        };
+        let outcome = Outcome {
+            usage,
+            // Of one that was left at work it is estimated.
+            reported: finish == Finish::Failed && run.before.is_some(),
+            cost,
+            finish,
             first_token: None,
             total: run.started.elapsed(),
             provider: run.provider(),
@@ -318,23 +327,6 @@ impl Gateway {
             failure: None,
             cached: None,
         };
-        let error = match end {
-            Interrupted::Failed(error) => error,
-            Interrupted::Cancelled => {
-                outcome.finish = Finish::Stopped;
-                outcome.usage.images = unanswered.map_or(0, |call| call.images);
-                GatewayError::Timeout {
-                    what: "the program that asked: it has left",
-                }
-            }
-        };
-        if let Some(call) = unanswered {
-            outcome.usage = Usage {
-                images: outcome.usage.images,
-                ..call.estimate()
-            };
-            outcome.cost = outcome.usage.cost(&outcome.price);
-        }
         let code = match outcome.finish {
             Finish::Stopped => "stopped",
             _ => error.code().as_str(),
@@ -503,8 +495,8 @@ impl Passage {
     }
 }
 
-/// Asks one target, up to the first sign of an answer.
-async fn open(hop: &Hop, call: &Forward) -> Result<Opened, GatewayError> {
+/// Asks one target, up to the first sign of an answer. `told`: what it says it has used although no answer comes.
+async fn open(hop: &Hop, call: &Forward, told: &mut Option<Usage>) -> Result<Opened, GatewayError> {
     let longest = hop.target.model.max_answer_tokens;
     let bound = call.bound.map(|bound| AnswerBound {
         tokens: bound.tokens.min(longest),
@@ -534,6 +526,7 @@ async fn open(hop: &Hop, call: &Forward) -> Result<Opened, GatewayError> {
                 opened.ended = true;
             }
         }
+        *told = opened.scanner.seen().usage;
     }
     let seen = opened.scanner.seen();
     match opened.scanner.refusal() {
@@ -654,10 +647,11 @@ impl Meter {
                 self.call.images
             };
         }
+        let (before, spent) = self.run.before.unwrap_or_default();
         Outcome {
-            cost: usage.cost(&price),
+            cost: Money::from_nanos(usage.cost(&price).nanos().saturating_add(spent.nanos())),
             price,
-            usage,
+            usage: usage + before,
             reported,
             finish,
             first_token: self.first_token.map(|at| at - self.run.started),

@@ -281,6 +281,19 @@ async fn a_model_that_nobody_can_stand_in_for_is_asked_however_long_the_question
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_silent_attempt_before_the_last_is_not_billed_and_can_be_seen() {
+    let hangs = Arc::new(Scripted {
+        hangs: true,
+        ..Scripted::default()
+    });
+    let answer = ask(&gateway(&[&hangs, &Scripted::new([])])).await;
+    let late = Some(ErrorCode::AiTimeout);
+    assert_eq!(ways(&answer), [("a", "m-a", late), ("b", "m-b", None)]);
+    assert_eq!(answer.tries[0].took.as_secs(), 20);
+    assert_eq!((answer.usage.prompt_tokens, answer.cost.nanos()), (10, 11 * 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_text_nobody_else_is_asked() {
     let begun = Ok(vec![Ok(Chunk::Text("Half".into())), Err(down())]);
     let (a, b) = (Scripted::new([begun]), Scripted::new([]));
