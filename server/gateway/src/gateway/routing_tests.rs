@@ -9,11 +9,14 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::{StreamExt, stream};
 use uuid::Uuid;
 
 use super::*;
-use crate::{Alias, BreakerState, ChunkStream, ModelSpec, Price, Provider, ProviderSpec, Turn};
+use crate::{
+    Alias, BreakerState, ChunkStream, Endpoint, ForwardBody, Incoming, Outgoing, Provider, ProviderSpec, Turn,
+};
 
 type Script = Result<Vec<Result<Chunk, GatewayError>>, GatewayError>;
 
@@ -51,6 +54,20 @@ impl Provider for Scripted {
         }
         let script = self.scripts.lock().unwrap().pop_front();
         Ok(stream::iter(script.unwrap_or_else(|| Ok(said("ok")))?).boxed())
+    }
+
+    /// Of its scripts only the refusals.
+    async fn forward(&self, _request: &Outgoing<'_>) -> Result<Incoming, GatewayError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        if let Some(Err(error)) = self.scripts.lock().unwrap().pop_front() {
+            return Err(error);
+        }
+        let answer = r#"{"choices":[{"message":{"content":"ok"},"finish_reason":"stop"}]}"#;
+        Ok(Incoming {
+            content_type: "application/json".into(),
+            hide_usage: false,
+            body: stream::iter([Ok(Bytes::from_static(answer.as_bytes()))]).boxed(),
+        })
     }
 
     async fn probe(&self, _model: &str) -> Result<(), GatewayError> {
@@ -349,6 +366,37 @@ async fn with_nobody_else_each_question_asks_a_sick_provider_once_and_its_recove
     assert_eq!(gateway.states()[0].state, BreakerState::Open);
     assert_eq!(ask(&gateway).await.text, "ok");
     assert_eq!(gateway.states()[0].state, BreakerState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_program_does_not_wait_for_a_second_attempt_that_will_not_be_made() {
+    let a = Scripted::new((0..11).map(|_| Err(down())));
+    let gateway = gateway(&[&a]);
+    let nobody = CancellationToken::new();
+    let call = || Forward {
+        endpoint: Endpoint::Chat,
+        alias: "alias".into(),
+        body: ForwardBody::Json(Bytes::from_static(br#"{"model":"alias"}"#)),
+        stream: false,
+        bound: None,
+        tokens: 10,
+        images: 0,
+        spoken: 0,
+        cache: None,
+    };
+    for n in 0..10 {
+        let failed = gateway.forward(call(), &nobody).await.err().unwrap();
+        assert_eq!(failed.error.code(), ErrorCode::AiDown);
+        let outcome = failed.outcome;
+        let waits = n == 0;
+        assert_eq!(
+            (outcome.tries.len(), outcome.total.is_zero()),
+            (1 + usize::from(waits), !waits),
+            "{n}"
+        );
+    }
+    assert_eq!(a.asked(), 11, "a second attempt only until the breaker opened");
+    assert!(gateway.forward(call(), &nobody).await.is_ok(), "it is well again");
 }
 
 #[tokio::test(start_paused = true)]
