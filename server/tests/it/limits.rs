@@ -133,7 +133,7 @@ async fn two_processes_share_the_places_of_a_provider() {
     let other = program.at(ready.split_whitespace().next().unwrap());
     let ask = async |program: &Program, number: usize| {
         let question = format!("question {number} [[delay=100]]");
-        let body = json!({"model": "fake-model", "stream": number % 3 == 0,
+        let body = json!({"model": "fake-model", "stream": number.is_multiple_of(3),
             "messages": [{"role": "user", "content": question}]});
         let answer = program.ask("/v1/chat/completions", body).await;
         let status = answer.status().as_u16();
