@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Span, field::Empty, info, instrument};
 
 use crate::{
-    BreakerEvents, BreakerRules, CacheHit, Catalogue, ChatRequest, Chunk, GatewayError, Model, ModelKind, Offer, Price,
-    ProviderKind, ProviderState, Role, SharedPlaces, Usage,
+    BreakerEvents, BreakerRules, CacheHit, Catalogue, ChatRequest, Chunk, GatewayError, Model, ModelKind, ModelSpec,
+    Offer, Price, ProviderKind, ProviderState, Role, SharedPlaces, Usage,
     breaker::{Events, SharedBreaker},
     cache::Cache,
     count_tokens,
@@ -28,6 +28,7 @@ use crate::{
     estimate_prompt,
     places::{Lender, Place},
     route::{Hop, Journey, Route, Target},
+    sizes::{Size, Sizes},
     upstream::{Surroundings, Upstream},
 };
 
@@ -76,6 +77,7 @@ struct Inner {
     deadlines: Deadlines,
     around: Surroundings,
     cache: Arc<Cache>,
+    sizes: Sizes,
 }
 
 /// A catalogue at work.
@@ -288,9 +290,10 @@ impl Run {
             .map_or_else(Price::default, |target| target.model.price)
     }
 
-    /// Another attempt follows this one, of which nothing is shown.
-    fn put_aside(&mut self, made: &Made) {
-        if let (Some(usage), Some(target)) = (made.usage, &self.target) {
+    /// What an attempt has used of which nothing is shown. One that gave no sign of itself is not billed, though its provider may have
+    /// read the question: it stands among the tries.
+    fn put_aside(&mut self, used: Option<Usage>) {
+        if let (Some(usage), Some(target)) = (used, &self.target) {
             let cost = usage.cost(&target.model.price);
             let (sum, spent) = self.before.unwrap_or_default();
             self.before = Some((
@@ -319,6 +322,7 @@ impl Gateway {
             deadlines,
             around,
             cache: Arc::default(),
+            sizes: Sizes::default(),
         });
         Self { inner }
     }
@@ -449,6 +453,11 @@ impl Gateway {
         let deadlines = &self.inner.deadlines;
         let overall = run.started + deadlines.overall;
         let mut journey = route.journey();
+        let sizes = &self.inner.sizes;
+        if !route.is_one_target() && !sizes.is_empty() {
+            let prompt = estimate_prompt(&request.messages);
+            journey.put_last(|model| sizes.is_too_long(model, size_of(prompt, request.max_tokens, model)));
+        }
         let mut hop = match journey.next() {
             Ok(hop) => hop,
             Err(error) => return self.settled(Some(route), request, run, Made::default(), Err(error.into())),
@@ -484,6 +493,13 @@ impl Gateway {
                 .await;
             let failed = failure(&made, &end);
             note(&mut hop, failed.as_ref());
+            let model = &hop.target.model;
+            let size = || size_of(estimate_prompt(&request.messages), request.max_tokens, model);
+            match &failed {
+                Some(Failure::Error(GatewayError::Context { .. })) => sizes.refused(model, size()),
+                _ if !made.text.is_empty() => sizes.accepted(model, size),
+                _ => {}
+            }
             run.tries.push(tried(&hop, failed.as_ref(), began.elapsed()));
             let Some(failed) = failed.filter(|_| made.text.is_empty() || made.blank()) else {
                 return self.settled(Some(route), request, run, made, end);
@@ -501,7 +517,7 @@ impl Gateway {
                     "The conversation is too long for the model, asking with its newer half"
                 );
                 shortenings += 1;
-                run.put_aside(&made);
+                run.put_aside(made.usage);
                 shorter = Some(less);
                 continue;
             }
@@ -511,7 +527,7 @@ impl Gateway {
                     ai.provider = next.provider(),
                     "The provider failed, asking another one"
                 );
-                run.put_aside(&made);
+                run.put_aside(made.usage);
                 hop = next;
                 continue;
             }
@@ -531,7 +547,7 @@ impl Gateway {
             tokio::select! {
                 () = sleep(pause) => {}
                 () = cancel.cancelled() => {
-                    run.put_aside(&made);
+                    run.put_aside(made.usage);
                     let end = Err(Interrupted::Cancelled);
                     return self.settled(Some(route), request, run, Made::default(), end);
                 }
@@ -541,7 +557,7 @@ impl Gateway {
                 // Others have found out meanwhile that it is of no use.
                 Err(_) => return self.settled(Some(route), request, run, made, end),
             }
-            run.put_aside(&made);
+            run.put_aside(made.usage);
         }
     }
 
@@ -730,6 +746,14 @@ fn nobody_behind(model: &str) -> GatewayError {
 fn off_the_list(model: &str) -> GatewayError {
     let name = bounded(model, 80);
     GatewayError::refused(format!("the model {name} is not on the list"))
+}
+
+/// What is asked of a model: no more of an answer than it gives.
+fn size_of(prompt: u32, answer: u32, model: &ModelSpec) -> Size {
+    Size {
+        prompt,
+        answer: answer.min(model.max_answer_tokens),
+    }
 }
 
 /// Tells the breakers how it went.

@@ -23,6 +23,7 @@ mod outgoing;
 mod pictures;
 mod places;
 mod route;
+mod sizes;
 mod tokens;
 mod upstream;
 

@@ -48,6 +48,11 @@ impl Route {
         self.tiers.iter().flatten().map(|(target, _)| target)
     }
 
+    /// Nobody else can be asked.
+    pub(crate) fn is_one_target(&self) -> bool {
+        self.targets().nth(1).is_none()
+    }
+
     /// The most tokens of one picture.
     pub(crate) fn picture(&self) -> ByDetail {
         let tokens = self.targets().map(|target| ByDetail::of_model(&target.model.name));
@@ -116,6 +121,15 @@ impl Journey {
                 .find(Result::is_ok)
                 .unwrap_or(Err(why))
         })
+    }
+
+    /// Those come last that are known to find the question too long, if there is one that reads more and is not known to. To be called
+    /// before anybody is asked.
+    pub(crate) fn put_last(&mut self, is_too_long: impl Fn(&ModelSpec) -> bool) {
+        let fits = self.targets.iter().filter(|target| !is_too_long(&target.model));
+        let largest = fits.map(|target| target.model.context_tokens).max().unwrap_or(0);
+        self.targets
+            .sort_by_cached_key(|target| target.model.context_tokens < largest && is_too_long(&target.model));
     }
 
     /// One that reads more at once than `hop`.

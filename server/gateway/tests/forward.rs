@@ -16,6 +16,10 @@ use test_support::{
     FakeProvider,
     fake_provider::{ProviderFault, Reply},
 };
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -35,10 +39,15 @@ async fn fake() -> FakeProvider {
 
 /// Each fake is a provider, and every alias leads to the fakes one after the other.
 fn gateway(fakes: &[&FakeProvider]) -> Gateway {
+    gateway_to(&fakes.iter().map(|fake| fake.url()).collect::<Vec<_>>())
+}
+
+/// The same, of whoever answers at these addresses. Each model is said to read twice as much as the one before.
+fn gateway_to(urls: &[String]) -> Gateway {
     let id = |fake: usize, kind: usize| ModelId(Uuid::from_u128((fake * 10 + kind) as u128));
     let provider = |at: usize| ProviderId(Uuid::from_u128(at as u128 + 1));
-    let specs = fakes.iter().enumerate().map(|(at, fake)| {
-        let mut spec = ProviderSpec::named(provider(at), &format!("fake{at}"), ProviderKind::OpenAi, &fake.url());
+    let specs = urls.iter().enumerate().map(|(at, url)| {
+        let mut spec = ProviderSpec::named(provider(at), &format!("fake{at}"), ProviderKind::OpenAi, url);
         spec.keys.push(KeySpec {
             id: ProviderKeyId(Uuid::nil()),
             secret: "sk-fake".into(),
@@ -46,13 +55,13 @@ fn gateway(fakes: &[&FakeProvider]) -> Gateway {
         spec
     });
     let nanos = |nanos: i64| Money::from_nanos(nanos * 1_000_000);
-    let models = (0..fakes.len()).flat_map(|fake| {
+    let models = (0..urls.len()).flat_map(|fake| {
         KINDS.iter().enumerate().map(move |(at, (_, kind))| ModelSpec {
             id: id(fake, at),
             provider: provider(fake),
             name: "gpt-4o".into(),
             kind: *kind,
-            context_tokens: 128_000,
+            context_tokens: 128_000 << fake,
             max_answer_tokens: 4096,
             price: Price {
                 input: nanos(1),
@@ -67,7 +76,7 @@ fn gateway(fakes: &[&FakeProvider]) -> Gateway {
     let aliases = KINDS.iter().enumerate().map(|(at, (name, _))| Alias {
         name: (*name).into(),
         shown: true,
-        tiers: (0..fakes.len())
+        tiers: (0..urls.len())
             .map(|fake| {
                 vec![Target {
                     model: id(fake, at),
@@ -581,24 +590,35 @@ async fn pictures_and_sound_have_their_price() {
     }
 }
 
+/// Who was asked, and what went wrong.
+fn ways(outcome: &Outcome) -> Vec<(&str, Option<ErrorCode>)> {
+    outcome
+        .tries
+        .iter()
+        .map(|one| (one.provider.as_str(), one.code))
+        .collect()
+}
+
 #[tokio::test]
-async fn what_was_asked_and_given_up_is_billed() {
+async fn whoever_leaves_pays_for_the_question_and_nobody_for_silence() {
     let fake = fake().await;
     let gateway = gateway(&[&fake]);
-    // It takes a while until the only provider has been silent for too long, twice.
-    fake.fail_next(9, ProviderFault::Hang);
+    fake.fail_next(1, ProviderFault::Hang);
     let failed = send(&gateway, chat("hi", json!({"stream": true}))).await.err().unwrap();
     assert_eq!(failed.error.code(), ErrorCode::AiTimeout);
     let outcome = failed.outcome;
+    assert_eq!(ways(&outcome), [("fake0", Some(ErrorCode::AiTimeout))]);
+    assert!(outcome.tries[0].took >= Duration::from_millis(400));
     assert_eq!(
         (
-            outcome.finish,
+            &outcome.finish,
             outcome.usage.prompt_tokens,
-            outcome.cost.nanos(),
+            outcome.cost,
             outcome.reported
         ),
-        (Finish::Failed, 50, 50, false)
+        (&Finish::Failed, 0, Money::ZERO, false)
     );
+    fake.fail_next(1, ProviderFault::Hang);
     // A program that leaves before the first byte.
     let cancel = CancellationToken::new();
     let leaves = async {
@@ -611,9 +631,10 @@ async fn what_was_asked_and_given_up_is_billed() {
     let (failed, ()) = tokio::join!(gateway.forward(chat("hi", json!({})), &cancel), leaves);
     let outcome = failed.err().unwrap().outcome;
     assert_eq!(
-        (outcome.finish, outcome.usage.prompt_tokens, outcome.cost.nanos()),
-        (Finish::Stopped, 50, 50)
+        (&outcome.finish, outcome.usage.prompt_tokens, outcome.cost.nanos()),
+        (&Finish::Stopped, 50, 50)
     );
+    assert_eq!(ways(&outcome), [("fake0", None)]);
     // Nobody was asked.
     let outcome = gateway
         .forward(chat("hi", json!({})), &cancel)
@@ -622,6 +643,76 @@ async fn what_was_asked_and_given_up_is_billed() {
         .unwrap()
         .outcome;
     assert_eq!((outcome.finish, outcome.cost), (Finish::Stopped, Money::ZERO));
+}
+
+/// A server that tells what it has used of the question, and then fails.
+async fn told_and_failed() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            let mut request = Vec::new();
+            while !request.ends_with(b"}") && tcp.read_buf(&mut request).await.unwrap() > 0 {}
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+            let used = r#"{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":0,"total_tokens":7}}"#;
+            let error = r#"{"error":{"message":"overloaded","type":"server_error"}}"#;
+            let answer = format!("{head}data: {used}\n\ndata: {error}\n\n");
+            tcp.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn an_attempt_before_the_last_is_billed_by_what_it_has_told_and_not_for_its_silence() {
+    let (silent, well) = (fake().await, fake().await);
+    let gateway = gateway_to(&[told_and_failed().await, silent.url(), well.url()]);
+    silent.fail_next(1, ProviderFault::Hang);
+    let (body, outcome) = read(&gateway, chat("one two", json!({"stream": true}))).await;
+    assert!(body.contains("Echo:"), "{body}");
+    let (down, late) = (Some(ErrorCode::AiDown), Some(ErrorCode::AiTimeout));
+    assert_eq!(ways(&outcome), [("fake0", down), ("fake1", late), ("fake2", None)]);
+    // Seven of the first, two and three of the last.
+    let usage = outcome.usage;
+    assert_eq!((usage.prompt_tokens, usage.completion_tokens), (7 + 2, 3));
+    assert_eq!((outcome.cost.nanos(), outcome.reported), (7 + 2 + 3 * 2, true));
+    // Where nobody answers, it is billed all the same.
+    let alone = gateway_to(&[told_and_failed().await]);
+    let failed = send(&alone, chat("one two", json!({"stream": true})))
+        .await
+        .err()
+        .unwrap();
+    let outcome = failed.outcome;
+    let asked = i64::try_from(outcome.tries.len()).unwrap();
+    assert_eq!(
+        (outcome.usage.prompt_tokens, outcome.cost.nanos()),
+        (7 * asked, 7 * asked)
+    );
+    assert!(outcome.reported && asked > 0);
+}
+
+#[tokio::test]
+async fn what_was_too_long_for_a_model_goes_to_the_larger_one_at_once() {
+    let (small, large) = (fake().await, fake().await);
+    let gateway = gateway(&[&small, &large]);
+    small.fail_next(
+        1,
+        ProviderFault::Refused("This model's maximum context length is 40 tokens.".into()),
+    );
+    let too_long = Some(ErrorCode::AiContext);
+    let (_, outcome) = read(&gateway, chat("hi", json!({}))).await;
+    assert_eq!(ways(&outcome), [("fake0", too_long), ("fake1", None)]);
+    let (_, outcome) = read(&gateway, chat("hi", json!({}))).await;
+    assert_eq!(ways(&outcome), [("fake1", None)]);
+    let shorter = Forward {
+        tokens: 49,
+        ..chat("hi", json!({}))
+    };
+    assert_eq!(ways(&read(&gateway, shorter).await.1), [("fake0", None)]);
+    // Rather that one than nobody.
+    large.fail_next(1, ProviderFault::Status(500));
+    let (_, outcome) = read(&gateway, chat("hi", json!({}))).await;
+    assert_eq!(ways(&outcome), [("fake1", Some(ErrorCode::AiDown)), ("fake0", None)]);
 }
 
 #[tokio::test]

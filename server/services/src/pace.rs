@@ -8,23 +8,13 @@
 //! Redis is speed, not truth: without it the caller has a stricter count of its own. After one failure nobody waits for Redis any
 //! more, until a task in the background has seen it answer again.
 
-use std::{
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use domain::BotId;
-use redis::{FromRedisValue, Script, ScriptInvocation, aio::ConnectionManager};
+use redis::Script;
 
-use crate::RateLimiter;
+use crate::{RateLimiter, rate::Shared};
 
-/// No call to Telegram waits longer than this for Redis.
-const PATIENCE: Duration = Duration::from_millis(100);
-/// How often it is looked whether Redis is back. A lost connection needs two looks: one that notices and one that finds the new one.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Chats limited within this time may mean that it is the bot that is too fast.
 const TOGETHER: Duration = Duration::from_secs(1);
 /// For this time after a pause of the whole bot its calls are rationed: all that waited would otherwise go off at once.
@@ -132,9 +122,7 @@ pub struct Held {
 
 /// The pace that all replicas share.
 pub struct SharedPace {
-    redis: Option<ConnectionManager>,
-    /// Redis did not answer, and a task looks for it.
-    lost: AtomicBool,
+    shared: Option<Shared>,
     take: Script,
     limited: Script,
 }
@@ -143,15 +131,14 @@ impl SharedPace {
     /// In the Redis in which messages per minute are counted; where there is none, every call gets `None` at once.
     pub fn beside(rate: &RateLimiter) -> Arc<Self> {
         Arc::new(Self {
-            redis: rate.connection(),
-            lost: AtomicBool::new(false),
+            shared: rate.shared(),
             take: Script::new(TAKE),
             limited: Script::new(LIMITED),
         })
     }
 
     /// Counts the call, or says why it may not be made yet. `None`: Redis is not there.
-    pub async fn take(self: &Arc<Self>, ask: &Ask) -> Option<Held> {
+    pub async fn take(&self, ask: &Ask) -> Option<Held> {
         let Keys { base, chat } = Keys::new(ask.bot, ask.chat);
         let mut call = self.take.key(format!("{base}:pause"));
         call.key(format!("{chat}:pause"))
@@ -165,7 +152,7 @@ impl SharedPace {
             .arg(millis(ask.gap))
             .arg(or_empty(ask.most_in_chat))
             .arg(millis(window(ask.chat).1));
-        let (bot, chat, full): (u64, u64, u64) = self.ask(&call).await?;
+        let (bot, chat, full): (u64, u64, u64) = self.shared.as_ref()?.run(&call).await?;
         Some(Held {
             bot: Duration::from_millis(bot),
             chat: Duration::from_millis(chat),
@@ -175,7 +162,7 @@ impl SharedPace {
 
     /// Tells all replicas that Telegram wants a pause in a chat; `Some(true)` when that makes it one of the whole bot. `None`: Redis
     /// is not there, and nobody was told.
-    pub async fn limited(self: &Arc<Self>, bot: BotId, chat_id: i64, pause: Duration) -> Option<bool> {
+    pub async fn limited(&self, bot: BotId, chat_id: i64, pause: Duration) -> Option<bool> {
         let Keys { base, chat } = Keys::new(bot, chat_id);
         let mut call = self.limited.key(format!("{base}:pause"));
         call.key(format!("{chat}:pause"))
@@ -188,43 +175,13 @@ impl SharedPace {
             .arg(millis(RECOVERY))
             .arg(millis(TOGETHER))
             .arg(window(chat_id).0);
-        self.ask::<u8>(&call).await.map(|whole| whole == 1)
+        let whole: u8 = self.shared.as_ref()?.run(&call).await?;
+        Some(whole == 1)
     }
 
     /// Whether Redis answered when it was last asked.
     pub fn is_up(&self) -> bool {
-        self.redis.is_some() && !self.lost.load(Ordering::Relaxed)
-    }
-
-    async fn ask<T: FromRedisValue>(self: &Arc<Self>, call: &ScriptInvocation<'_>) -> Option<T> {
-        if !self.is_up() {
-            return None;
-        }
-        let mut redis = self.redis.clone()?;
-        let answer = tokio::time::timeout(PATIENCE, call.invoke_async(&mut redis)).await;
-        if let Ok(Ok(answer)) = answer {
-            return Some(answer);
-        }
-        if !self.lost.swap(true, Ordering::Relaxed) {
-            tracing::warn!("Redis does not answer; each replica paces its calls to Telegram for itself, and stricter");
-            tokio::spawn(look_for_redis(Arc::downgrade(self), redis));
-        }
-        None
-    }
-}
-
-/// Ends with the first good answer, or with the pace it looks for.
-async fn look_for_redis(pace: Weak<SharedPace>, mut redis: ConnectionManager) {
-    loop {
-        tokio::time::sleep(LOOK_AGAIN).await;
-        let Some(pace) = pace.upgrade() else { return };
-        let ping = redis::cmd("PING");
-        let answer = tokio::time::timeout(PATIENCE, ping.query_async::<String>(&mut redis)).await;
-        if matches!(answer, Ok(Ok(_))) {
-            pace.lost.store(false, Ordering::Relaxed);
-            tracing::info!("Redis answers; calls to Telegram are paced for all replicas together again");
-            return;
-        }
+        self.shared.as_ref().is_some_and(|shared| !shared.is_away())
     }
 }
 

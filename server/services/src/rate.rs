@@ -5,31 +5,27 @@
 //! one number for each, however many requests there are.
 
 mod local;
+mod shared;
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{ReservationId, UserId};
-use redis::{
-    Client, FromRedisValue, RedisError, Script, ScriptInvocation,
-    aio::{ConnectionManager, ConnectionManagerConfig},
-};
+use redis::{Client, RedisError, Script, aio::ConnectionManager};
 
 use self::local::{FEWEST_REPLICAS, Local, Share};
+pub(crate) use self::shared::Shared;
 
 const WINDOW: i64 = 60_000;
 
 /// A conversation that is behind by more than this, after an outage, is counted apart from those that are not.
 const KEPT: i64 = 10 * WINDOW;
-
-/// No message waits longer than this for Redis; it is speed, not truth.
-const PATIENCE: Duration = Duration::from_millis(100);
 
 /// One script over all keys, all or nothing: nothing is written before everything has been found to pass.
 ///
@@ -129,9 +125,6 @@ fn left_of(limit: i64, ahead: i64) -> (i64, TimeDelta) {
     (i64::try_from(left).unwrap_or(limit), TimeDelta::microseconds(ahead))
 }
 
-/// How often Redis is asked whether it is back while it is away.
-const PROBE: Duration = Duration::from_millis(250);
-
 /// A limit on requests per minute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rate {
@@ -166,21 +159,6 @@ pub struct RateLimiter {
     replicas: Arc<AtomicU32>,
 }
 
-/// The count of all replicas.
-#[derive(Clone)]
-pub(crate) struct Shared {
-    connection: ConnectionManager,
-    state: Arc<State>,
-}
-
-#[derive(Default)]
-struct State {
-    /// As of the last call.
-    up: AtomicBool,
-    /// Somebody has waited for it in vain: nobody else does, until one probe finds it back.
-    away: AtomicBool,
-}
-
 impl RateLimiter {
     /// Whether `url` can be read at all; nothing is asked.
     pub fn takes_url(url: &str) -> bool {
@@ -189,20 +167,7 @@ impl RateLimiter {
 
     /// Needs no Redis to be there: it is connected to when first used, and again whenever it comes back.
     pub fn new(redis_url: Option<&str>) -> Result<Self, RedisError> {
-        let shared = redis_url
-            .map(|url| {
-                let config = ConnectionManagerConfig::new()
-                    .set_connection_timeout(Some(Duration::from_millis(500)))
-                    .set_response_timeout(Some(PATIENCE))
-                    .set_number_of_retries(1)
-                    .set_max_delay(Duration::from_millis(500));
-                let connection = ConnectionManager::new_lazy_with_config(Client::open(url)?, config)?;
-                Ok::<_, RedisError>(Shared {
-                    connection,
-                    state: Arc::default(),
-                })
-            })
-            .transpose()?;
+        let shared = redis_url.map(Shared::new).transpose()?;
         Ok(Self {
             shared,
             admit: Script::new(ADMIT),
@@ -394,11 +359,6 @@ impl RateLimiter {
         }
     }
 
-    /// For others who count in the same Redis.
-    pub(crate) fn connection(&self) -> Option<ConnectionManager> {
-        self.shared.as_ref().map(|shared| shared.connection.clone())
-    }
-
     /// For others who keep something in the same Redis, and need not wait where somebody waits for it in vain.
     pub(crate) fn shared(&self) -> Option<Shared> {
         self.shared.clone()
@@ -406,73 +366,7 @@ impl RateLimiter {
 
     /// As of the last call.
     pub fn shared_is_up(&self) -> bool {
-        self.shared
-            .as_ref()
-            .is_some_and(|shared| shared.state.up.load(Ordering::Relaxed))
-    }
-}
-
-impl Shared {
-    fn is_away(&self) -> bool {
-        self.state.away.load(Ordering::Relaxed)
-    }
-
-    /// Asks for others; `None` when there is no answer.
-    pub(crate) async fn ask<T: FromRedisValue>(&self, what: &redis::Pipeline) -> Option<T> {
-        if self.is_away() {
-            return None;
-        }
-        let mut connection = self.connection.clone();
-        self.patiently(what.query_async(&mut connection)).await
-    }
-
-    /// As [`ask`](Self::ask), by a script.
-    pub(crate) async fn run<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Option<T> {
-        if self.is_away() {
-            return None;
-        }
-        let mut connection = self.connection.clone();
-        self.patiently(script.invoke_async(&mut connection)).await
-    }
-
-    /// Waits for an answer as long as anybody may; `None` when there is none.
-    async fn patiently<T>(&self, call: impl Future<Output = Result<T, RedisError>>) -> Option<T> {
-        let answer = tokio::time::timeout(PATIENCE, call).await.ok().and_then(Result::ok);
-        self.note(answer.is_some());
-        answer
-    }
-
-    fn note(&self, up: bool) {
-        if self.state.up.swap(up, Ordering::Relaxed) != up {
-            if up {
-                tracing::info!("Redis is reached; limits per minute are counted for all replicas together");
-            } else {
-                tracing::warn!("Redis is not reached; limits per minute fall back to a stricter local count");
-            }
-        }
-        metrics::gauge!("botdeck_redis_up").set(if up { 1.0 } else { 0.0 });
-        if up {
-            self.state.away.store(false, Ordering::Relaxed);
-        } else if !self.state.away.swap(true, Ordering::Relaxed) {
-            tokio::spawn(probe(self.connection.clone(), Arc::downgrade(&self.state)));
-        }
-    }
-}
-
-/// Asks until Redis answers, so that nobody who wants something has to find out.
-async fn probe(mut connection: ConnectionManager, state: Weak<State>) {
-    loop {
-        tokio::time::sleep(PROBE).await;
-        let Some(state) = state.upgrade().filter(|state| state.away.load(Ordering::Relaxed)) else {
-            return;
-        };
-        let ping = redis::cmd("PING");
-        let answer = tokio::time::timeout(Duration::from_secs(1), ping.query_async::<String>(&mut connection));
-        if matches!(answer.await, Ok(Ok(_))) {
-            // `up` is told by the next call.
-            state.away.store(false, Ordering::Relaxed);
-            return;
-        }
+        self.shared.as_ref().is_some_and(Shared::is_up)
     }
 }
 

@@ -8,7 +8,10 @@ use test_support::{
     TestApp,
     app::{PATIENCE, eventually},
 };
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::{
     api::{Program, question, streamed},
@@ -90,6 +93,52 @@ async fn bodies_of_all_calls_together_have_a_bound_and_room_comes_back() {
         }
     })
     .await;
+    app.finish().await;
+}
+
+/// The status of a request with these headers besides its own, and whether the connection ends with it.
+async fn with_headers(app: &TestApp, key: &str, more: &str) -> (Option<u16>, bool) {
+    let addr = app.base.strip_prefix("http://").unwrap();
+    let (mut reads, mut writes) = TcpStream::connect(addr).await.unwrap().into_split();
+    let head = format!("GET /v1/models HTTP/1.1\r\nhost: {addr}\r\nauthorization: Bearer {key}\r\n{more}\r\n");
+    let sending = tokio::spawn(async move {
+        // It may be refused before all of it is sent.
+        let _ = writes.write_all(head.as_bytes()).await;
+        writes
+    });
+    let mut answer = Vec::new();
+    let mut ended = false;
+    while !answer.windows(4).any(|end| end == b"\r\n\r\n") && !ended {
+        ended = !matches!(reads.read_buf(&mut answer).await, Ok(1..));
+    }
+    let status = String::from_utf8_lossy(&answer);
+    let status = status.split_whitespace().nth(1).and_then(|status| status.parse().ok());
+    // Whoever was refused is not read on.
+    if status != Some(200) {
+        while matches!(reads.read_buf(&mut answer).await, Ok(1..)) {}
+        ended = true;
+    }
+    drop(sending.await.unwrap());
+    (status, ended)
+}
+
+#[tokio::test]
+async fn a_head_with_too_much_in_it_is_refused_and_its_connection_closed() {
+    let app = app().without_bot().start().await;
+    let program = Program::new(&app, &["models"]).await;
+    let many = |count: usize| (0..count).map(|n| format!("x-{n}: 1\r\n")).collect::<String>();
+    let large = |bytes: usize| format!("x-large: {}\r\n", "a".repeat(bytes));
+    for (more, expected) in [
+        (many(60), (Some(200), false)),
+        (many(200), (Some(431), true)),
+        (large(100 * 1024), (Some(200), false)),
+        (large(500 * 1024), (Some(431), true)),
+        (String::new(), (Some(200), false)),
+    ] {
+        let seen = tokio::time::timeout(PATIENCE, with_headers(&app, &program.key, &more));
+        assert_eq!(seen.await.unwrap(), expected, "{} bytes", more.len());
+    }
+    assert!(!app.logs().contains("panicked at"));
     app.finish().await;
 }
 

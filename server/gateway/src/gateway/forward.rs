@@ -45,6 +45,12 @@ impl Forward {
         self.stream && self.endpoint != Endpoint::Images
     }
 
+    /// What it asks of a model.
+    fn size(&self, model: &ModelSpec) -> Size {
+        let prompt = u32::try_from(self.tokens).unwrap_or(u32::MAX);
+        size_of(prompt, self.bound.map_or(u32::MAX, |bound| bound.tokens), model)
+    }
+
     /// What the question has used, where nobody tells.
     fn estimate(&self) -> Usage {
         let is_sound = matches!(self.endpoint, Endpoint::Transcriptions | Endpoint::Translations);
@@ -188,17 +194,19 @@ impl Gateway {
         let live = self.live();
         let mut run = Run::new();
         let Some(route) = live.route(&call.alias, call.endpoint.kind()) else {
-            return Err(self.not_forwarded(None, run, live.not_offered(&call.alias).into(), None));
+            return Err(self.not_forwarded(None, run, live.not_offered(&call.alias).into()));
         };
         let deadlines = self.inner.deadlines;
         let overall = run.started + deadlines.overall;
         let mut journey = route.journey();
+        let sizes = &self.inner.sizes;
+        if !route.is_one_target() && !sizes.is_empty() {
+            journey.put_last(|model| sizes.is_too_long(model, call.size(model)));
+        }
         let mut hop = match journey.next() {
             Ok(hop) => hop,
-            Err(error) => return Err(self.not_forwarded(Some(route), run, error.into(), None)),
+            Err(error) => return Err(self.not_forwarded(Some(route), run, error.into())),
         };
-        // A request was sent, and nobody knows how far its answer came.
-        let mut unanswered = None;
         let mut place: Option<Place> = None;
         let mut retried = false;
         loop {
@@ -214,9 +222,9 @@ impl Gateway {
                             hop = next;
                             continue;
                         }
-                        return Err(self.not_forwarded(Some(route), run, no_place().into(), unanswered));
+                        return Err(self.not_forwarded(Some(route), run, no_place().into()));
                     }
-                    Err(end) => return Err(self.not_forwarded(Some(route), run, end, unanswered)),
+                    Err(end) => return Err(self.not_forwarded(Some(route), run, end)),
                 }
             }
             run.attempts += 1;
@@ -228,11 +236,12 @@ impl Gateway {
                 overall
             };
             let what = "the first token";
-            let opened = within(cancel, patience, overall, what, open(&hop, &call)).await;
-            unanswered = opened.is_err().then_some(&call);
+            let mut told = None;
+            let opened = within(cancel, patience, overall, what, open(&hop, &call, &mut told)).await;
             let error = match opened {
                 Ok(Ok(opened)) => {
                     hop.good();
+                    sizes.accepted(&hop.target.model, || call.size(&hop.target.model));
                     run.tries.push(tried(&hop, None, began.elapsed()));
                     let way = Way {
                         run,
@@ -242,11 +251,22 @@ impl Gateway {
                     };
                     return Ok(self.pass(call, route, way, opened, cancel.clone()));
                 }
-                Ok(Err(error)) => error,
-                Err(Interrupted::Failed(error)) => error,
-                Err(end) => return Err(self.not_forwarded(Some(route), run, end, unanswered)),
+                Ok(Err(error)) | Err(Interrupted::Failed(error)) => error,
+                Err(end) => {
+                    run.tries.push(tried(&hop, None, began.elapsed()));
+                    // Its provider bills the question at least, and paints on when the program has left.
+                    run.put_aside(told.or(Some(Usage {
+                        images: call.images,
+                        ..call.estimate()
+                    })));
+                    return Err(self.not_forwarded(Some(route), run, end));
+                }
             };
+            run.put_aside(told);
             hop.failed(&error);
+            if let GatewayError::Context { .. } = &error {
+                sizes.refused(&hop.target.model, call.size(&hop.target.model));
+            }
             let failed = Failure::Error(&error);
             run.tries.push(tried(&hop, Some(&failed), began.elapsed()));
             if Instant::now() < overall
@@ -265,36 +285,39 @@ impl Gateway {
                 may_be && !upstream.rests_beyond(*pause) && upstream.budget.retry()
             });
             let Some(pause) = pause else {
-                return Err(self.not_forwarded(Some(route), run, error.into(), unanswered));
+                return Err(self.not_forwarded(Some(route), run, error.into()));
             };
             retried = true;
             tokio::select! {
                 () = sleep(pause) => {}
                 () = cancel.cancelled() => {
-                    return Err(self.not_forwarded(Some(route), run, Interrupted::Cancelled, unanswered));
+                    return Err(self.not_forwarded(Some(route), run, Interrupted::Cancelled));
                 }
             }
             match journey.again(&hop) {
                 Ok(again) => hop = again,
-                Err(_) => return Err(self.not_forwarded(Some(route), run, error.into(), unanswered)),
+                Err(_) => return Err(self.not_forwarded(Some(route), run, error.into())),
             }
         }
     }
 
-    /// `unanswered`: a request that was sent and then given up. Its provider bills the question at least, and paints on when the
-    /// program has left.
-    fn not_forwarded(
-        &self,
-        route: Option<&Arc<Route>>,
-        run: Run,
-        end: Interrupted,
-        unanswered: Option<&Forward>,
-    ) -> Box<NotForwarded> {
-        let mut outcome = Outcome {
-            usage: Usage::default(),
-            reported: false,
-            cost: Money::ZERO,
-            finish: Finish::Failed,
+    fn not_forwarded(&self, route: Option<&Arc<Route>>, run: Run, end: Interrupted) -> Box<NotForwarded> {
+        let (usage, cost) = run.before.unwrap_or_default();
+        let (finish, error) = match end {
+            Interrupted::Failed(error) => (Finish::Failed, error),
+            Interrupted::Cancelled => (
+                Finish::Stopped,
+                GatewayError::Timeout {
+                    what: "the program that asked: it has left",
+                },
+            ),
+        };
+        let outcome = Outcome {
+            usage,
+            // Of one that was left at work it is estimated.
+            reported: finish == Finish::Failed && run.before.is_some(),
+            cost,
+            finish,
             first_token: None,
             total: run.started.elapsed(),
             provider: run.provider(),
@@ -304,23 +327,6 @@ impl Gateway {
             failure: None,
             cached: None,
         };
-        let error = match end {
-            Interrupted::Failed(error) => error,
-            Interrupted::Cancelled => {
-                outcome.finish = Finish::Stopped;
-                outcome.usage.images = unanswered.map_or(0, |call| call.images);
-                GatewayError::Timeout {
-                    what: "the program that asked: it has left",
-                }
-            }
-        };
-        if let Some(call) = unanswered {
-            outcome.usage = Usage {
-                images: outcome.usage.images,
-                ..call.estimate()
-            };
-            outcome.cost = outcome.usage.cost(&outcome.price);
-        }
         let code = match outcome.finish {
             Finish::Stopped => "stopped",
             _ => error.code().as_str(),
@@ -489,8 +495,8 @@ impl Passage {
     }
 }
 
-/// Asks one target, up to the first sign of an answer.
-async fn open(hop: &Hop, call: &Forward) -> Result<Opened, GatewayError> {
+/// Asks one target, up to the first sign of an answer. `told`: what it says it has used although no answer comes.
+async fn open(hop: &Hop, call: &Forward, told: &mut Option<Usage>) -> Result<Opened, GatewayError> {
     let longest = hop.target.model.max_answer_tokens;
     let bound = call.bound.map(|bound| AnswerBound {
         tokens: bound.tokens.min(longest),
@@ -520,6 +526,7 @@ async fn open(hop: &Hop, call: &Forward) -> Result<Opened, GatewayError> {
                 opened.ended = true;
             }
         }
+        *told = opened.scanner.seen().usage;
     }
     let seen = opened.scanner.seen();
     match opened.scanner.refusal() {
@@ -640,10 +647,11 @@ impl Meter {
                 self.call.images
             };
         }
+        let (before, spent) = self.run.before.unwrap_or_default();
         Outcome {
-            cost: usage.cost(&price),
+            cost: Money::from_nanos(usage.cost(&price).nanos().saturating_add(spent.nanos())),
             price,
-            usage,
+            usage: usage + before,
             reported,
             finish,
             first_token: self.first_token.map(|at| at - self.run.started),

@@ -9,11 +9,14 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::{StreamExt, stream};
 use uuid::Uuid;
 
 use super::*;
-use crate::{Alias, BreakerState, ChunkStream, ModelSpec, Price, Provider, ProviderSpec, Turn};
+use crate::{
+    Alias, BreakerState, ChunkStream, Endpoint, ForwardBody, Incoming, Outgoing, Provider, ProviderSpec, Turn,
+};
 
 type Script = Result<Vec<Result<Chunk, GatewayError>>, GatewayError>;
 
@@ -51,6 +54,20 @@ impl Provider for Scripted {
         }
         let script = self.scripts.lock().unwrap().pop_front();
         Ok(stream::iter(script.unwrap_or_else(|| Ok(said("ok")))?).boxed())
+    }
+
+    /// Of its scripts only the refusals.
+    async fn forward(&self, _request: &Outgoing<'_>) -> Result<Incoming, GatewayError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        if let Some(Err(error)) = self.scripts.lock().unwrap().pop_front() {
+            return Err(error);
+        }
+        let answer = r#"{"choices":[{"message":{"content":"ok"},"finish_reason":"stop"}]}"#;
+        Ok(Incoming {
+            content_type: "application/json".into(),
+            hide_usage: false,
+            body: stream::iter([Ok(Bytes::from_static(answer.as_bytes()))]).boxed(),
+        })
     }
 
     async fn probe(&self, _model: &str) -> Result<(), GatewayError> {
@@ -248,6 +265,52 @@ async fn what_is_too_long_for_the_largest_is_made_shorter() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_too_long_for_a_model_is_not_asked_of_it_again_where_there_is_a_larger_one() {
+    let (a, b) = (Scripted::new([Err(too_long())]), Scripted::new([]));
+    let gateway = gateway(&[&a, &b]);
+    let nobody = CancellationToken::new();
+    let too_long = Some(ErrorCode::AiContext);
+    let first = ask(&gateway).await;
+    assert_eq!(ways(&first), [("a", "m-a", too_long), ("b", "m-b", None)]);
+    assert_eq!(ways(&ask(&gateway).await), [("b", "m-b", None)]);
+    let mut shorter = request();
+    shorter.messages.drain(..2);
+    let answer = gateway.answer(&shorter, &nobody, |_| {}).await;
+    assert_eq!(ways(&answer), [("a", "m-a", None)]);
+    // Rather that one than nobody; and since it has answered, it is asked again.
+    b.scripts.lock().unwrap().push_back(Err(down()));
+    let answer = ask(&gateway).await;
+    assert_eq!(
+        ways(&answer),
+        [("b", "m-b", Some(ErrorCode::AiDown)), ("a", "m-a", None)]
+    );
+    assert_eq!(ways(&ask(&gateway).await), [("a", "m-a", None)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_nobody_can_stand_in_for_is_asked_however_long_the_question() {
+    let a = Scripted::new([Err(too_long())]);
+    let gateway = gateway(&[&a]);
+    for asked in [2, 3] {
+        assert_eq!(ask(&gateway).await.text, "ok");
+        assert_eq!(a.asked(), asked);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_attempt_before_the_last_is_not_billed_and_can_be_seen() {
+    let hangs = Arc::new(Scripted {
+        hangs: true,
+        ..Scripted::default()
+    });
+    let answer = ask(&gateway(&[&hangs, &Scripted::new([])])).await;
+    let late = Some(ErrorCode::AiTimeout);
+    assert_eq!(ways(&answer), [("a", "m-a", late), ("b", "m-b", None)]);
+    assert_eq!(answer.tries[0].took.as_secs(), 20);
+    assert_eq!((answer.usage.prompt_tokens, answer.cost.nanos()), (10, 11 * 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_text_nobody_else_is_asked() {
     let begun = Ok(vec![Ok(Chunk::Text("Half".into())), Err(down())]);
     let (a, b) = (Scripted::new([begun]), Scripted::new([]));
@@ -303,6 +366,37 @@ async fn with_nobody_else_each_question_asks_a_sick_provider_once_and_its_recove
     assert_eq!(gateway.states()[0].state, BreakerState::Open);
     assert_eq!(ask(&gateway).await.text, "ok");
     assert_eq!(gateway.states()[0].state, BreakerState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_program_does_not_wait_for_a_second_attempt_that_will_not_be_made() {
+    let a = Scripted::new((0..11).map(|_| Err(down())));
+    let gateway = gateway(&[&a]);
+    let nobody = CancellationToken::new();
+    let call = || Forward {
+        endpoint: Endpoint::Chat,
+        alias: "alias".into(),
+        body: ForwardBody::Json(Bytes::from_static(br#"{"model":"alias"}"#)),
+        stream: false,
+        bound: None,
+        tokens: 10,
+        images: 0,
+        spoken: 0,
+        cache: None,
+    };
+    for n in 0..10 {
+        let failed = gateway.forward(call(), &nobody).await.err().unwrap();
+        assert_eq!(failed.error.code(), ErrorCode::AiDown);
+        let outcome = failed.outcome;
+        let waits = n == 0;
+        assert_eq!(
+            (outcome.tries.len(), outcome.total.is_zero()),
+            (1 + usize::from(waits), !waits),
+            "{n}"
+        );
+    }
+    assert_eq!(a.asked(), 11, "a second attempt only until the breaker opened");
+    assert!(gateway.forward(call(), &nobody).await.is_ok(), "it is well again");
 }
 
 #[tokio::test(start_paused = true)]

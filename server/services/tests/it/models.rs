@@ -18,6 +18,7 @@ use services::{
     Actor, Error, Services,
     models::{AliasForm, FromSettings, ModelForm, ProviderForm},
 };
+use test_support::fake_provider::{FakeProvider, ProviderFault};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -469,7 +470,7 @@ async fn a_save_says_what_has_changed() {
 async fn a_provider_is_tested_with_each_key_by_what_it_has() {
     let app = deck().await;
     let owner = app.owner().await;
-    let fake = test_support::FakeProvider::start().await.unwrap();
+    let fake = FakeProvider::start().await.unwrap();
     let models = app.models();
     let form = |enabled: bool| ProviderForm {
         base_url: fake.url(),
@@ -663,4 +664,93 @@ async fn a_provider_that_one_replica_saw_hang_is_left_alone_by_all_until_one_see
     // What a replica saw itself it finds out itself.
     first.models().refresh().await.unwrap();
     assert_eq!(state(&first), gateway::BreakerState::Open);
+}
+
+/// What one replica has found out of one key of two holds for that key alone, on all replicas, and can be seen.
+#[tokio::test]
+async fn a_key_that_is_refused_is_left_alone_by_all_and_the_other_one_goes_on() {
+    let app = deck().await;
+    let fake = FakeProvider::start().await.unwrap();
+    let good = "sk-good-0123456789abcdef";
+    fake.accept_keys(&[good]);
+    let owner = app.owner().await;
+    let form = ProviderForm {
+        base_url: fake.url(),
+        headers: None,
+        ..provider("home")
+    };
+    let models = app.models();
+    let saved = models
+        .save_provider(&owner, None, form, Some(KEY.to_owned().into()))
+        .await;
+    let id = saved.unwrap().id;
+    models.add_key(&owner, id, good.to_owned().into()).await.unwrap();
+    models
+        .save_model(&owner, id, None, model("fake-model", "1"))
+        .await
+        .unwrap();
+    let rules = BreakerRules {
+        in_a_row: 1,
+        first: Duration::from_secs(60),
+        ..BreakerRules::default()
+    };
+    let first = app.asking(Deadlines::default(), rules);
+    let second = app.asking(Deadlines::default(), rules);
+    for replica in [&first, &second] {
+        replica.models().refresh().await.unwrap();
+    }
+    let events = first.clone();
+    tokio::spawn(async move { events.models().spread_breakers().await });
+    tokio::task::yield_now().await;
+    let mut tries = Vec::new();
+    for _ in 0..4 {
+        let answer = ask(&first, "fake-model").await;
+        assert_eq!(answer.text, "Echo: hello there");
+        tries.extend(answer.tries.iter().map(|one| one.code));
+    }
+    // Whichever turn it had, it had one.
+    let refused = tries.iter().filter(|code| **code == Some(ErrorCode::AiAuth)).count();
+    assert_eq!((refused, tries.len()), (1, 5), "{tries:?}");
+
+    until(
+        &app,
+        "breakers WHERE key_id <> '00000000-0000-0000-0000-000000000000'",
+        1,
+    )
+    .await;
+    second.models().refresh().await.unwrap();
+    for _ in 0..4 {
+        assert_eq!(ask(&second, "fake-model").await.tries.len(), 1);
+    }
+    let asked = |key: &str| fake.requests().iter().filter(|request| request.key == key).count();
+    // The fake writes down no key that it refuses.
+    assert_eq!((asked(good), asked("")), (8, 1));
+    for replica in [&first, &second] {
+        let card = replica.models().board(&owner).await.unwrap().providers.remove(0);
+        assert_eq!(card.state, BreakerState::Closed, "it answers");
+        let open: Vec<bool> = card.keys.iter().map(|key| key.state != BreakerState::Closed).collect();
+        assert_eq!(open, [true, false], "in their order: {:?}", card.keys);
+    }
+
+    // One that is over its own limit, likewise: the other keys go on.
+    let third = "sk-more-0123456789abcdef";
+    fake.accept_keys(&[good, third]);
+    models.add_key(&owner, id, third.to_owned().into()).await.unwrap();
+    first.models().refresh().await.unwrap();
+    fake.fail_next(1, ProviderFault::RateLimited { retry_after: 50 });
+    let answer = ask(&first, "fake-model").await;
+    let codes: Vec<_> = answer.tries.iter().map(|one| one.code).collect();
+    assert_eq!(
+        (codes, answer.text.as_str()),
+        (vec![Some(ErrorCode::AiBusy), None], "Echo: hello there")
+    );
+    until(
+        &app,
+        "breakers WHERE key_id <> '00000000-0000-0000-0000-000000000000'",
+        2,
+    )
+    .await;
+    for _ in 0..4 {
+        assert_eq!(ask(&first, "fake-model").await.tries.len(), 1);
+    }
 }
