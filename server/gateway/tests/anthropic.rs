@@ -8,8 +8,8 @@ use bytes::Bytes;
 use domain::{ErrorCode, ModelId, Money, ProviderId, ProviderKeyId};
 use futures::StreamExt;
 use gateway::{
-    Alias, Answer, Catalogue, ChatRequest, Deadlines, Endpoint, Finish, Forward, ForwardBody, Gateway, KeySpec,
-    ModelKind, ModelSpec, Outcome, Price, Probe, ProviderKind, ProviderSpec, Role, Target, Turn,
+    Alias, Answer, Catalogue, ChatRequest, Deadlines, Endpoint, Finish, Forward, ForwardBody, Gateway, GatewayError,
+    KeySpec, ModelKind, ModelSpec, Outcome, Price, Probe, ProviderKind, ProviderSpec, Role, Target, Turn,
 };
 use serde_json::{Value, json};
 use test_support::{
@@ -98,7 +98,9 @@ async fn ask(fake: &FakeAnthropic, texts: &[(Role, &str)]) -> Answer {
         .await
 }
 
-async fn forward(fake: &FakeAnthropic, mut body: Value) -> (String, Outcome) {
+type Pieces = Vec<Result<Bytes, GatewayError>>;
+
+async fn forwarded(gateway: &Gateway, mut body: Value) -> (Pieces, Outcome) {
     body["model"] = "gpt-4o".into();
     let call = Forward {
         cache: None,
@@ -111,19 +113,23 @@ async fn forward(fake: &FakeAnthropic, mut body: Value) -> (String, Outcome) {
         stream: body["stream"] == true,
         body: ForwardBody::Json(Bytes::from(body.to_string())),
     };
-    let gateway = gateway(fake, ANTHROPIC_KEY);
     let forwarded = gateway.forward(call, &CancellationToken::new()).await;
     let forwarded = forwarded.map_err(|failed| failed.error).unwrap();
-    let (mut all, mut body) = (Vec::new(), forwarded.body);
-    while let Some(Ok(bytes)) = body.next().await {
-        all.extend_from_slice(&bytes);
-    }
-    drop(body);
-    (String::from_utf8(all).unwrap(), forwarded.outcome.await.unwrap())
+    (forwarded.body.collect().await, forwarded.outcome.await.unwrap())
+}
+
+fn text_of(pieces: &Pieces) -> String {
+    let all: Vec<u8> = pieces.iter().flatten().flatten().copied().collect();
+    String::from_utf8(all).unwrap()
+}
+
+async fn forward(fake: &FakeAnthropic, body: Value) -> (String, Outcome) {
+    let (pieces, outcome) = forwarded(&gateway(fake, ANTHROPIC_KEY), body).await;
+    (text_of(&pieces), outcome)
 }
 
 fn code(answer: &Answer) -> Option<ErrorCode> {
-    answer.failure.as_ref().map(gateway::GatewayError::code)
+    answer.failure.as_ref().map(GatewayError::code)
 }
 
 #[tokio::test]
@@ -243,13 +249,17 @@ async fn a_stream_is_told_in_openais_events_and_its_usage_only_on_request() {
         assert!(outcome.reported && outcome.usage.completion_tokens == 3);
         assert_eq!(outcome.finish, Finish::Complete("stop".into()));
     }
-    let (text, outcome) = forward(
-        &fake,
-        json!({"messages": [{"role": "user", "content": "[[tokens=20]] [[cut]]"}], "stream": true}),
-    )
-    .await;
-    assert!(!text.contains("[DONE]") && text.contains("word10"));
-    assert_eq!((outcome.finish, outcome.reported), (Finish::Cut, false));
+    // Be it that the connection breaks, or that it is closed in good order.
+    for end in ["cut", "end"] {
+        let question = format!("[[tokens=20]] [[{end}]]");
+        let body = json!({"messages": [{"role": "user", "content": question}], "stream": true});
+        let (pieces, outcome) = forwarded(&gateway(&fake, ANTHROPIC_KEY), body).await;
+        let error = pieces.last().unwrap().as_ref().unwrap_err();
+        assert_eq!(error.code(), ErrorCode::AiCut, "{end}");
+        let text = text_of(&pieces);
+        assert!(!text.contains("[DONE]") && text.contains("word10"), "{text}");
+        assert_eq!((outcome.finish, outcome.reported), (Finish::Cut, false));
+    }
 }
 
 #[tokio::test]
@@ -320,7 +330,7 @@ async fn a_provider_is_tried_out_by_a_token_and_by_its_list() {
         let probed = gateway(&fake, key)
             .probe_provider(ProviderId(Uuid::from_u128(1)), probe)
             .await;
-        probed.unwrap()[0].failure.as_ref().map(gateway::GatewayError::code)
+        probed.unwrap()[0].failure.as_ref().map(GatewayError::code)
     };
     for probe in [Probe::Token(ANTHROPIC_MODEL), Probe::Models] {
         assert_eq!(code(ANTHROPIC_KEY, probe).await, None, "{probe:?}");

@@ -426,6 +426,32 @@ async fn after_the_first_byte_an_answer_is_ended_and_billed_as_far_as_it_came() 
 }
 
 #[tokio::test]
+async fn a_stream_whose_connection_closes_in_mid_answer_ends_in_an_error() {
+    let (sick, well) = (fake().await, fake().await);
+    let gateway = gateway(&[&sick, &well]);
+    let forwarded = send(&gateway, chat("[[tokens=20]] [[end]]", json!({"stream": true})))
+        .await
+        .ok()
+        .unwrap();
+    let pieces: Vec<_> = forwarded.body.collect().await;
+    let (last, pieces) = pieces.split_last().unwrap();
+    let said: Vec<u8> = pieces
+        .iter()
+        .flat_map(|piece| piece.as_ref().unwrap().to_vec())
+        .collect();
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.contains("word10") && !said.contains("word11"), "{said}");
+    assert_eq!(last.as_ref().unwrap_err().code(), ErrorCode::AiCut);
+    let outcome = forwarded.outcome.await.unwrap();
+    assert_eq!((&outcome.finish, outcome.reported), (&Finish::Cut, false));
+    assert_eq!(
+        gateway.states()[0].last_failure.as_ref().unwrap().code,
+        ErrorCode::AiDown
+    );
+    assert!(well.requests().is_empty());
+}
+
+#[tokio::test]
 async fn a_program_that_leaves_ends_the_providers_work_and_is_billed_for_what_it_got() {
     gateway::warm_up();
     let fake = fake().await;

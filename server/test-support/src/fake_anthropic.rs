@@ -320,6 +320,7 @@ fn stream(reply: &Reply, reason: &str, usage: &Value, call: Option<Value>) -> Re
                 steps.push_back(Step::Hang);
                 return body_of(steps);
             }
+            Some(ProviderFault::EndMidStream) => return body_of(steps),
             Some(ProviderFault::GarbageChunk) => {
                 let error = json!({"type": "overloaded_error", "message": "Overloaded"});
                 steps.push_back(Step::Write(json!({"type": "error", "error": error})));

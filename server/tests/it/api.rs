@@ -268,27 +268,38 @@ async fn a_program_that_leaves_before_the_answer_ends_it() {
 async fn a_stream_that_breaks_says_so_and_is_never_begun_again() {
     let app = app().start().await;
     let program = Program::new(&app, &["chat"]).await;
-    app.provider.fail_next(1, ProviderFault::CutMidStream);
-    let text = program
-        .ask("/v1/chat/completions", streamed("one two three four"))
-        .await
-        .text()
-        .await
-        .unwrap();
-    let events: Vec<&str> = text.split("\n\n").filter(|event| !event.is_empty()).collect();
-    let last: Value = serde_json::from_str(events.last().unwrap().strip_prefix("data: ").unwrap()).unwrap();
-    assert_eq!(
-        (&last["error"]["code"], &last["error"]["type"]),
-        (&json!("answer_cut"), &json!("server_error")),
-        "{text}"
-    );
-    assert!(!text.contains("[DONE]"));
-    assert_eq!(app.provider.requests().len(), 1);
-    let line = line(&app).await;
-    assert_eq!(
-        (&line["finish"], &line["error_code"]),
-        (&json!("cut"), &json!("BD-AI-CUT"))
-    );
+    // Be it that the connection breaks, or that it is closed in good order.
+    for (at, fault) in [ProviderFault::CutMidStream, ProviderFault::EndMidStream]
+        .into_iter()
+        .enumerate()
+    {
+        app.provider.fail_next(1, fault);
+        let text = program
+            .ask("/v1/chat/completions", streamed("one two three four"))
+            .await
+            .text()
+            .await
+            .unwrap();
+        let events: Vec<&str> = text.split("\n\n").filter(|event| !event.is_empty()).collect();
+        let last: Value = serde_json::from_str(events.last().unwrap().strip_prefix("data: ").unwrap()).unwrap();
+        assert_eq!(
+            (&last["error"]["code"], &last["error"]["type"]),
+            (&json!("answer_cut"), &json!("server_error")),
+            "{text}"
+        );
+        assert!(!text.contains("[DONE]"));
+        assert_eq!(app.provider.requests().len(), at + 1);
+    }
+    eventually(Duration::from_secs(20), "both calls are written", || async {
+        let lines = app.sql("SELECT finish, error_code FROM usage").await;
+        let is_cut = |line: &Value| line["finish"] == "cut" && line["error_code"] == "BD-AI-CUT";
+        if lines.len() == 2 && lines.iter().all(is_cut) {
+            Ok(())
+        } else {
+            Err(format!("{lines:?}"))
+        }
+    })
+    .await;
     app.finish().await;
 }
 

@@ -420,6 +420,11 @@ impl Passage {
     async fn run(mut self) {
         let end = self.pass().await;
         let told = match &end {
+            // Only an error in its middle tells the program that a stream is not whole: its body has ended in good order.
+            Ok(()) if self.meter.scanner.broke_off() => Some(GatewayError::Cut {
+                detail: UNFINISHED.to_owned(),
+                source: None,
+            }),
             Ok(()) => None,
             Err(Interrupted::Failed(error)) => Some(GatewayError::Cut {
                 detail: error.cause(),

@@ -105,6 +105,11 @@ impl Scanner {
         self.kind == Some(Kind::Events)
     }
 
+    /// A stream that has not said that it is complete: at its end, a connection that closed in the middle of an answer.
+    pub(super) fn broke_off(&self) -> bool {
+        self.is_stream() && self.seen.finish.is_none() && !self.seen.done
+    }
+
     /// Whether it can be told that an answer has begun, or that it will not.
     pub(super) fn decided(&self) -> bool {
         match self.kind {

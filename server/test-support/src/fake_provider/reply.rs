@@ -15,6 +15,8 @@ pub enum ProviderFault {
     Drop,
     /// The connection is cut after about half of the answer.
     CutMidStream,
+    /// The body ends in good order after about half of the answer.
+    EndMidStream,
     /// Accepts the request and never answers.
     Hang,
     /// Goes silent after about half of the answer.
@@ -116,7 +118,7 @@ pub(crate) fn pieces(text: &str, count: Option<usize>) -> Vec<&str> {
 ///
 /// `[[delay=500]]` ms before the first byte · `[[chunks=20,50ms]]` pieces and pause · `[[tokens=300]]` an answer of so many
 /// words · `[[more=600]]` so many words behind the echo · `[[reply=some text]]` · `[[status=429,2]]` error, and seconds of `retry-after` · `[[drop]]` · `[[cut]]` ·
-/// `[[hang]]` · `[[hangmid]]` · `[[nousage]]` · `[[zerousage]]` · `[[empty]]` · `[[garbage]]`. With `[[once]]` beside it, a
+/// `[[end]]` · `[[hang]]` · `[[hangmid]]` · `[[nousage]]` · `[[zerousage]]` · `[[empty]]` · `[[garbage]]`. With `[[once]]` beside it, a
 /// failure meets only the first request with this question, so that a retry succeeds.
 pub(crate) fn to_question(question: &str, seen_before: bool) -> Reply {
     let mut reply = Reply::default();
@@ -147,6 +149,7 @@ pub(crate) fn to_question(question: &str, seen_before: bool) -> Reply {
             }
             "drop" => reply.fault = Some(ProviderFault::Drop),
             "cut" => reply.fault = Some(ProviderFault::CutMidStream),
+            "end" => reply.fault = Some(ProviderFault::EndMidStream),
             "hang" => reply.fault = Some(ProviderFault::Hang),
             "hangmid" => reply.fault = Some(ProviderFault::HangMidStream),
             "nousage" => reply.fault = Some(ProviderFault::NoUsage),

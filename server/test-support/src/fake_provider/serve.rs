@@ -227,6 +227,10 @@ fn whole(id: u64, valid: &Valid, reply: &Reply, finish: &str, usage: Usage, mut 
         _ => json!([{"index": 0, "message": message, "logprobs": null, "finish_reason": finish}]),
     };
     let mut body = envelope(id, "chat.completion", &valid.model, choices);
+    if reply.fault == Some(ProviderFault::EndMidStream) {
+        trace.cut();
+        return half_of(&body);
+    }
     trace.content(&reply.text);
     if reply.fault != Some(ProviderFault::NoUsage) {
         body["usage"] = usage_json(usage);
@@ -234,6 +238,14 @@ fn whole(id: u64, valid: &Valid, reply: &Reply, finish: &str, usage: Usage, mut 
     }
     trace.finished();
     Json(body).into_response()
+}
+
+/// A body that ends in good order in the middle of its document.
+fn half_of(body: &Value) -> Response {
+    let mut text = body.to_string();
+    let half = (0..=text.len() / 2).rev().find(|at| text.is_char_boundary(*at));
+    text.truncate(half.unwrap_or(0));
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
 /// A stream, step by step.
@@ -246,6 +258,8 @@ enum Step {
     Done,
     Hang,
     Cut,
+    /// The body ends here.
+    End,
 }
 
 fn line(value: &Value) -> Bytes {
@@ -276,6 +290,10 @@ fn stream(id: u64, valid: &Valid, reply: &Reply, finish: &str, usage: Usage, tra
                     Bytes::from_static(b"data: [DONE]\n\n")
                 }
                 Step::Hang => std::future::pending().await,
+                Step::End => {
+                    trace.cut();
+                    return None;
+                }
                 Step::Cut => {
                     trace.cut();
                     return Some((
@@ -322,6 +340,10 @@ fn steps(id: u64, valid: &Valid, reply: &Reply, finish: &str, usage: Usage) -> V
             }
             Some(ProviderFault::HangMidStream) if at + 1 == half => {
                 steps.push_back(Step::Hang);
+                return steps;
+            }
+            Some(ProviderFault::EndMidStream) if at + 1 == half => {
+                steps.push_back(Step::End);
                 return steps;
             }
             Some(ProviderFault::GarbageChunk) if at + 1 == half => {
