@@ -1,6 +1,6 @@
 //! From the name that was asked for to the targets that may answer, in the order in which they are tried.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     ByDetail, Catalogue, ChatRequest, GatewayError, Model, ModelKind, ModelSpec, Price,
@@ -116,6 +116,12 @@ impl Journey {
                 .find(Result::is_ok)
                 .unwrap_or(Err(why))
         })
+    }
+
+    /// Whether there is a target that was not asked yet and is not left alone.
+    pub(crate) fn has_next(&self) -> bool {
+        let mut fresh = self.targets.iter().zip(&self.visited).filter(|(_, visited)| !**visited);
+        fresh.any(|(target, _)| !target.upstream.rests_beyond(Duration::ZERO))
     }
 
     /// One that reads more at once than `hop`.

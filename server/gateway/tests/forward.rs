@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test may fail like the test itself")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use domain::{ErrorCode, ModelId, Money, ProviderId, ProviderKeyId};
@@ -35,6 +35,15 @@ async fn fake() -> FakeProvider {
 
 /// Each fake is a provider, and every alias leads to the fakes one after the other.
 fn gateway(fakes: &[&FakeProvider]) -> Gateway {
+    gateway_within(fakes, Duration::from_secs(10))
+}
+
+fn gateway_within(fakes: &[&FakeProvider], overall: Duration) -> Gateway {
+    let deadlines = Deadlines {
+        first_token: Duration::from_millis(400),
+        between_tokens: Duration::from_millis(400),
+        overall,
+    };
     let id = |fake: usize, kind: usize| ModelId(Uuid::from_u128((fake * 10 + kind) as u128));
     let provider = |at: usize| ProviderId(Uuid::from_u128(at as u128 + 1));
     let specs = fakes.iter().enumerate().map(|(at, fake)| {
@@ -76,11 +85,6 @@ fn gateway(fakes: &[&FakeProvider]) -> Gateway {
             })
             .collect(),
     });
-    let deadlines = Deadlines {
-        first_token: Duration::from_millis(400),
-        between_tokens: Duration::from_millis(400),
-        overall: Duration::from_secs(10),
-    };
     Gateway::new(
         Catalogue::new(specs.collect(), models.collect(), aliases.collect()),
         deadlines,
@@ -205,6 +209,35 @@ async fn before_the_first_byte_another_is_asked() {
         assert_eq!((ways, outcome.provider.as_str()), (vec!["fake0", "fake1"], "fake1"));
         assert!(outcome.tries[0].code.is_some() && outcome.tries[1].code.is_none());
     }
+}
+
+#[tokio::test]
+async fn whoever_hangs_over_an_answer_that_comes_at_once_leaves_time_for_another() {
+    let (sick, well) = (fake().await, fake().await);
+    sick.fail_next(9, ProviderFault::Hang);
+    sick.fail_others(9, ProviderFault::Hang);
+    let gateway = gateway_within(&[&sick, &well], Duration::from_secs(4));
+    let calls = [
+        chat("hi", json!({})),
+        call(Endpoint::Embeddings, json!({"model": "embed", "input": "hi"})),
+        call(Endpoint::Responses, json!({"model": "chat", "input": "hi"})),
+        call(Endpoint::Images, json!({"model": "paint", "prompt": "hi"})),
+    ];
+    let answers = calls.map(|call| read(&gateway, call));
+    for (body, outcome) in futures::future::join_all(answers).await {
+        let codes: Vec<_> = outcome.tries.iter().map(|one| one.code).collect();
+        assert_eq!(codes, [Some(ErrorCode::AiTimeout), None], "{body}");
+        assert_eq!(outcome.provider, "fake1");
+    }
+    // Where nobody else is left, all of the time is this one's.
+    let began = Instant::now();
+    let alone = gateway_within(&[&sick], Duration::from_secs(1));
+    let failed = send(&alone, chat("hi", json!({}))).await.err().unwrap();
+    assert_eq!(
+        (failed.error.code(), failed.outcome.tries.len()),
+        (ErrorCode::AiTimeout, 1)
+    );
+    assert!(began.elapsed() >= Duration::from_secs(1));
 }
 
 #[tokio::test]

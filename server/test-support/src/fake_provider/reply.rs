@@ -31,6 +31,8 @@ pub enum ProviderFault {
     GarbageChunk,
     /// 200, and these words in an error: after about half of a stream, or in the place of an answer.
     ErrorInside(String),
+    /// 200, and these bytes in the place of an answer; as a stream where one was asked for.
+    Instead(String),
 }
 
 /// An answer and its pace.

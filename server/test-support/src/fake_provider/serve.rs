@@ -115,13 +115,7 @@ fn prepare(
     }
     let mut state = lock(&shared.state);
     let valid = validate::check(body, &state.models, shared.lenient.load(Ordering::Relaxed))?;
-    let fault = state.faults.front_mut().map(|(times, fault)| {
-        *times -= 1;
-        (*times == 0, fault.clone())
-    });
-    if let Some((true, _)) = fault {
-        state.faults.pop_front();
-    }
+    let fault = state.faults.next();
     // Remembered only where it matters, so that a long benchmark does not grow.
     let seen = valid.question.contains("[[once]]") && !state.questions.insert(valid.question.clone());
     let queued = if fault.is_none() {
@@ -136,7 +130,7 @@ fn prepare(
         (None, Some(script)) => script(body),
         (None, None) => to_question(&valid.question, seen),
     };
-    if let Some((_, fault)) = fault {
+    if let Some(fault) = fault {
         reply.fault = Some(fault);
     }
     Ok((valid, reply))
@@ -157,6 +151,7 @@ async fn answer(id: u64, valid: Valid, mut reply: Reply, trace: Trace, kill: Kil
         Some(ProviderFault::HangMidStream) if !valid.stream => return std::future::pending().await,
         Some(ProviderFault::Drop) => return cut(trace, kill).await,
         Some(ProviderFault::Hang) => return std::future::pending().await,
+        Some(ProviderFault::Instead(body)) => return instead(trace, valid.stream, body),
         _ => {}
     }
     let mut finish = "stop";
@@ -184,9 +179,21 @@ async fn answer(id: u64, valid: Valid, mut reply: Reply, trace: Trace, kill: Kil
     }
 }
 
-fn refuse(mut trace: Trace, refusal: Refusal) -> Response {
+pub(crate) fn refuse(mut trace: Trace, refusal: Refusal) -> Response {
     trace.refused(refusal.status);
     refusal.into_response()
+}
+
+/// These bytes with the status of success.
+pub(crate) fn instead(mut trace: Trace, stream: bool, body: &str) -> Response {
+    trace.status(200);
+    trace.finished();
+    let kind = if stream {
+        "text/event-stream"
+    } else {
+        "application/json"
+    };
+    ([(header::CONTENT_TYPE, kind)], body.to_owned()).into_response()
 }
 
 /// Ends the connection instead of answering.
