@@ -100,9 +100,9 @@ async fn ask(fake: &FakeAnthropic, texts: &[(Role, &str)]) -> Answer {
 
 type Pieces = Vec<Result<Bytes, GatewayError>>;
 
-async fn forwarded(gateway: &Gateway, mut body: Value) -> (Pieces, Outcome) {
+fn call(mut body: Value) -> Forward {
     body["model"] = "gpt-4o".into();
-    let call = Forward {
+    Forward {
         cache: None,
         bound: None,
         tokens: 50,
@@ -112,8 +112,11 @@ async fn forwarded(gateway: &Gateway, mut body: Value) -> (Pieces, Outcome) {
         alias: "gpt-4o".into(),
         stream: body["stream"] == true,
         body: ForwardBody::Json(Bytes::from(body.to_string())),
-    };
-    let forwarded = gateway.forward(call, &CancellationToken::new()).await;
+    }
+}
+
+async fn forwarded(gateway: &Gateway, body: Value) -> (Pieces, Outcome) {
+    let forwarded = gateway.forward(call(body), &CancellationToken::new()).await;
     let forwarded = forwarded.map_err(|failed| failed.error).unwrap();
     (forwarded.body.collect().await, forwarded.outcome.await.unwrap())
 }
@@ -259,6 +262,24 @@ async fn a_stream_is_told_in_openais_events_and_its_usage_only_on_request() {
         let text = text_of(&pieces);
         assert!(!text.contains("[DONE]") && text.contains("word10"), "{text}");
         assert_eq!((outcome.finish, outcome.reported), (Finish::Cut, false));
+    }
+}
+
+#[tokio::test]
+async fn success_without_a_message_is_a_failure() {
+    let fake = fake().await;
+    for bytes in [
+        "",
+        "{}",
+        r#"{"detail":"secret"}"#,
+        r#"{"type":"error","error":{"message":"secret"}}"#,
+    ] {
+        let question = format!("[[instead={bytes}]]");
+        let body = json!({"messages": [{"role": "user", "content": question}]});
+        let failed = gateway(&fake, ANTHROPIC_KEY)
+            .forward(call(body), &CancellationToken::new())
+            .await;
+        assert_eq!(failed.err().unwrap().error.code(), ErrorCode::AiDown, "{bytes}");
     }
 }
 

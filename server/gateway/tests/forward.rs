@@ -241,6 +241,84 @@ async fn whoever_hangs_over_an_answer_that_comes_at_once_leaves_time_for_another
 }
 
 #[tokio::test]
+async fn success_without_an_answer_is_a_failure_and_another_is_asked() {
+    let long = format!(r#"{{"choices":[{{"message":{{"content":"{}"#, "A".repeat(100));
+    let chats = [
+        "",
+        " ",
+        "oops",
+        "{not json",
+        "[]",
+        "{}",
+        r#"{"choices":[]}"#,
+        "null",
+        &long,
+    ];
+    let paths = [
+        (
+            Endpoint::Chat,
+            json!({"model": "chat", "messages": [{"role": "user", "content": "hi"}]}),
+            &chats[..],
+        ),
+        (
+            Endpoint::Responses,
+            json!({"model": "chat", "input": "hi"}),
+            &["", "{", r#"{"output":[]}"#],
+        ),
+        (
+            Endpoint::Embeddings,
+            json!({"model": "embed", "input": "hi"}),
+            &["", "{", r#"{"data":[]}"#],
+        ),
+        (
+            Endpoint::Images,
+            json!({"model": "paint", "prompt": "hi"}),
+            &["", "{", r#"{"data":[]}"#],
+        ),
+    ];
+    for (endpoint, asked, bodies) in paths {
+        for bytes in bodies {
+            let (sick, well) = (fake().await, fake().await);
+            let fails = |times| {
+                let fault = ProviderFault::Instead((*bytes).to_owned());
+                match endpoint {
+                    Endpoint::Chat => sick.fail_next(times, fault),
+                    _ => sick.fail_others(times, fault),
+                }
+            };
+            fails(1);
+            let both = gateway(&[&sick, &well]);
+            let (body, outcome) = read(&both, call(endpoint, asked.clone())).await;
+            let codes: Vec<_> = outcome.tries.iter().map(|one| one.code).collect();
+            assert_eq!(codes, [Some(ErrorCode::AiDown), None], "{endpoint:?} {bytes}: {body}");
+            assert!(both.states()[0].last_failure.is_some(), "the breaker has heard of it");
+            fails(9);
+            let failed = send(&gateway(&[&sick]), call(endpoint, asked.clone()))
+                .await
+                .err()
+                .unwrap();
+            assert_eq!(failed.error.code(), ErrorCode::AiDown, "{endpoint:?} {bytes}");
+            assert_eq!(
+                (failed.outcome.finish, failed.outcome.cost),
+                (Finish::Failed, Money::ZERO)
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_long_answer_that_breaks_off_is_not_billed_as_a_whole_one() {
+    let fake = fake().await;
+    let half = format!(r#"{{"choices":[{{"message":{{"content":"{}"#, "A".repeat(200_000));
+    fake.fail_next(1, ProviderFault::Instead(half));
+    let forwarded = send(&gateway(&[&fake]), chat("hi", json!({}))).await.ok().unwrap();
+    let pieces: Vec<_> = forwarded.body.collect().await;
+    assert_eq!(pieces.last().unwrap().as_ref().unwrap_err().code(), ErrorCode::AiCut);
+    let outcome = forwarded.outcome.await.unwrap();
+    assert_eq!((outcome.finish, outcome.reported), (Finish::Cut, false));
+}
+
+#[tokio::test]
 async fn a_refusal_is_told_without_the_providers_keys_and_nobody_else_is_asked() {
     let (first, second) = (fake().await, fake().await);
     let failed = send(&gateway(&[&first, &second]), chat("hi", json!({"temperature": 9}))).await;

@@ -248,6 +248,7 @@ async fn answer(body: &Value, question: &str, kill: Kill) -> Response {
             return std::future::pending().await;
         }
         Some(ProviderFault::Hang) => return std::future::pending().await,
+        Some(ProviderFault::Instead(bytes)) => return bytes.clone().into_response(),
         _ => {}
     }
     let most = body["max_tokens"].as_u64().unwrap_or(1);

@@ -20,6 +20,8 @@ use crate::{
 /// Once an answer has its end, how long to wait for what it has used when nobody waits for the rest.
 const USAGE_WAIT: Duration = Duration::from_secs(1);
 
+const NO_ANSWER: &str = "it answered with success, but the answer is empty, broken off or not JSON";
+
 /// A request of another program.
 pub struct Forward {
     pub endpoint: Endpoint,
@@ -461,6 +463,9 @@ impl Passage {
             if let Some(error) = &self.meter.scanner.seen().error {
                 return Err(self.meter.hop.key.adapter.fault(error).into());
             }
+            if self.meter.scanner.is_broken() {
+                return Err(GatewayError::down(NO_ANSWER).into());
+            }
             if self.ended {
                 return Ok(());
             }
@@ -514,7 +519,7 @@ async fn open(hop: &Hop, call: &Forward) -> Result<Opened, GatewayError> {
     };
     let incoming = hop.key.adapter.forward(&outgoing).await?;
     let mut opened = Opened {
-        scanner: Scanner::new(&incoming.content_type, incoming.hide_usage),
+        scanner: Scanner::new(&incoming.content_type, incoming.hide_usage).of(call.endpoint),
         content_type: incoming.content_type,
         body: incoming.body,
         ready: VecDeque::new(),
@@ -532,6 +537,7 @@ async fn open(hop: &Hop, call: &Forward) -> Result<Opened, GatewayError> {
     let seen = opened.scanner.seen();
     match opened.scanner.refusal() {
         Some(error) => Err(hop.key.adapter.fault(error)),
+        _ if opened.scanner.is_broken() => Err(GatewayError::down(NO_ANSWER)),
         _ if !seen.begun && (opened.scanner.is_stream() || !seen.done && opened.ended) => {
             Err(GatewayError::down(UNFINISHED))
         }

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 
-use crate::{Usage, openai::usage_of};
+use crate::{Endpoint, Usage, openai::usage_of};
 
 /// Longer events and documents pass unread. A picture of 4K is shorter, in base64 too.
 const MOST_EVENT: usize = 16 * 1024 * 1024;
@@ -48,6 +48,10 @@ enum Kind {
 
 pub(super) struct Scanner {
     hide_usage: bool,
+    /// What is no JSON is no answer.
+    is_json: bool,
+    /// A document came that is no answer.
+    broken: bool,
     kind: Option<Kind>,
     content_type: String,
     /// An event that is not complete yet.
@@ -67,6 +71,8 @@ impl Scanner {
     pub(super) fn new(content_type: &str, hide_usage: bool) -> Self {
         Self {
             hide_usage,
+            is_json: false,
+            broken: false,
             kind: None,
             content_type: content_type.to_owned(),
             tail: BytesMut::new(),
@@ -77,6 +83,12 @@ impl Scanner {
             released: false,
             seen: Seen::default(),
         }
+    }
+
+    /// Nothing but JSON is an answer of this endpoint, if that is so.
+    pub(super) fn of(mut self, endpoint: Endpoint) -> Self {
+        self.is_json = endpoint.answers_json();
+        self
     }
 
     pub(super) fn seen(&self) -> &Seen {
@@ -92,11 +104,12 @@ impl Scanner {
         let start = bytes.trim_ascii_start();
         let is = |content_type: &str| self.content_type.starts_with(content_type);
         Some(match start.first()? {
-            _ if is("audio/") || is("application/octet-stream") => Kind::Opaque,
+            _ if !self.is_json && (is("audio/") || is("application/octet-stream")) => Kind::Opaque,
             b'{' | b'[' => Kind::Document,
             _ if is("text/event-stream") => Kind::Events,
             b':' => Kind::Events,
             _ if start.starts_with(b"data:") || start.starts_with(b"event:") => Kind::Events,
+            _ if self.is_json => Kind::Document,
             _ => Kind::Opaque,
         })
     }
@@ -115,9 +128,14 @@ impl Scanner {
         match self.kind {
             None => false,
             Some(Kind::Events) => self.seen.begun || self.seen.done || self.seen.error.is_some(),
-            Some(Kind::Document) => self.released,
+            Some(Kind::Document) => self.released || self.broken,
             Some(Kind::Opaque) => true,
         }
+    }
+
+    /// What came is no answer, though its status said so: empty, broken off, no JSON, or without anything that was asked for.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
     }
 
     /// The error that came in the place of an answer.
@@ -150,6 +168,12 @@ impl Scanner {
     }
 
     fn document(&mut self, bytes: Bytes, out: &mut VecDeque<Bytes>) {
+        if self.is_json && self.document_bytes == 0 && !bytes.trim_ascii_start().starts_with(b"{") {
+            self.broken = true;
+        }
+        if self.broken {
+            return;
+        }
         self.document_bytes += bytes.len();
         if self.released {
             out.push_back(bytes.clone());
@@ -212,14 +236,21 @@ impl Scanner {
                 }
             }
             Some(Kind::Document) => {
-                if let Some(event) = whole(self.document.clone()) {
+                let event = whole(self.document.clone());
+                let is_read = event.is_some();
+                if let Some(event) = event {
                     self.note(event);
                 }
-                self.seen.done = self.seen.error.is_none();
+                if self.is_json && self.seen.error.is_none() {
+                    let is_long = self.document_bytes > MOST_DOCUMENT;
+                    self.broken |= !is_long && !(is_read && self.seen.begun);
+                }
+                self.seen.done = self.seen.error.is_none() && !self.broken;
                 if self.seen.done {
                     self.release(out);
                 }
             }
+            None if self.is_json => self.broken = true,
             _ => self.seen.done = true,
         }
     }
@@ -285,8 +316,9 @@ impl Scanner {
                 self.seen.finish = Some(word);
             }
         }
+        self.seen.begun |= event.output.is_some_and(|output| !output.is_empty());
         if let Some(data) = event.data {
-            self.seen.begun = true;
+            self.seen.begun |= !data.is_empty();
             self.seen.images = i64::try_from(data.len()).unwrap_or(i64::MAX);
         }
         let kind = event.kind.as_deref().unwrap_or_default();
@@ -400,6 +432,9 @@ struct Event {
     /// Embeddings and pictures.
     #[serde(default)]
     data: Option<Vec<IgnoredAny>>,
+    /// Of a whole response.
+    #[serde(default)]
+    output: Option<Vec<IgnoredAny>>,
 }
 
 #[derive(Deserialize)]

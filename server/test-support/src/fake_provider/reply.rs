@@ -120,7 +120,7 @@ pub(crate) fn pieces(text: &str, count: Option<usize>) -> Vec<&str> {
 ///
 /// `[[delay=500]]` ms before the first byte · `[[chunks=20,50ms]]` pieces and pause · `[[tokens=300]]` an answer of so many
 /// words · `[[more=600]]` so many words behind the echo · `[[reply=some text]]` · `[[status=429,2]]` error, and seconds of `retry-after` · `[[drop]]` · `[[cut]]` ·
-/// `[[end]]` · `[[hang]]` · `[[hangmid]]` · `[[nousage]]` · `[[zerousage]]` · `[[empty]]` · `[[garbage]]`. With `[[once]]` beside it, a
+/// `[[end]]` · `[[hang]]` · `[[hangmid]]` · `[[nousage]]` · `[[zerousage]]` · `[[empty]]` · `[[garbage]]` · `[[instead={}]]` these bytes. With `[[once]]` beside it, a
 /// failure meets only the first request with this question, so that a retry succeeds.
 pub(crate) fn to_question(question: &str, seen_before: bool) -> Reply {
     let mut reply = Reply::default();
@@ -158,6 +158,7 @@ pub(crate) fn to_question(question: &str, seen_before: bool) -> Reply {
             "zerousage" => reply.fault = Some(ProviderFault::ZeroUsage),
             "empty" => reply.fault = Some(ProviderFault::EmptyStream),
             "garbage" => reply.fault = Some(ProviderFault::GarbageChunk),
+            "instead" => reply.fault = Some(ProviderFault::Instead(value.to_owned())),
             "once" => once = true,
             // Not ours: somebody's text with double brackets.
             _ => plain.push_str(&format!("[[{inner}]]")),
