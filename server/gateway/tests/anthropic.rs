@@ -281,6 +281,18 @@ async fn success_without_a_message_is_a_failure() {
             .await;
         assert_eq!(failed.err().unwrap().error.code(), ErrorCode::AiDown, "{bytes}");
     }
+    for (data, code) in [
+        (r#"{"detail":"secret"}"#, ErrorCode::AiDown),
+        (r#"{"type":"rate_limit_error","message":"secret"}"#, ErrorCode::AiBusy),
+        ("secret", ErrorCode::AiDown),
+    ] {
+        let question = format!("[[instead=event: error\ndata: {data}\n\n]]");
+        let body = json!({"messages": [{"role": "user", "content": question}], "stream": true});
+        let failed = gateway(&fake, ANTHROPIC_KEY)
+            .forward(call(body), &CancellationToken::new())
+            .await;
+        assert_eq!(failed.err().unwrap().error.code(), code, "{data}");
+    }
 }
 
 #[tokio::test]

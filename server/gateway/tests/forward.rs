@@ -849,6 +849,24 @@ async fn a_providers_words_do_not_pass_with_a_status_of_success() {
 }
 
 #[tokio::test]
+async fn what_is_no_json_is_left_out_of_a_stream() {
+    let fake = fake().await;
+    fake.fail_next(1, ProviderFault::GarbageChunk);
+    let (body, outcome) = read(&gateway(&[&fake]), chat("one two three", json!({"stream": true}))).await;
+    for event in body.lines().filter_map(|line| line.strip_prefix("data: ")) {
+        assert!(
+            event == "[DONE]" || serde_json::from_str::<Value>(event).is_ok(),
+            "{event}"
+        );
+    }
+    assert!(body.contains("three") && body.ends_with("data: [DONE]\n\n"), "{body}");
+    assert_eq!(
+        (outcome.finish, outcome.reported),
+        (Finish::Complete("stop".into()), true)
+    );
+}
+
+#[tokio::test]
 async fn pictures_and_speech_pass_as_streams() {
     let fake = fake().await;
     let gateway = gateway(&[&fake]);

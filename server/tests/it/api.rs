@@ -308,7 +308,7 @@ async fn a_providers_words_never_reach_a_program() {
     let app = app().start().await;
     let program = Program::new(&app, &["chat"]).await;
     app.provider
-        .fail_next(9, ProviderFault::ErrorInside("the provider's secret".into()));
+        .fail_next(3, ProviderFault::ErrorInside("the provider's secret".into()));
     let answer = program.ask("/v1/chat/completions", question("hello")).await;
     assert_eq!(answer.status(), 502);
     let text = answer.text().await.unwrap();
@@ -318,6 +318,38 @@ async fn a_providers_words_never_reach_a_program() {
         .await;
     let text = answer.text().await.unwrap();
     assert!(text.contains("answer_cut") && !text.contains("secret"), "{text}");
+    // In whatever shape they come.
+    let hello = r#"data: {"choices":[{"delta":{"content":"hello"}}]}"#;
+    for (stream, bytes, code) in [
+        (false, r#"{"detail":"secret"}"#.to_owned(), "provider_failed"),
+        (
+            false,
+            r#"{"message":"secret","error":["secret"]}"#.to_owned(),
+            "provider_failed",
+        ),
+        (
+            true,
+            "event: error\ndata: {\"detail\":\"secret\"}\n\n".to_owned(),
+            "provider_failed",
+        ),
+        (
+            true,
+            format!("{hello}\n\nevent: error\ndata: {{\"message\":\"secret\"}}\n\n"),
+            "answer_cut",
+        ),
+        (
+            true,
+            format!("{hello}\n\ndata: {{\"detail\":\"secret\"}}\n\ndata: [DONE]\n\n"),
+            "answer_cut",
+        ),
+    ] {
+        // What has not begun is asked a second time.
+        let times = if code == "answer_cut" { 1 } else { 2 };
+        app.provider.fail_next(times, ProviderFault::Instead(bytes.clone()));
+        let asked = if stream { streamed("hi") } else { question("hi") };
+        let text = program.ask("/v1/chat/completions", asked).await.text().await.unwrap();
+        assert!(text.contains(code) && !text.contains("secret"), "{bytes}: {text}");
+    }
     app.finish().await;
 }
 

@@ -1,7 +1,7 @@
 //! What Anthropic answers: events of a stream, put together and understood.
 
 use bytes::{Buf, BytesMut};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     GatewayError, Usage,
@@ -14,6 +14,13 @@ const MOST_EVENT: usize = 1024 * 1024;
 #[derive(Default)]
 pub(super) struct Events {
     rest: BytesMut,
+    /// The event that is being read calls itself an error.
+    is_error: bool,
+}
+
+/// An error in a shape of its own, in Anthropic's.
+fn error(said: Value) -> Value {
+    json!({"type": "error", "error": said})
 }
 
 impl Events {
@@ -23,10 +30,16 @@ impl Events {
         let mut events = Vec::new();
         while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
             let line = self.rest[..end].trim_ascii();
-            if let Some(data) = line.strip_prefix(b"data:")
-                && let Ok(event) = serde_json::from_slice(data)
-            {
-                events.push(event);
+            if let Some(name) = line.strip_prefix(b"event:") {
+                self.is_error = name.trim_ascii() == b"error";
+            } else if let Some(data) = line.strip_prefix(b"data:") {
+                let event = serde_json::from_slice::<Value>(data);
+                match event {
+                    Ok(event) if self.is_error && event["type"] != "error" => events.push(error(event)),
+                    Ok(event) => events.push(event),
+                    Err(_) if self.is_error => events.push(error(String::from_utf8_lossy(data).into())),
+                    Err(_) => {}
+                }
             }
             self.rest.advance(end + 1);
         }
@@ -91,7 +104,14 @@ impl Reader {
                 }
                 pieces
             }
-            "error" => vec![Err(from_value(&event["error"], cleaner))],
+            "error" => {
+                let said = if event["error"].is_null() {
+                    event
+                } else {
+                    &event["error"]
+                };
+                vec![Err(from_value(said, cleaner))]
+            }
             // `ping`, `message_stop`, and whatever comes to be.
             _ => Vec::new(),
         }

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, de::IgnoredAny};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{Endpoint, Usage, openai::usage_of};
 
@@ -203,15 +203,19 @@ impl Scanner {
         while let Some(length) = event_end(&self.tail[self.searched..]) {
             let event = self.tail.split_to(self.searched + length);
             self.searched = 0;
-            let is_usage = !std::mem::take(&mut self.passing) && self.examine(&event);
+            let reading = if std::mem::take(&mut self.passing) {
+                Reading::Passes
+            } else {
+                self.examine(&event)
+            };
             if self.seen.error.is_some() {
                 self.tail.clear();
                 break;
             }
-            if is_usage && self.hide_usage {
-                push(std::mem::take(&mut read), out);
-            } else {
+            if reading.goes_on(self.hide_usage) {
                 read.unsplit(event);
+            } else {
+                push(std::mem::take(&mut read), out);
             }
         }
         push(read, out);
@@ -229,21 +233,21 @@ impl Scanner {
         match self.kind {
             Some(Kind::Events) => {
                 let tail = std::mem::take(&mut self.tail).freeze();
-                let is_usage = !self.passing && self.examine(&tail);
-                let hidden = self.seen.error.is_some() || (is_usage && self.hide_usage);
+                let goes_on = self.passing || self.examine(&tail).goes_on(self.hide_usage);
+                let hidden = self.seen.error.is_some() || !goes_on;
                 if !hidden && !tail.is_empty() {
                     out.push_back(tail);
                 }
             }
             Some(Kind::Document) => {
-                let event = whole(self.document.clone());
+                let event = whole(&self.document);
                 let is_read = event.is_some();
                 if let Some(event) = event {
                     self.note(event);
                 }
                 if self.is_json && self.seen.error.is_none() {
                     let is_long = self.document_bytes > MOST_DOCUMENT;
-                    self.broken |= !is_long && !(is_read && self.seen.begun);
+                    self.broken |= !(is_long || is_read && self.seen.begun);
                 }
                 self.seen.done = self.seen.error.is_none() && !self.broken;
                 if self.seen.done {
@@ -255,11 +259,15 @@ impl Scanner {
         }
     }
 
-    /// Reads one event; true if it says nothing but the usage.
-    fn examine(&mut self, event: &[u8]) -> bool {
+    /// Reads one event.
+    fn examine(&mut self, event: &[u8]) -> Reading {
         let mut joined = Vec::new();
         let mut data: &[u8] = &[];
+        let mut is_error = false;
         for line in event.split(|byte| *byte == b'\n') {
+            if let Some(name) = line.strip_prefix(b"event:") {
+                is_error = name.trim_ascii() == b"error";
+            }
             let Some(line) = line.strip_prefix(b"data:") else {
                 continue;
             };
@@ -274,25 +282,32 @@ impl Scanner {
             }
         }
         let data = if joined.is_empty() { data } else { &joined };
+        if is_error {
+            self.fail(named_error(data));
+            return Reading::Passes;
+        }
         if data == b"[DONE]" {
             self.seen.done = true;
-            return false;
+            return Reading::Passes;
         }
-        match serde_json::from_slice::<Event>(data) {
-            Ok(event) => self.note(event),
-            Err(_) => false,
+        match read(data) {
+            Some(event) if self.note(event) => Reading::Usage,
+            Some(_) => Reading::Passes,
+            // A comment, a sign of life.
+            None if data.is_empty() => Reading::Passes,
+            None => Reading::Nothing,
         }
     }
 
-    fn note(&mut self, event: Event) -> bool {
-        if let Some(error) = event.error.filter(|error| error.is_object() || error.is_string()) {
-            self.seen.error.get_or_insert(error);
-        }
-        // The way of older servers of vLLM.
-        if event.object.is_some_and(|object| object == "error") {
-            self.seen
-                .error
-                .get_or_insert(Value::from("an error in the place of an answer"));
+    /// Only the first error counts; nothing that comes behind it goes on.
+    fn fail(&mut self, error: Value) {
+        self.seen.error.get_or_insert(error);
+    }
+
+    /// True if it says nothing but the usage.
+    fn note(&mut self, mut event: Event) -> bool {
+        if let Some(error) = event.take_error(self.is_json) {
+            self.fail(error);
         }
         let usage = event.usage.as_ref().and_then(usage_of);
         let choices = event.choices.unwrap_or_default();
@@ -312,6 +327,10 @@ impl Scanner {
                 }
             }
             if let Some(word) = choice.finish_reason.filter(|word| !word.is_empty()) {
+                // OpenRouter's word for an upstream that failed.
+                if word == "error" {
+                    self.fail(Value::from("the upstream provider failed"));
+                }
                 self.seen.cut_short |= !matches!(word.as_str(), "stop" | "tool_calls" | "function_call");
                 self.seen.finish = Some(word);
             }
@@ -342,7 +361,7 @@ impl Scanner {
             }
         }
         if kind == "error" {
-            self.seen.error.get_or_insert(Value::from("an error in the stream"));
+            self.fail(Value::from("an error in the stream"));
         }
         if kind.ends_with(".done") || kind.ends_with(".output_item.added") {
             self.seen.begun = true;
@@ -361,7 +380,7 @@ impl Scanner {
             self.seen.usage = Some(usage);
         }
         if response["error"].is_object() {
-            self.seen.error.get_or_insert(response["error"].clone());
+            self.fail(response["error"].clone());
         }
         if matches!(kind, "response.completed" | "response.incomplete" | "response.failed") {
             self.end_of_response(kind.trim_start_matches("response."));
@@ -409,6 +428,45 @@ fn event_end(bytes: &[u8]) -> Option<usize> {
     None
 }
 
+/// What an event is to whoever reads along.
+enum Reading {
+    Passes,
+    /// It says nothing but the usage.
+    Usage,
+    /// It is no JSON object, over which programs stumble.
+    Nothing,
+}
+
+impl Reading {
+    fn goes_on(&self, hide_usage: bool) -> bool {
+        match self {
+            Self::Passes => true,
+            Self::Usage => !hide_usage,
+            Self::Nothing => false,
+        }
+    }
+}
+
+/// What an event says that is called an error, in whichever shape.
+fn named_error(data: &[u8]) -> Value {
+    match serde_json::from_slice::<Value>(data) {
+        Ok(mut said) if says_error(&said["error"]) => said["error"].take(),
+        Ok(said) => said,
+        Err(_) => Value::from(String::from_utf8_lossy(data)),
+    }
+}
+
+/// Some servers write `null`, `false` or nothing into every answer.
+fn says_error(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Number(number) => number.as_i64() != Some(0),
+        Value::String(words) => !words.is_empty(),
+        Value::Array(errors) => !errors.is_empty(),
+        Value::Bool(true) | Value::Object(_) => true,
+    }
+}
+
 /// The little that is read of an event or of a whole answer.
 #[derive(Deserialize)]
 struct Event {
@@ -435,6 +493,11 @@ struct Event {
     /// Of a whole response.
     #[serde(default)]
     output: Option<Vec<IgnoredAny>>,
+    /// Errors of servers that do not speak OpenAI in all they say.
+    #[serde(default)]
+    detail: Option<Value>,
+    #[serde(default)]
+    message: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -459,11 +522,121 @@ struct Said {
     tool_calls: Option<Vec<Value>>,
 }
 
+/// An event, or a short answer; `None` if it is no JSON object.
+fn read(data: &[u8]) -> Option<Event> {
+    if !data.trim_ascii_start().starts_with(b"{") {
+        return None;
+    }
+    let strict = serde_json::from_slice(data).ok();
+    strict.or_else(|| Event::leniently(serde_json::from_slice(data).ok()?))
+}
+
 /// A whole answer; `None` if it cannot be understood.
-fn whole(document: VecDeque<Bytes>) -> Option<Event> {
-    match document.as_slices() {
-        ([only], []) => serde_json::from_slice(only).ok(),
-        _ => serde_json::from_reader(BufReader::new(Chunks(document))).ok(),
+fn whole(document: &VecDeque<Bytes>) -> Option<Event> {
+    if let ([only], []) = document.as_slices() {
+        return read(only);
+    }
+    // The pieces are shared, not copied.
+    let reader = || BufReader::new(Chunks(document.clone()));
+    let strict = serde_json::from_reader(reader()).ok();
+    strict.or_else(|| Event::leniently(serde_json::from_reader(reader()).ok()?))
+}
+
+impl Event {
+    /// One with a field that has another type than it should: that field is left aside, and the others are read.
+    fn leniently(value: Value) -> Option<Self> {
+        let mut fields = Fields::of(value)?;
+        Some(Self {
+            choices: fields
+                .list("choices")
+                .map(|choices| choices.into_iter().filter_map(Choice::leniently).collect()),
+            usage: fields.take("usage"),
+            error: fields.take("error"),
+            object: fields.take("object"),
+            kind: fields.word("type"),
+            delta: fields.take("delta"),
+            response: fields.take("response"),
+            status: fields.word("status"),
+            data: fields.list("data").map(|data| vec![IgnoredAny; data.len()]),
+            output: fields.list("output").map(|output| vec![IgnoredAny; output.len()]),
+            detail: fields.take("detail"),
+            message: fields.take("message"),
+        })
+    }
+
+    /// The error that it is or holds. `is_json`: it belongs to an answer in which nothing else than errors has a detail.
+    fn take_error(&mut self, is_json: bool) -> Option<Value> {
+        if let Some(error) = self.error.take().filter(says_error) {
+            return Some(match error {
+                Value::Object(_) | Value::String(_) => error,
+                // Some put their words beside a mere sign.
+                sign => self.message.take().filter(says_error).unwrap_or(sign),
+            });
+        }
+        // The way of older servers of vLLM.
+        if self.object.as_ref().is_some_and(|object| object == "error") {
+            return Some(Value::from("an error in the place of an answer"));
+        }
+        let is_answer = self.choices.is_some() || self.data.is_some() || self.output.is_some();
+        if !is_json || is_answer {
+            return None;
+        }
+        let is_known = self.kind.is_some() || self.object.is_some() || self.usage.is_some();
+        let message = self.message.take().filter(|_| !is_known);
+        self.detail.take().or(message).filter(says_error)
+    }
+}
+
+impl Choice {
+    fn leniently(value: Value) -> Option<Self> {
+        let mut fields = Fields::of(value)?;
+        Some(Self {
+            delta: fields.take("delta").and_then(Said::leniently),
+            message: fields.take("message").and_then(Said::leniently),
+            finish_reason: fields.word("finish_reason"),
+        })
+    }
+}
+
+impl Said {
+    fn leniently(value: Value) -> Option<Self> {
+        let mut fields = Fields::of(value)?;
+        Some(Self {
+            content: fields.take("content"),
+            reasoning_content: fields.take("reasoning_content"),
+            refusal: fields.take("refusal"),
+            tool_calls: fields.list("tool_calls"),
+        })
+    }
+}
+
+/// The fields of an object whose types are not what they should be.
+struct Fields(Map<String, Value>);
+
+impl Fields {
+    fn of(value: Value) -> Option<Self> {
+        match value {
+            Value::Object(fields) => Some(Self(fields)),
+            _ => None,
+        }
+    }
+
+    fn take(&mut self, name: &str) -> Option<Value> {
+        self.0.remove(name).filter(|value| !value.is_null())
+    }
+
+    fn word(&mut self, name: &str) -> Option<String> {
+        match self.take(name) {
+            Some(Value::String(word)) => Some(word),
+            _ => None,
+        }
+    }
+
+    fn list(&mut self, name: &str) -> Option<Vec<Value>> {
+        match self.take(name) {
+            Some(Value::Array(list)) => Some(list),
+            _ => None,
+        }
     }
 }
 
@@ -499,6 +672,18 @@ mod tests {
         }
         scanner.end(&mut out);
         (out.iter().flatten().copied().collect(), scanner.take())
+    }
+
+    /// As an answer to a chat completion, whole or streamed.
+    fn through_chat(body: &str) -> (String, Seen) {
+        let mut scanner = Scanner::new("", false).of(Endpoint::Chat);
+        let mut out = VecDeque::new();
+        for piece in body.as_bytes().chunks(11) {
+            scanner.feed(Bytes::copy_from_slice(piece), &mut out);
+        }
+        scanner.end(&mut out);
+        let out = out.iter().flatten().copied().collect();
+        (String::from_utf8(out).unwrap(), scanner.take())
     }
 
     const HELLO: &str =
@@ -588,12 +773,74 @@ mod tests {
                 }
             }
         }
+        for error in [
+            "event: error\ndata: {\"message\":\"secret\"}\n\n",
+            "event: error\ndata: {\"detail\":\"secret\"}\n\n",
+            "event:error\ndata: secret\n\n",
+            "data: {\"detail\":\"secret\"}\n\n",
+            "data: {\"code\":500,\"message\":\"secret\"}\n\n",
+            "data: {\"error\":[\"secret\"]}\n\n",
+            "data: {\"status\":500,\"error\":\"secret\"}\n\n",
+            "data: {\"choices\":[{\"finish_reason\":\"error\",\"delta\":{\"content\":\"secret\"}}]}\n\n",
+        ] {
+            let (out, seen) = through_chat(&[HELLO, error, STOP].concat());
+            assert_eq!(out, HELLO, "{error}");
+            assert!(seen.error.is_some() && !seen.done, "{error}");
+        }
         for body in [
             r#"{"error":{"message":"secret"}}"#,
             r#"{"object":"error","message":"secret"}"#,
+            r#"{"detail":"secret"}"#,
+            r#"{"detail":[{"msg":"secret"}]}"#,
+            r#"{"message":"secret"}"#,
+            r#"{"error":true,"message":"secret"}"#,
+            r#"{"error":["secret"],"status":1}"#,
         ] {
-            let (out, seen) = through(body.as_bytes(), 10, false);
-            assert!(out.is_empty() && seen.error.is_some() && !seen.done);
+            let (out, seen) = through_chat(body);
+            assert!(out.is_empty() && seen.error.is_some() && !seen.done, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_left_out_of_a_stream() {
+        for garbage in ["data: {\"id\": \"chatcmpl-\n\n", "data: oops\n\n", "data: [1]\n\n"] {
+            let (out, seen) = through_chat(&[HELLO, garbage, STOP, DONE, garbage.trim_end()].concat());
+            assert_eq!(out, [HELLO, STOP, DONE].concat(), "{garbage}");
+            assert!(seen.done && seen.text == "Hel");
+        }
+        let signs = [": alive\n\n", "event: ping\n\n", "data:\n\n", DONE].concat();
+        assert_eq!(through_chat(&signs).0, signs);
+    }
+
+    #[test]
+    fn a_field_of_another_type_is_left_aside_and_the_others_are_read() {
+        let usage = r#""usage":{"prompt_tokens":3,"completion_tokens":2}"#;
+        let said = r#""choices":[{"index":0,"delta":{"content":"Hel"},"finish_reason":"stop"}]"#;
+        for odd in [
+            r#""status":1"#,
+            r#""type":{}"#,
+            r#""data":{}"#,
+            r#""output":"none""#,
+            r#""error":0"#,
+        ] {
+            let (_, seen) = through_chat(&format!("data: {{{odd},{said},{usage}}}\n\n"));
+            let tokens = seen.usage.map(|usage| usage.prompt_tokens);
+            assert_eq!((tokens, seen.text.as_str()), (Some(3), "Hel"), "{odd}");
+            assert!(seen.error.is_none() && seen.finish.is_some(), "{odd}");
+        }
+        for choice in [
+            r#"{"delta":{"content":"Hel","tool_calls":{}},"finish_reason":"stop"}"#,
+            r#"{"delta":{"content":"Hel"},"finish_reason":7}"#,
+            r#"{"delta":"none","message":{"content":"Hel"}}"#,
+            r#"null,{"delta":{"content":"Hel"}}"#,
+        ] {
+            let event = format!("{{\"choices\":[{choice}],{usage}}}");
+            for body in [format!("data: {event}\n\n"), event] {
+                let (out, seen) = through_chat(&body);
+                let tokens = seen.usage.map(|usage| usage.completion_tokens);
+                assert_eq!((tokens, seen.text.as_str()), (Some(2), "Hel"), "{body}");
+                assert_eq!(out, body);
+            }
         }
     }
 
