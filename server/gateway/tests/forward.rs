@@ -318,6 +318,33 @@ async fn a_long_answer_that_breaks_off_is_not_billed_as_a_whole_one() {
     assert_eq!((outcome.finish, outcome.reported), (Finish::Cut, false));
 }
 
+/// Whose turn it is, and the end of the body.
+const ROLE: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}]}\n\n";
+
+#[tokio::test]
+async fn whoever_says_nothing_but_whose_turn_it_is_has_not_begun() {
+    for fault in [ProviderFault::HangAfterRole, ProviderFault::Instead(ROLE.into())] {
+        let (sick, well) = (fake().await, fake().await);
+        sick.fail_next(1, fault.clone());
+        let (body, outcome) = read(&gateway(&[&sick, &well]), chat("hi", json!({"stream": true}))).await;
+        assert_eq!(outcome.provider, "fake1", "{fault:?}");
+        assert!(
+            body.matches("assistant").count() == 1 && body.ends_with("data: [DONE]\n\n"),
+            "{body}"
+        );
+    }
+    // Where nobody else is left it goes on at once.
+    let sick = fake().await;
+    sick.fail_next(1, ProviderFault::HangAfterRole);
+    let forwarded = send(&gateway(&[&sick]), chat("hi", json!({"stream": true})))
+        .await
+        .ok()
+        .unwrap();
+    let pieces: Vec<_> = forwarded.body.collect().await;
+    assert!(pieces[0].as_ref().unwrap().ends_with(b"\n\n"), "{pieces:?}");
+    assert_eq!(pieces[1].as_ref().unwrap_err().code(), ErrorCode::AiCut);
+}
+
 #[tokio::test]
 async fn a_refusal_is_told_without_the_providers_keys_and_nobody_else_is_asked() {
     let (first, second) = (fake().await, fake().await);

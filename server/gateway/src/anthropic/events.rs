@@ -51,7 +51,8 @@ impl Events {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Piece {
     Text(String),
-    Thought,
+    /// Its words, where it is told in words.
+    Thought(String),
     Tool {
         id: String,
         name: String,
@@ -92,7 +93,7 @@ impl Reader {
             "content_block_delta" => match delta["type"].as_str().unwrap_or_default() {
                 "text_delta" => vec![Ok(Piece::Text(word(&delta["text"])))],
                 "input_json_delta" => vec![Ok(Piece::Arguments(word(&delta["partial_json"])))],
-                _ => vec![Ok(Piece::Thought)],
+                _ => vec![Ok(Piece::Thought(word(&delta["thinking"])))],
             },
             "message_delta" => {
                 let mut pieces = Vec::new();

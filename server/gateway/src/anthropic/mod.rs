@@ -146,7 +146,7 @@ impl Provider for Anthropic {
         let chunks = self.pieces(response).map_ok(|piece| match piece {
             Piece::Text(text) => Chunk::Text(text),
             // A sign of life; thoughts are not part of the answer.
-            Piece::Thought | Piece::Tool { .. } | Piece::Arguments(_) => Chunk::Text(String::new()),
+            Piece::Thought(_) | Piece::Tool { .. } | Piece::Arguments(_) => Chunk::Text(String::new()),
             Piece::Finish(word) => Chunk::Finish(word),
             Piece::Usage(usage) => Chunk::Usage(usage),
         });

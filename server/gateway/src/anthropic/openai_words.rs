@@ -36,7 +36,9 @@ impl Words {
                 return Bytes::new();
             }
             Piece::Text(text) => (json!({"content": text}), None),
-            Piece::Thought => (json!({}), None),
+            Piece::Thought(words) if words.is_empty() => (json!({}), None),
+            // OpenAI has no word for it; this is DeepSeek's, which most clients know.
+            Piece::Thought(words) => (json!({"reasoning_content": words}), None),
             Piece::Tool { id, name } => {
                 let function = json!({"name": name, "arguments": ""});
                 let call = json!({"index": self.tools, "id": id, "type": "function", "function": function});

@@ -224,16 +224,17 @@ impl Gateway {
             run.attempts += 1;
             upstream.budget.asked();
             let began = Instant::now();
+            let has_next = journey.has_next();
             let patience = if call.is_quick() {
                 began + deadlines.first_token
-            } else if journey.has_next() {
+            } else if has_next {
                 // Of an answer that comes all at once nothing is seen before its end: whoever is asked next needs as much time.
                 began + overall.saturating_duration_since(began) / 2
             } else {
                 overall
             };
             let what = "the first token";
-            let opened = within(cancel, patience, overall, what, open(&hop, &call)).await;
+            let opened = within(cancel, patience, overall, what, open(&hop, &call, has_next)).await;
             unanswered = opened.is_err().then_some(&call);
             let error = match opened {
                 Ok(Ok(opened)) => {
@@ -502,8 +503,8 @@ impl Passage {
     }
 }
 
-/// Asks one target, up to the first sign of an answer.
-async fn open(hop: &Hop, call: &Forward) -> Result<Opened, GatewayError> {
+/// Asks one target, up to the first sign of an answer; where there is another to ask, up to the first part of it.
+async fn open(hop: &Hop, call: &Forward, has_next: bool) -> Result<Opened, GatewayError> {
     let longest = hop.target.model.max_answer_tokens;
     let bound = call.bound.map(|bound| AnswerBound {
         tokens: bound.tokens.min(longest),
@@ -519,7 +520,9 @@ async fn open(hop: &Hop, call: &Forward) -> Result<Opened, GatewayError> {
     };
     let incoming = hop.key.adapter.forward(&outgoing).await?;
     let mut opened = Opened {
-        scanner: Scanner::new(&incoming.content_type, incoming.hide_usage).of(call.endpoint),
+        scanner: Scanner::new(&incoming.content_type, incoming.hide_usage)
+            .of(call.endpoint)
+            .patient(has_next),
         content_type: incoming.content_type,
         body: incoming.body,
         ready: VecDeque::new(),
@@ -535,10 +538,11 @@ async fn open(hop: &Hop, call: &Forward) -> Result<Opened, GatewayError> {
         }
     }
     let seen = opened.scanner.seen();
+    let stirs = seen.stirred && !seen.done && !opened.ended;
     match opened.scanner.refusal() {
         Some(error) => Err(hop.key.adapter.fault(error)),
         _ if opened.scanner.is_broken() => Err(GatewayError::down(NO_ANSWER)),
-        _ if !seen.begun && (opened.scanner.is_stream() || !seen.done && opened.ended) => {
+        _ if !seen.begun && !stirs && (opened.scanner.is_stream() || !seen.done && opened.ended) => {
             Err(GatewayError::down(UNFINISHED))
         }
         _ => Ok(opened),

@@ -31,8 +31,10 @@ pub(super) struct Seen {
     pub(super) text: String,
     /// Pictures, or whatever else comes as a list.
     pub(super) images: i64,
-    /// Something of an answer has come.
+    /// Something of an answer has come: words, thoughts, a call of a tool, sound, a picture, or its end.
     pub(super) begun: bool,
+    /// Events have come that say nothing yet, such as whose turn it is.
+    pub(super) stirred: bool,
     /// The answer has said itself that it is complete.
     pub(super) done: bool,
 }
@@ -50,6 +52,8 @@ pub(super) struct Scanner {
     hide_usage: bool,
     /// What is no JSON is no answer.
     is_json: bool,
+    /// Nothing goes on before something of an answer has come.
+    is_patient: bool,
     /// A document came that is no answer.
     broken: bool,
     kind: Option<Kind>,
@@ -72,6 +76,7 @@ impl Scanner {
         Self {
             hide_usage,
             is_json: false,
+            is_patient: false,
             broken: false,
             kind: None,
             content_type: content_type.to_owned(),
@@ -88,6 +93,12 @@ impl Scanner {
     /// Nothing but JSON is an answer of this endpoint, if that is so.
     pub(super) fn of(mut self, endpoint: Endpoint) -> Self {
         self.is_json = endpoint.answers_json();
+        self
+    }
+
+    /// Whether to wait for something of an answer itself, since another may still be asked.
+    pub(super) fn patient(mut self, is_patient: bool) -> Self {
+        self.is_patient = is_patient;
         self
     }
 
@@ -127,7 +138,10 @@ impl Scanner {
     pub(super) fn decided(&self) -> bool {
         match self.kind {
             None => false,
-            Some(Kind::Events) => self.seen.begun || self.seen.done || self.seen.error.is_some(),
+            Some(Kind::Events) => {
+                let stirred = self.seen.stirred && !self.is_patient;
+                stirred || self.seen.begun || self.seen.done || self.seen.error.is_some()
+            }
             Some(Kind::Document) => self.released || self.broken,
             Some(Kind::Opaque) => true,
         }
@@ -316,21 +330,19 @@ impl Scanner {
             self.seen.usage = Some(usage);
         }
         for choice in choices {
-            self.seen.begun = true;
+            self.seen.stirred = true;
+            if let Some(text) = &choice.text {
+                self.say(text);
+            }
             if let Some(said) = choice.delta.or(choice.message) {
-                for value in [said.content, said.reasoning_content, said.refusal].iter().flatten() {
-                    self.say(value);
-                }
-                for call in said.tool_calls.iter().flatten() {
-                    self.say(&call["function"]["name"]);
-                    self.say(&call["function"]["arguments"]);
-                }
+                self.hear(&said);
             }
             if let Some(word) = choice.finish_reason.filter(|word| !word.is_empty()) {
                 // OpenRouter's word for an upstream that failed.
                 if word == "error" {
                     self.fail(Value::from("the upstream provider failed"));
                 }
+                self.seen.begun = true;
                 self.seen.cut_short |= !matches!(word.as_str(), "stop" | "tool_calls" | "function_call");
                 self.seen.finish = Some(word);
             }
@@ -343,6 +355,9 @@ impl Scanner {
         let kind = event.kind.as_deref().unwrap_or_default();
         if !kind.is_empty() {
             self.note_typed(kind, event.delta.as_ref(), event.response);
+            // Of a message only its place is told first; a call of a tool is a part of an answer at once.
+            let item = event.item.as_ref().and_then(|item| item["type"].as_str());
+            self.seen.begun |= item.is_some_and(|kind| kind.ends_with("_call"));
         }
         if let Some(status) = event.status {
             self.end_of_response(&status);
@@ -355,17 +370,18 @@ impl Scanner {
     /// <https://platform.openai.com/docs/api-reference/audio/speech-audio-delta-event>.
     fn note_typed(&mut self, kind: &str, delta: Option<&Value>, response: Option<Value>) {
         if kind.ends_with(".delta") {
-            self.seen.begun = true;
-            if let Some(delta) = delta {
-                self.say(delta);
+            self.seen.stirred = true;
+            match delta {
+                Some(text @ Value::String(_)) => self.say(text),
+                // Sound stands in a field of another name.
+                _ => self.seen.begun = true,
             }
         }
         if kind == "error" {
             self.fail(Value::from("an error in the stream"));
         }
-        if kind.ends_with(".done") || kind.ends_with(".output_item.added") {
-            self.seen.begun = true;
-        }
+        self.seen.stirred |= kind.ends_with(".output_item.added");
+        self.seen.begun |= kind.ends_with(".done");
         match kind {
             "transcript.text.done" | "speech.audio.done" => self.end_of_response("completed"),
             "image_generation.partial_image" => self.seen.begun = true,
@@ -398,12 +414,44 @@ impl Scanner {
         self.seen.finish = Some(word.to_owned());
     }
 
+    /// What a model says in a choice.
+    fn hear(&mut self, said: &Said) {
+        for value in [&said.content, &said.refusal].into_iter().flatten() {
+            self.say(value);
+        }
+        // Some servers tell their thoughts under both names.
+        let mut thoughts = [&said.reasoning_content, &said.reasoning].into_iter().flatten();
+        if let Some(thought) = thoughts.find(|thought| thought.as_str().is_some_and(|words| !words.is_empty())) {
+            self.say(thought);
+        }
+        for call in said.tool_calls.iter().flatten() {
+            self.seen.begun = true;
+            self.say(&call["function"]["name"]);
+            self.say(&call["function"]["arguments"]);
+        }
+        if let Some(call @ Value::Object(_)) = &said.function_call {
+            self.seen.begun = true;
+            self.say(&call["name"]);
+            self.say(&call["arguments"]);
+        }
+        let is_sound = |part: &str| said.audio.as_ref().is_some_and(|audio| audio[part].is_string());
+        self.seen.begun |= is_sound("data") || is_sound("transcript");
+    }
+
+    /// Text, or parts of which some are text.
     fn say(&mut self, value: &Value) {
-        if let Value::String(text) = value
-            && self.seen.text.len() < MOST_TEXT
-        {
-            self.seen.begun |= !text.is_empty();
-            self.seen.text.push_str(text);
+        match value {
+            Value::String(text) if self.seen.text.len() < MOST_TEXT => {
+                self.seen.begun |= !text.is_empty();
+                self.seen.text.push_str(text);
+            }
+            Value::Array(parts) => {
+                for part in parts {
+                    self.say(&part["text"]);
+                    self.say(&part["thinking"]);
+                }
+            }
+            _ => {}
         }
     }
 }
@@ -498,6 +546,9 @@ struct Event {
     detail: Option<Value>,
     #[serde(default)]
     message: Option<Value>,
+    /// What the events of a response are of.
+    #[serde(default)]
+    item: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -508,6 +559,9 @@ struct Choice {
     message: Option<Said>,
     #[serde(default)]
     finish_reason: Option<String>,
+    /// The way of servers that complete texts.
+    #[serde(default)]
+    text: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -517,7 +571,13 @@ struct Said {
     #[serde(default)]
     reasoning_content: Option<Value>,
     #[serde(default)]
+    reasoning: Option<Value>,
+    #[serde(default)]
     refusal: Option<Value>,
+    #[serde(default)]
+    audio: Option<Value>,
+    #[serde(default)]
+    function_call: Option<Value>,
     #[serde(default)]
     tool_calls: Option<Vec<Value>>,
 }
@@ -561,6 +621,7 @@ impl Event {
             output: fields.list("output").map(|output| vec![IgnoredAny; output.len()]),
             detail: fields.take("detail"),
             message: fields.take("message"),
+            item: fields.take("item"),
         })
     }
 
@@ -594,6 +655,7 @@ impl Choice {
             delta: fields.take("delta").and_then(Said::leniently),
             message: fields.take("message").and_then(Said::leniently),
             finish_reason: fields.word("finish_reason"),
+            text: fields.take("text"),
         })
     }
 }
@@ -604,7 +666,10 @@ impl Said {
         Some(Self {
             content: fields.take("content"),
             reasoning_content: fields.take("reasoning_content"),
+            reasoning: fields.take("reasoning"),
             refusal: fields.take("refusal"),
+            audio: fields.take("audio"),
+            function_call: fields.take("function_call"),
             tool_calls: fields.list("tool_calls"),
         })
     }
@@ -798,6 +863,47 @@ mod tests {
         ] {
             let (out, seen) = through_chat(body);
             assert!(out.is_empty() && seen.error.is_some() && !seen.done, "{body}");
+        }
+    }
+
+    #[test]
+    fn an_answer_has_begun_when_something_of_it_has_come() {
+        let delta = |delta: &str| format!(r#"{{"choices":[{{"delta":{delta},"finish_reason":null}}]}}"#);
+        let typed = |kind: &str, rest: &str| format!(r#"{{"type":"response.{kind}",{rest}}}"#);
+        for (event, begun) in [
+            (delta(r#"{"role":"assistant"}"#), false),
+            (delta(r#"{"role":"assistant","content":"","refusal":null}"#), false),
+            (delta(r#"{"role":"assistant","content":null,"tool_calls":[]}"#), false),
+            (delta(r#"{"audio":{"id":"audio_1"}}"#), false),
+            (delta("{}"), false),
+            (delta(r#"{"content":"a"}"#), true),
+            (delta(r#"{"content":[{"type":"text","text":"a"}]}"#), true),
+            (delta(r#"{"reasoning_content":"a"}"#), true),
+            (delta(r#"{"content":"","reasoning":"a"}"#), true),
+            (delta(r#"{"refusal":"a"}"#), true),
+            (delta(r#"{"audio":{"data":"AA"}}"#), true),
+            (delta(r#"{"tool_calls":[{"index":0,"id":"call_1"}]}"#), true),
+            (delta(r#"{"function_call":{"name":"f"}}"#), true),
+            (
+                r#"{"choices":[{"delta":{},"finish_reason":"length"}]}"#.to_owned(),
+                true,
+            ),
+            (
+                typed("output_item.added", r#""item":{"type":"message","content":[]}"#),
+                false,
+            ),
+            (typed("output_text.delta", "\"delta\":\"\""), false),
+            (typed("output_text.delta", r#""delta":"a""#), true),
+            (typed("reasoning_summary_text.delta", r#""delta":"a""#), true),
+            (typed("output_item.added", r#""item":{"type":"function_call"}"#), true),
+        ] {
+            let event = format!("data: {event}\n\n");
+            for patient in [false, true] {
+                let mut scanner = Scanner::new("", false).of(Endpoint::Chat).patient(patient);
+                scanner.feed(Bytes::from(event.clone()), &mut VecDeque::new());
+                assert_eq!(scanner.seen().begun, begun, "{event}");
+                assert_eq!(scanner.decided(), begun || !patient, "{event}");
+            }
         }
     }
 

@@ -19,6 +19,8 @@ pub enum ProviderFault {
     EndMidStream,
     /// Accepts the request and never answers.
     Hang,
+    /// Says of a stream whose turn it is, and goes silent before the first word.
+    HangAfterRole,
     /// Goes silent after about half of the answer.
     HangMidStream,
     /// Complete, but no usage although it was asked for.

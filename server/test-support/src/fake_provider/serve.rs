@@ -332,6 +332,10 @@ fn steps(id: u64, valid: &Valid, reply: &Reply, finish: &str, usage: Usage) -> V
         line(&chunk)
     };
     let mut steps = VecDeque::from([Step::Line(chunk(json!({"role": "assistant", "content": ""}), None))]);
+    if reply.fault == Some(ProviderFault::HangAfterRole) {
+        steps.push_back(Step::Hang);
+        return steps;
+    }
     let pieces = pieces(&reply.text, reply.chunks);
     let half = pieces.len().div_ceil(2);
     for (at, piece) in pieces.into_iter().enumerate() {
