@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     GatewayError, Usage,
-    openai::{Cleaner, from_value},
+    openai::{Cleaner, count_of, from_value},
 };
 
 const MOST_EVENT: usize = 1024 * 1024;
@@ -130,7 +130,7 @@ impl Reader {
 
 /// Tokens read from the cache and written to it are told apart from the others here; in our words they are part of the prompt.
 pub(super) fn usage_of(told: &Value) -> Usage {
-    let number = |name: &str| told[name].as_i64().unwrap_or(0).max(0);
+    let number = |name: &str| count_of(&told[name]).unwrap_or(0);
     let cached_tokens = number("cache_read_input_tokens");
     Usage {
         prompt_tokens: number("input_tokens") + number("cache_creation_input_tokens") + cached_tokens,
@@ -150,4 +150,26 @@ pub(super) fn finish(reason: &str) -> String {
         other => other,
     };
     word.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absurd_counts_are_bounded() {
+        let billion = 1_000_000_000;
+        for absurd in [json!(i64::MAX), json!(u64::MAX), json!(1e300)] {
+            let told = json!({"input_tokens": absurd, "output_tokens": absurd,
+                "cache_creation_input_tokens": absurd, "cache_read_input_tokens": absurd});
+            let usage = usage_of(&told);
+            assert_eq!(
+                (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens),
+                (3 * billion, billion, billion),
+                "{absurd}"
+            );
+        }
+        let usage = usage_of(&json!({"input_tokens": -5, "output_tokens": 7.0}));
+        assert_eq!((usage.prompt_tokens, usage.completion_tokens), (0, 7));
+    }
 }
