@@ -296,6 +296,21 @@ async fn success_without_a_message_is_a_failure() {
 }
 
 #[tokio::test]
+async fn where_no_usage_is_told_it_is_estimated() {
+    let fake = fake().await;
+    for stream in [false, true] {
+        let body = json!({"messages": [{"role": "user", "content": "one two [[nousage]]"}], "stream": stream});
+        let (text, outcome) = forward(&fake, body).await;
+        assert!(text.contains("Echo") && !text.contains("prompt_tokens"), "{text}");
+        assert_eq!(outcome.finish, Finish::Complete("stop".into()));
+        assert_eq!((outcome.reported, outcome.usage.prompt_tokens), (false, 50));
+        assert!(outcome.usage.completion_tokens > 0 && outcome.cost > Money::ZERO);
+    }
+    let answer = ask(&fake, &[(Role::User, "one two [[nousage]]")]).await;
+    assert!(!answer.usage_reported && answer.usage.prompt_tokens > 0 && answer.usage.completion_tokens > 0);
+}
+
+#[tokio::test]
 async fn tools_are_called_and_their_results_taken() {
     let fake = fake().await;
     let tools = json!([{"type": "function", "function": {"name": "weather", "description": "of a city", "parameters": {"type": "object", "properties": {}}}}, {"type": "function", "function": {"name": "time"}}]);

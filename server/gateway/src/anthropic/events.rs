@@ -76,7 +76,7 @@ impl Reader {
         let delta = &event["delta"];
         let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         match event["type"].as_str().unwrap_or_default() {
-            "message_start" => vec![Ok(self.usage(&event["message"]["usage"]))],
+            "message_start" => self.usage(&event["message"]["usage"]).map(Ok).into_iter().collect(),
             "content_block_start" => {
                 let block = &event["content_block"];
                 match block["type"].as_str().unwrap_or_default() {
@@ -96,10 +96,7 @@ impl Reader {
                 _ => vec![Ok(Piece::Thought(word(&delta["thinking"])))],
             },
             "message_delta" => {
-                let mut pieces = Vec::new();
-                if event["usage"].is_object() {
-                    pieces.push(Ok(self.usage(&event["usage"])));
-                }
+                let mut pieces: Vec<_> = self.usage(&event["usage"]).map(Ok).into_iter().collect();
                 if let Some(reason) = delta["stop_reason"].as_str() {
                     pieces.push(Ok(Piece::Finish(finish(reason))));
                 }
@@ -118,26 +115,29 @@ impl Reader {
         }
     }
 
-    fn usage(&mut self, told: &Value) -> Piece {
+    /// Nothing while not all of it is known.
+    fn usage(&mut self, told: &Value) -> Option<Piece> {
         for (name, value) in told.as_object().into_iter().flatten() {
             if value.is_number() {
                 self.usage[name] = value.clone();
             }
         }
-        Piece::Usage(usage_of(&self.usage))
+        usage_of(&self.usage).map(Piece::Usage)
     }
 }
 
 /// Tokens read from the cache and written to it are told apart from the others here; in our words they are part of the prompt.
-pub(super) fn usage_of(told: &Value) -> Usage {
-    let number = |name: &str| count_of(&told[name]).unwrap_or(0);
-    let cached_tokens = number("cache_read_input_tokens");
-    Usage {
-        prompt_tokens: number("input_tokens") + number("cache_creation_input_tokens") + cached_tokens,
-        completion_tokens: number("output_tokens"),
+/// `None` where a server does not tell of both question and answer: nothing that is missing is free.
+pub(super) fn usage_of(told: &Value) -> Option<Usage> {
+    let number = |name: &str| count_of(&told[name]);
+    let cached_tokens = number("cache_read_input_tokens").unwrap_or(0);
+    let written = number("cache_creation_input_tokens").unwrap_or(0);
+    Some(Usage {
+        prompt_tokens: number("input_tokens")? + written + cached_tokens,
+        completion_tokens: number("output_tokens")?,
         cached_tokens,
         ..Usage::default()
-    }
+    })
 }
 
 /// OpenAI's word for why an answer ends.
@@ -162,14 +162,14 @@ mod tests {
         for absurd in [json!(i64::MAX), json!(u64::MAX), json!(1e300)] {
             let told = json!({"input_tokens": absurd, "output_tokens": absurd,
                 "cache_creation_input_tokens": absurd, "cache_read_input_tokens": absurd});
-            let usage = usage_of(&told);
+            let usage = usage_of(&told).unwrap();
             assert_eq!(
                 (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens),
                 (3 * billion, billion, billion),
                 "{absurd}"
             );
         }
-        let usage = usage_of(&json!({"input_tokens": -5, "output_tokens": 7.0}));
+        let usage = usage_of(&json!({"input_tokens": -5, "output_tokens": 7.0})).unwrap();
         assert_eq!((usage.prompt_tokens, usage.completion_tokens), (0, 7));
     }
 }

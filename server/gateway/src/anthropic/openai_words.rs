@@ -102,7 +102,9 @@ impl Words {
         let reason = finish(message["stop_reason"].as_str().unwrap_or("end_turn"));
         let choice = json!({"index": 0, "message": said, "logprobs": null, "finish_reason": reason});
         let mut whole = self.envelope("chat.completion", json!([choice]));
-        whole["usage"] = usage_json(usage_of(&message["usage"]));
+        if let Some(usage) = usage_of(&message["usage"]) {
+            whole["usage"] = usage_json(usage);
+        }
         Bytes::from(whole.to_string())
     }
 
