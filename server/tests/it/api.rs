@@ -559,7 +559,7 @@ async fn every_kind_of_model_is_asked_in_its_own_way() {
     assert_eq!(said["output"][0]["content"][0]["text"], "Echo: one two");
     let painted: Value = ask(
         "/v1/images/generations",
-        json!({"model": "paint", "prompt": "a deck", "n": 2}),
+        json!({"model": "paint", "prompt": "a deck", "n": 2, "background": "transparent"}),
     )
     .await
     .json()
