@@ -43,6 +43,11 @@ impl Endpoint {
         }
     }
 
+    /// An answer is a JSON document, or events of JSON; others may be text or sound.
+    pub(crate) const fn answers_json(self) -> bool {
+        matches!(self, Self::Chat | Self::Responses | Self::Embeddings | Self::Images)
+    }
+
     /// What a model must be for.
     pub const fn kind(self) -> ModelKind {
         match self {

@@ -1,6 +1,6 @@
 //! From the name that was asked for to the targets that may answer, in the order in which they are tried.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     ByDetail, Catalogue, ChatRequest, GatewayError, Model, ModelKind, ModelSpec, Price,
@@ -130,6 +130,12 @@ impl Journey {
         let largest = fits.map(|target| target.model.context_tokens).max().unwrap_or(0);
         self.targets
             .sort_by_cached_key(|target| target.model.context_tokens < largest && is_too_long(&target.model));
+    }
+
+    /// Whether there is a target that was not asked yet and is not left alone.
+    pub(crate) fn has_next(&self) -> bool {
+        let mut fresh = self.targets.iter().zip(&self.visited).filter(|(_, visited)| !**visited);
+        fresh.any(|(target, _)| !target.upstream.rests_beyond(Duration::ZERO))
     }
 
     /// One that reads more at once than `hop`.

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use domain::{ErrorCode, ModelId, Money, ProviderId, ProviderKeyId};
 use futures::StreamExt;
 use gateway::{
-    Alias, Answer, Catalogue, ChatRequest, Deadlines, Endpoint, Finish, Forward, ForwardBody, Gateway, KeySpec,
-    ModelKind, ModelSpec, Outcome, Price, Probe, ProviderKind, ProviderSpec, Role, Target, Turn,
+    Alias, Answer, Catalogue, ChatRequest, Deadlines, Endpoint, Finish, Forward, ForwardBody, Gateway, GatewayError,
+    KeySpec, ModelKind, ModelSpec, Outcome, Price, Probe, ProviderKind, ProviderSpec, Role, Target, Turn,
 };
 use serde_json::{Value, json};
 use test_support::{
@@ -98,9 +98,11 @@ async fn ask(fake: &FakeAnthropic, texts: &[(Role, &str)]) -> Answer {
         .await
 }
 
-async fn forward(fake: &FakeAnthropic, mut body: Value) -> (String, Outcome) {
+type Pieces = Vec<Result<Bytes, GatewayError>>;
+
+fn call(mut body: Value) -> Forward {
     body["model"] = "gpt-4o".into();
-    let call = Forward {
+    Forward {
         cache: None,
         bound: None,
         tokens: 50,
@@ -110,20 +112,27 @@ async fn forward(fake: &FakeAnthropic, mut body: Value) -> (String, Outcome) {
         alias: "gpt-4o".into(),
         stream: body["stream"] == true,
         body: ForwardBody::Json(Bytes::from(body.to_string())),
-    };
-    let gateway = gateway(fake, ANTHROPIC_KEY);
-    let forwarded = gateway.forward(call, &CancellationToken::new()).await;
-    let forwarded = forwarded.map_err(|failed| failed.error).unwrap();
-    let (mut all, mut body) = (Vec::new(), forwarded.body);
-    while let Some(Ok(bytes)) = body.next().await {
-        all.extend_from_slice(&bytes);
     }
-    drop(body);
-    (String::from_utf8(all).unwrap(), forwarded.outcome.await.unwrap())
+}
+
+async fn forwarded(gateway: &Gateway, body: Value) -> (Pieces, Outcome) {
+    let forwarded = gateway.forward(call(body), &CancellationToken::new()).await;
+    let forwarded = forwarded.map_err(|failed| failed.error).unwrap();
+    (forwarded.body.collect().await, forwarded.outcome.await.unwrap())
+}
+
+fn text_of(pieces: &Pieces) -> String {
+    let all: Vec<u8> = pieces.iter().flatten().flatten().copied().collect();
+    String::from_utf8(all).unwrap()
+}
+
+async fn forward(fake: &FakeAnthropic, body: Value) -> (String, Outcome) {
+    let (pieces, outcome) = forwarded(&gateway(fake, ANTHROPIC_KEY), body).await;
+    (text_of(&pieces), outcome)
 }
 
 fn code(answer: &Answer) -> Option<ErrorCode> {
-    answer.failure.as_ref().map(gateway::GatewayError::code)
+    answer.failure.as_ref().map(GatewayError::code)
 }
 
 #[tokio::test]
@@ -243,13 +252,62 @@ async fn a_stream_is_told_in_openais_events_and_its_usage_only_on_request() {
         assert!(outcome.reported && outcome.usage.completion_tokens == 3);
         assert_eq!(outcome.finish, Finish::Complete("stop".into()));
     }
-    let (text, outcome) = forward(
-        &fake,
-        json!({"messages": [{"role": "user", "content": "[[tokens=20]] [[cut]]"}], "stream": true}),
-    )
-    .await;
-    assert!(!text.contains("[DONE]") && text.contains("word10"));
-    assert_eq!((outcome.finish, outcome.reported), (Finish::Cut, false));
+    // Be it that the connection breaks, or that it is closed in good order.
+    for end in ["cut", "end"] {
+        let question = format!("[[tokens=20]] [[{end}]]");
+        let body = json!({"messages": [{"role": "user", "content": question}], "stream": true});
+        let (pieces, outcome) = forwarded(&gateway(&fake, ANTHROPIC_KEY), body).await;
+        let error = pieces.last().unwrap().as_ref().unwrap_err();
+        assert_eq!(error.code(), ErrorCode::AiCut, "{end}");
+        let text = text_of(&pieces);
+        assert!(!text.contains("[DONE]") && text.contains("word10"), "{text}");
+        assert_eq!((outcome.finish, outcome.reported), (Finish::Cut, false));
+    }
+}
+
+#[tokio::test]
+async fn success_without_a_message_is_a_failure() {
+    let fake = fake().await;
+    for bytes in [
+        "",
+        "{}",
+        r#"{"detail":"secret"}"#,
+        r#"{"type":"error","error":{"message":"secret"}}"#,
+    ] {
+        let question = format!("[[instead={bytes}]]");
+        let body = json!({"messages": [{"role": "user", "content": question}]});
+        let failed = gateway(&fake, ANTHROPIC_KEY)
+            .forward(call(body), &CancellationToken::new())
+            .await;
+        assert_eq!(failed.err().unwrap().error.code(), ErrorCode::AiDown, "{bytes}");
+    }
+    for (data, code) in [
+        (r#"{"detail":"secret"}"#, ErrorCode::AiDown),
+        (r#"{"type":"rate_limit_error","message":"secret"}"#, ErrorCode::AiBusy),
+        ("secret", ErrorCode::AiDown),
+    ] {
+        let question = format!("[[instead=event: error\ndata: {data}\n\n]]");
+        let body = json!({"messages": [{"role": "user", "content": question}], "stream": true});
+        let failed = gateway(&fake, ANTHROPIC_KEY)
+            .forward(call(body), &CancellationToken::new())
+            .await;
+        assert_eq!(failed.err().unwrap().error.code(), code, "{data}");
+    }
+}
+
+#[tokio::test]
+async fn where_no_usage_is_told_it_is_estimated() {
+    let fake = fake().await;
+    for stream in [false, true] {
+        let body = json!({"messages": [{"role": "user", "content": "one two [[nousage]]"}], "stream": stream});
+        let (text, outcome) = forward(&fake, body).await;
+        assert!(text.contains("Echo") && !text.contains("prompt_tokens"), "{text}");
+        assert_eq!(outcome.finish, Finish::Complete("stop".into()));
+        assert_eq!((outcome.reported, outcome.usage.prompt_tokens), (false, 50));
+        assert!(outcome.usage.completion_tokens > 0 && outcome.cost > Money::ZERO);
+    }
+    let answer = ask(&fake, &[(Role::User, "one two [[nousage]]")]).await;
+    assert!(!answer.usage_reported && answer.usage.prompt_tokens > 0 && answer.usage.completion_tokens > 0);
 }
 
 #[tokio::test]
@@ -320,7 +378,7 @@ async fn a_provider_is_tried_out_by_a_token_and_by_its_list() {
         let probed = gateway(&fake, key)
             .probe_provider(ProviderId(Uuid::from_u128(1)), probe)
             .await;
-        probed.unwrap()[0].failure.as_ref().map(gateway::GatewayError::code)
+        probed.unwrap()[0].failure.as_ref().map(GatewayError::code)
     };
     for probe in [Probe::Token(ANTHROPIC_MODEL), Probe::Models] {
         assert_eq!(code(ANTHROPIC_KEY, probe).await, None, "{probe:?}");

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test may fail like the test itself")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use domain::{ErrorCode, ModelId, Money, ProviderId, ProviderKeyId};
@@ -37,13 +37,32 @@ async fn fake() -> FakeProvider {
     FakeProvider::start().await.unwrap()
 }
 
+fn deadlines(overall: Duration) -> Deadlines {
+    Deadlines {
+        first_token: Duration::from_millis(400),
+        between_tokens: Duration::from_millis(400),
+        overall,
+    }
+}
+
+const OVERALL: Duration = Duration::from_secs(10);
+
 /// Each fake is a provider, and every alias leads to the fakes one after the other.
 fn gateway(fakes: &[&FakeProvider]) -> Gateway {
-    gateway_to(&fakes.iter().map(|fake| fake.url()).collect::<Vec<_>>())
+    gateway_within(fakes, OVERALL)
+}
+
+fn gateway_within(fakes: &[&FakeProvider], overall: Duration) -> Gateway {
+    let urls: Vec<String> = fakes.iter().map(|fake| fake.url()).collect();
+    gateway_of(&urls, deadlines(overall))
 }
 
 /// The same, of whoever answers at these addresses. Each model is said to read twice as much as the one before.
 fn gateway_to(urls: &[String]) -> Gateway {
+    gateway_of(urls, deadlines(OVERALL))
+}
+
+fn gateway_of(urls: &[String], deadlines: Deadlines) -> Gateway {
     let id = |fake: usize, kind: usize| ModelId(Uuid::from_u128((fake * 10 + kind) as u128));
     let provider = |at: usize| ProviderId(Uuid::from_u128(at as u128 + 1));
     let specs = urls.iter().enumerate().map(|(at, url)| {
@@ -85,11 +104,6 @@ fn gateway_to(urls: &[String]) -> Gateway {
             })
             .collect(),
     });
-    let deadlines = Deadlines {
-        first_token: Duration::from_millis(400),
-        between_tokens: Duration::from_millis(400),
-        overall: Duration::from_secs(10),
-    };
     Gateway::new(
         Catalogue::new(specs.collect(), models.collect(), aliases.collect()),
         deadlines,
@@ -214,6 +228,140 @@ async fn before_the_first_byte_another_is_asked() {
         assert_eq!((ways, outcome.provider.as_str()), (vec!["fake0", "fake1"], "fake1"));
         assert!(outcome.tries[0].code.is_some() && outcome.tries[1].code.is_none());
     }
+}
+
+#[tokio::test]
+async fn whoever_hangs_over_an_answer_that_comes_at_once_leaves_time_for_another() {
+    let (sick, well) = (fake().await, fake().await);
+    sick.fail_next(9, ProviderFault::Hang);
+    sick.fail_others(9, ProviderFault::Hang);
+    let gateway = gateway_within(&[&sick, &well], Duration::from_secs(4));
+    let calls = [
+        chat("hi", json!({})),
+        call(Endpoint::Embeddings, json!({"model": "embed", "input": "hi"})),
+        call(Endpoint::Responses, json!({"model": "chat", "input": "hi"})),
+        call(Endpoint::Images, json!({"model": "paint", "prompt": "hi"})),
+    ];
+    let answers = calls.map(|call| read(&gateway, call));
+    for (body, outcome) in futures::future::join_all(answers).await {
+        let codes: Vec<_> = outcome.tries.iter().map(|one| one.code).collect();
+        assert_eq!(codes, [Some(ErrorCode::AiTimeout), None], "{body}");
+        assert_eq!(outcome.provider, "fake1");
+    }
+    // Where nobody else is left, all of the time is this one's.
+    let began = Instant::now();
+    let alone = gateway_within(&[&sick], Duration::from_secs(1));
+    let failed = send(&alone, chat("hi", json!({}))).await.err().unwrap();
+    assert_eq!(
+        (failed.error.code(), failed.outcome.tries.len()),
+        (ErrorCode::AiTimeout, 1)
+    );
+    assert!(began.elapsed() >= Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn success_without_an_answer_is_a_failure_and_another_is_asked() {
+    let long = format!(r#"{{"choices":[{{"message":{{"content":"{}"#, "A".repeat(100));
+    let chats = [
+        "",
+        " ",
+        "oops",
+        "{not json",
+        "[]",
+        "{}",
+        r#"{"choices":[]}"#,
+        "null",
+        &long,
+    ];
+    let paths = [
+        (
+            Endpoint::Chat,
+            json!({"model": "chat", "messages": [{"role": "user", "content": "hi"}]}),
+            &chats[..],
+        ),
+        (
+            Endpoint::Responses,
+            json!({"model": "chat", "input": "hi"}),
+            &["", "{", r#"{"output":[]}"#],
+        ),
+        (
+            Endpoint::Embeddings,
+            json!({"model": "embed", "input": "hi"}),
+            &["", "{", r#"{"data":[]}"#],
+        ),
+        (
+            Endpoint::Images,
+            json!({"model": "paint", "prompt": "hi"}),
+            &["", "{", r#"{"data":[]}"#],
+        ),
+    ];
+    for (endpoint, asked, bodies) in paths {
+        for bytes in bodies {
+            let (sick, well) = (fake().await, fake().await);
+            let fails = |times| {
+                let fault = ProviderFault::Instead((*bytes).to_owned());
+                match endpoint {
+                    Endpoint::Chat => sick.fail_next(times, fault),
+                    _ => sick.fail_others(times, fault),
+                }
+            };
+            fails(1);
+            let both = gateway(&[&sick, &well]);
+            let (body, outcome) = read(&both, call(endpoint, asked.clone())).await;
+            let codes: Vec<_> = outcome.tries.iter().map(|one| one.code).collect();
+            assert_eq!(codes, [Some(ErrorCode::AiDown), None], "{endpoint:?} {bytes}: {body}");
+            assert!(both.states()[0].last_failure.is_some(), "the breaker has heard of it");
+            fails(9);
+            let failed = send(&gateway(&[&sick]), call(endpoint, asked.clone()))
+                .await
+                .err()
+                .unwrap();
+            assert_eq!(failed.error.code(), ErrorCode::AiDown, "{endpoint:?} {bytes}");
+            assert_eq!(
+                (failed.outcome.finish, failed.outcome.cost),
+                (Finish::Failed, Money::ZERO)
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_long_answer_that_breaks_off_is_not_billed_as_a_whole_one() {
+    let fake = fake().await;
+    let half = format!(r#"{{"choices":[{{"message":{{"content":"{}"#, "A".repeat(200_000));
+    fake.fail_next(1, ProviderFault::Instead(half));
+    let forwarded = send(&gateway(&[&fake]), chat("hi", json!({}))).await.ok().unwrap();
+    let pieces: Vec<_> = forwarded.body.collect().await;
+    assert_eq!(pieces.last().unwrap().as_ref().unwrap_err().code(), ErrorCode::AiCut);
+    let outcome = forwarded.outcome.await.unwrap();
+    assert_eq!((outcome.finish, outcome.reported), (Finish::Cut, false));
+}
+
+/// Whose turn it is, and the end of the body.
+const ROLE: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}]}\n\n";
+
+#[tokio::test]
+async fn whoever_says_nothing_but_whose_turn_it_is_has_not_begun() {
+    for fault in [ProviderFault::HangAfterRole, ProviderFault::Instead(ROLE.into())] {
+        let (sick, well) = (fake().await, fake().await);
+        sick.fail_next(1, fault.clone());
+        let (body, outcome) = read(&gateway(&[&sick, &well]), chat("hi", json!({"stream": true}))).await;
+        assert_eq!(outcome.provider, "fake1", "{fault:?}");
+        assert!(
+            body.matches("assistant").count() == 1 && body.ends_with("data: [DONE]\n\n"),
+            "{body}"
+        );
+    }
+    // Where nobody else is left it goes on at once.
+    let sick = fake().await;
+    sick.fail_next(1, ProviderFault::HangAfterRole);
+    let forwarded = send(&gateway(&[&sick]), chat("hi", json!({"stream": true})))
+        .await
+        .ok()
+        .unwrap();
+    let pieces: Vec<_> = forwarded.body.collect().await;
+    assert!(pieces[0].as_ref().unwrap().ends_with(b"\n\n"), "{pieces:?}");
+    assert_eq!(pieces[1].as_ref().unwrap_err().code(), ErrorCode::AiCut);
 }
 
 #[tokio::test]
@@ -431,6 +579,32 @@ async fn after_the_first_byte_an_answer_is_ended_and_billed_as_far_as_it_came() 
         assert!((counted..=counted + 1).contains(&outcome.usage.completion_tokens));
         assert!(outcome.usage.prompt_tokens > 0 && outcome.cost > Money::ZERO);
     }
+    assert!(well.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_stream_whose_connection_closes_in_mid_answer_ends_in_an_error() {
+    let (sick, well) = (fake().await, fake().await);
+    let gateway = gateway(&[&sick, &well]);
+    let forwarded = send(&gateway, chat("[[tokens=20]] [[end]]", json!({"stream": true})))
+        .await
+        .ok()
+        .unwrap();
+    let pieces: Vec<_> = forwarded.body.collect().await;
+    let (last, pieces) = pieces.split_last().unwrap();
+    let said: Vec<u8> = pieces
+        .iter()
+        .flat_map(|piece| piece.as_ref().unwrap().to_vec())
+        .collect();
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.contains("word10") && !said.contains("word11"), "{said}");
+    assert_eq!(last.as_ref().unwrap_err().code(), ErrorCode::AiCut);
+    let outcome = forwarded.outcome.await.unwrap();
+    assert_eq!((&outcome.finish, outcome.reported), (&Finish::Cut, false));
+    assert_eq!(
+        gateway.states()[0].last_failure.as_ref().unwrap().code,
+        ErrorCode::AiDown
+    );
     assert!(well.requests().is_empty());
 }
 
@@ -800,6 +974,24 @@ async fn a_providers_words_do_not_pass_with_a_status_of_success() {
     let outcome = forwarded.outcome.await.unwrap();
     assert_eq!(outcome.finish, Finish::Cut);
     assert!(outcome.usage.completion_tokens > 0 && !outcome.reported);
+}
+
+#[tokio::test]
+async fn what_is_no_json_is_left_out_of_a_stream() {
+    let fake = fake().await;
+    fake.fail_next(1, ProviderFault::GarbageChunk);
+    let (body, outcome) = read(&gateway(&[&fake]), chat("one two three", json!({"stream": true}))).await;
+    for event in body.lines().filter_map(|line| line.strip_prefix("data: ")) {
+        assert!(
+            event == "[DONE]" || serde_json::from_str::<Value>(event).is_ok(),
+            "{event}"
+        );
+    }
+    assert!(body.contains("three") && body.ends_with("data: [DONE]\n\n"), "{body}");
+    assert_eq!(
+        (outcome.finish, outcome.reported),
+        (Finish::Complete("stop".into()), true)
+    );
 }
 
 #[tokio::test]

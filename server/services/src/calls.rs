@@ -294,7 +294,7 @@ impl Calls {
             api_key_id: wish.key,
             alias: wish.alias.clone(),
             began_at: self.0.now(),
-            estimated_tokens: wish.tokens + i64::from(wish.answer),
+            estimated_tokens: wish.tokens.saturating_add(wish.answer.into()),
             estimated_cost: cost.nanos(),
         };
         Some(Call {
@@ -350,7 +350,10 @@ impl Calls {
     /// Hands the line of a call over, and what it has used to be counted on the limits. Never waits. `code`: what the program was told
     /// went wrong.
     pub fn finish(&self, mut call: Call, outcome: Outcome, code: Option<ErrorCode>, http_status: u16) {
-        let tokens = outcome.usage.prompt_tokens + outcome.usage.completion_tokens;
+        let tokens = outcome
+            .usage
+            .prompt_tokens
+            .saturating_add(outcome.usage.completion_tokens);
         let came = match outcome.finish {
             // A provider that was asked and given up bills the question; the program may have left before anybody was asked.
             Finish::Failed | Finish::Stopped => tokens > 0,

@@ -248,6 +248,7 @@ async fn answer(body: &Value, question: &str, kill: Kill) -> Response {
             return std::future::pending().await;
         }
         Some(ProviderFault::Hang) => return std::future::pending().await,
+        Some(ProviderFault::Instead(bytes)) => return bytes.clone().into_response(),
         _ => {}
     }
     let most = body["max_tokens"].as_u64().unwrap_or(1);
@@ -267,11 +268,12 @@ async fn answer(body: &Value, question: &str, kill: Kill) -> Response {
     if body["stream"] != true {
         let mut content = vec![json!({"type": "text", "text": reply.text})];
         content.extend(call);
-        return Json(
-            json!({"id": "msg_1", "type": "message", "role": "assistant", "model": ANTHROPIC_MODEL,
-            "content": content, "stop_reason": reason, "stop_sequence": null, "usage": usage}),
-        )
-        .into_response();
+        let mut message = json!({"id": "msg_1", "type": "message", "role": "assistant", "model": ANTHROPIC_MODEL,
+            "content": content, "stop_reason": reason, "stop_sequence": null});
+        if reply.fault != Some(ProviderFault::NoUsage) {
+            message["usage"] = usage;
+        }
+        return Json(message).into_response();
     }
     stream(&reply, reason, &usage, call)
 }
@@ -284,8 +286,12 @@ enum Step {
 }
 
 fn stream(reply: &Reply, reason: &str, usage: &Value, call: Option<Value>) -> Response {
+    let tells_usage = reply.fault != Some(ProviderFault::NoUsage);
     let mut begun = usage.clone();
     begun["output_tokens"] = 1.into();
+    if !tells_usage {
+        begun = Value::Null;
+    }
     let mut steps = VecDeque::from([
         Step::Write(
             json!({"type": "message_start", "message": {"id": "msg_1", "type": "message", "role": "assistant",
@@ -320,6 +326,7 @@ fn stream(reply: &Reply, reason: &str, usage: &Value, call: Option<Value>) -> Re
                 steps.push_back(Step::Hang);
                 return body_of(steps);
             }
+            Some(ProviderFault::EndMidStream) => return body_of(steps),
             Some(ProviderFault::GarbageChunk) => {
                 let error = json!({"type": "overloaded_error", "message": "Overloaded"});
                 steps.push_back(Step::Write(json!({"type": "error", "error": error})));
@@ -342,10 +349,11 @@ fn stream(reply: &Reply, reason: &str, usage: &Value, call: Option<Value>) -> Re
         }
         steps.push_back(Step::Write(json!({"type": "content_block_stop", "index": 2})));
     }
-    steps.push_back(Step::Write(
-        json!({"type": "message_delta", "delta": {"stop_reason": reason, "stop_sequence": null},
-        "usage": {"output_tokens": usage["output_tokens"]}}),
-    ));
+    let mut end = json!({"type": "message_delta", "delta": {"stop_reason": reason, "stop_sequence": null}});
+    if tells_usage {
+        end["usage"] = json!({"output_tokens": usage["output_tokens"]});
+    }
+    steps.push_back(Step::Write(end));
     steps.push_back(Step::Write(json!({"type": "message_stop"})));
     body_of(steps)
 }

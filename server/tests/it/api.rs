@@ -268,27 +268,38 @@ async fn a_program_that_leaves_before_the_answer_ends_it() {
 async fn a_stream_that_breaks_says_so_and_is_never_begun_again() {
     let app = app().start().await;
     let program = Program::new(&app, &["chat"]).await;
-    app.provider.fail_next(1, ProviderFault::CutMidStream);
-    let text = program
-        .ask("/v1/chat/completions", streamed("one two three four"))
-        .await
-        .text()
-        .await
-        .unwrap();
-    let events: Vec<&str> = text.split("\n\n").filter(|event| !event.is_empty()).collect();
-    let last: Value = serde_json::from_str(events.last().unwrap().strip_prefix("data: ").unwrap()).unwrap();
-    assert_eq!(
-        (&last["error"]["code"], &last["error"]["type"]),
-        (&json!("answer_cut"), &json!("server_error")),
-        "{text}"
-    );
-    assert!(!text.contains("[DONE]"));
-    assert_eq!(app.provider.requests().len(), 1);
-    let line = line(&app).await;
-    assert_eq!(
-        (&line["finish"], &line["error_code"]),
-        (&json!("cut"), &json!("BD-AI-CUT"))
-    );
+    // Be it that the connection breaks, or that it is closed in good order.
+    for (at, fault) in [ProviderFault::CutMidStream, ProviderFault::EndMidStream]
+        .into_iter()
+        .enumerate()
+    {
+        app.provider.fail_next(1, fault);
+        let text = program
+            .ask("/v1/chat/completions", streamed("one two three four"))
+            .await
+            .text()
+            .await
+            .unwrap();
+        let events: Vec<&str> = text.split("\n\n").filter(|event| !event.is_empty()).collect();
+        let last: Value = serde_json::from_str(events.last().unwrap().strip_prefix("data: ").unwrap()).unwrap();
+        assert_eq!(
+            (&last["error"]["code"], &last["error"]["type"]),
+            (&json!("answer_cut"), &json!("server_error")),
+            "{text}"
+        );
+        assert!(!text.contains("[DONE]"));
+        assert_eq!(app.provider.requests().len(), at + 1);
+    }
+    eventually(Duration::from_secs(20), "both calls are written", || async {
+        let lines = app.sql("SELECT finish, error_code FROM usage").await;
+        let is_cut = |line: &Value| line["finish"] == "cut" && line["error_code"] == "BD-AI-CUT";
+        if lines.len() == 2 && lines.iter().all(is_cut) {
+            Ok(())
+        } else {
+            Err(format!("{lines:?}"))
+        }
+    })
+    .await;
     app.finish().await;
 }
 
@@ -297,7 +308,7 @@ async fn a_providers_words_never_reach_a_program() {
     let app = app().start().await;
     let program = Program::new(&app, &["chat"]).await;
     app.provider
-        .fail_next(9, ProviderFault::ErrorInside("the provider's secret".into()));
+        .fail_next(3, ProviderFault::ErrorInside("the provider's secret".into()));
     let answer = program.ask("/v1/chat/completions", question("hello")).await;
     assert_eq!(answer.status(), 502);
     let text = answer.text().await.unwrap();
@@ -307,6 +318,38 @@ async fn a_providers_words_never_reach_a_program() {
         .await;
     let text = answer.text().await.unwrap();
     assert!(text.contains("answer_cut") && !text.contains("secret"), "{text}");
+    // In whatever shape they come.
+    let hello = r#"data: {"choices":[{"delta":{"content":"hello"}}]}"#;
+    for (stream, bytes, code) in [
+        (false, r#"{"detail":"secret"}"#.to_owned(), "provider_failed"),
+        (
+            false,
+            r#"{"message":"secret","error":["secret"]}"#.to_owned(),
+            "provider_failed",
+        ),
+        (
+            true,
+            "event: error\ndata: {\"detail\":\"secret\"}\n\n".to_owned(),
+            "provider_failed",
+        ),
+        (
+            true,
+            format!("{hello}\n\nevent: error\ndata: {{\"message\":\"secret\"}}\n\n"),
+            "answer_cut",
+        ),
+        (
+            true,
+            format!("{hello}\n\ndata: {{\"detail\":\"secret\"}}\n\ndata: [DONE]\n\n"),
+            "answer_cut",
+        ),
+    ] {
+        // What has not begun is asked a second time.
+        let times = if code == "answer_cut" { 1 } else { 2 };
+        app.provider.fail_next(times, ProviderFault::Instead(bytes.clone()));
+        let asked = if stream { streamed("hi") } else { question("hi") };
+        let text = program.ask("/v1/chat/completions", asked).await.text().await.unwrap();
+        assert!(text.contains(code) && !text.contains("secret"), "{bytes}: {text}");
+    }
     app.finish().await;
 }
 
@@ -516,7 +559,7 @@ async fn every_kind_of_model_is_asked_in_its_own_way() {
     assert_eq!(said["output"][0]["content"][0]["text"], "Echo: one two");
     let painted: Value = ask(
         "/v1/images/generations",
-        json!({"model": "paint", "prompt": "a deck", "n": 2}),
+        json!({"model": "paint", "prompt": "a deck", "n": 2, "background": "transparent"}),
     )
     .await
     .json()

@@ -1,11 +1,11 @@
 //! What Anthropic answers: events of a stream, put together and understood.
 
 use bytes::{Buf, BytesMut};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     GatewayError, Usage,
-    openai::{Cleaner, from_value},
+    openai::{Cleaner, count_of, from_value},
 };
 
 const MOST_EVENT: usize = 1024 * 1024;
@@ -14,6 +14,13 @@ const MOST_EVENT: usize = 1024 * 1024;
 #[derive(Default)]
 pub(super) struct Events {
     rest: BytesMut,
+    /// The event that is being read calls itself an error.
+    is_error: bool,
+}
+
+/// An error in a shape of its own, in Anthropic's.
+fn error(said: Value) -> Value {
+    json!({"type": "error", "error": said})
 }
 
 impl Events {
@@ -23,10 +30,16 @@ impl Events {
         let mut events = Vec::new();
         while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
             let line = self.rest[..end].trim_ascii();
-            if let Some(data) = line.strip_prefix(b"data:")
-                && let Ok(event) = serde_json::from_slice(data)
-            {
-                events.push(event);
+            if let Some(name) = line.strip_prefix(b"event:") {
+                self.is_error = name.trim_ascii() == b"error";
+            } else if let Some(data) = line.strip_prefix(b"data:") {
+                let event = serde_json::from_slice::<Value>(data);
+                match event {
+                    Ok(event) if self.is_error && event["type"] != "error" => events.push(error(event)),
+                    Ok(event) => events.push(event),
+                    Err(_) if self.is_error => events.push(error(String::from_utf8_lossy(data).into())),
+                    Err(_) => {}
+                }
             }
             self.rest.advance(end + 1);
         }
@@ -38,7 +51,8 @@ impl Events {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Piece {
     Text(String),
-    Thought,
+    /// Its words, where it is told in words.
+    Thought(String),
     Tool {
         id: String,
         name: String,
@@ -62,7 +76,7 @@ impl Reader {
         let delta = &event["delta"];
         let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         match event["type"].as_str().unwrap_or_default() {
-            "message_start" => vec![Ok(self.usage(&event["message"]["usage"]))],
+            "message_start" => self.usage(&event["message"]["usage"]).map(Ok).into_iter().collect(),
             "content_block_start" => {
                 let block = &event["content_block"];
                 match block["type"].as_str().unwrap_or_default() {
@@ -79,44 +93,51 @@ impl Reader {
             "content_block_delta" => match delta["type"].as_str().unwrap_or_default() {
                 "text_delta" => vec![Ok(Piece::Text(word(&delta["text"])))],
                 "input_json_delta" => vec![Ok(Piece::Arguments(word(&delta["partial_json"])))],
-                _ => vec![Ok(Piece::Thought)],
+                _ => vec![Ok(Piece::Thought(word(&delta["thinking"])))],
             },
             "message_delta" => {
-                let mut pieces = Vec::new();
-                if event["usage"].is_object() {
-                    pieces.push(Ok(self.usage(&event["usage"])));
-                }
+                let mut pieces: Vec<_> = self.usage(&event["usage"]).map(Ok).into_iter().collect();
                 if let Some(reason) = delta["stop_reason"].as_str() {
                     pieces.push(Ok(Piece::Finish(finish(reason))));
                 }
                 pieces
             }
-            "error" => vec![Err(from_value(&event["error"], cleaner))],
+            "error" => {
+                let said = if event["error"].is_null() {
+                    event
+                } else {
+                    &event["error"]
+                };
+                vec![Err(from_value(said, cleaner))]
+            }
             // `ping`, `message_stop`, and whatever comes to be.
             _ => Vec::new(),
         }
     }
 
-    fn usage(&mut self, told: &Value) -> Piece {
+    /// Nothing while not all of it is known.
+    fn usage(&mut self, told: &Value) -> Option<Piece> {
         for (name, value) in told.as_object().into_iter().flatten() {
             if value.is_number() {
                 self.usage[name] = value.clone();
             }
         }
-        Piece::Usage(usage_of(&self.usage))
+        usage_of(&self.usage).map(Piece::Usage)
     }
 }
 
 /// Tokens read from the cache and written to it are told apart from the others here; in our words they are part of the prompt.
-pub(super) fn usage_of(told: &Value) -> Usage {
-    let number = |name: &str| told[name].as_i64().unwrap_or(0).max(0);
-    let cached_tokens = number("cache_read_input_tokens");
-    Usage {
-        prompt_tokens: number("input_tokens") + number("cache_creation_input_tokens") + cached_tokens,
-        completion_tokens: number("output_tokens"),
+/// `None` where a server does not tell of both question and answer: nothing that is missing is free.
+pub(super) fn usage_of(told: &Value) -> Option<Usage> {
+    let number = |name: &str| count_of(&told[name]);
+    let cached_tokens = number("cache_read_input_tokens").unwrap_or(0);
+    let written = number("cache_creation_input_tokens").unwrap_or(0);
+    Some(Usage {
+        prompt_tokens: number("input_tokens")? + written + cached_tokens,
+        completion_tokens: number("output_tokens")?,
         cached_tokens,
         ..Usage::default()
-    }
+    })
 }
 
 /// OpenAI's word for why an answer ends.
@@ -129,4 +150,26 @@ pub(super) fn finish(reason: &str) -> String {
         other => other,
     };
     word.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absurd_counts_are_bounded() {
+        let billion = 1_000_000_000;
+        for absurd in [json!(i64::MAX), json!(u64::MAX), json!(1e300)] {
+            let told = json!({"input_tokens": absurd, "output_tokens": absurd,
+                "cache_creation_input_tokens": absurd, "cache_read_input_tokens": absurd});
+            let usage = usage_of(&told).unwrap();
+            assert_eq!(
+                (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens),
+                (3 * billion, billion, billion),
+                "{absurd}"
+            );
+        }
+        let usage = usage_of(&json!({"input_tokens": -5, "output_tokens": 7.0})).unwrap();
+        assert_eq!((usage.prompt_tokens, usage.completion_tokens), (0, 7));
+    }
 }

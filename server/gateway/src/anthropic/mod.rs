@@ -146,7 +146,7 @@ impl Provider for Anthropic {
         let chunks = self.pieces(response).map_ok(|piece| match piece {
             Piece::Text(text) => Chunk::Text(text),
             // A sign of life; thoughts are not part of the answer.
-            Piece::Thought | Piece::Tool { .. } | Piece::Arguments(_) => Chunk::Text(String::new()),
+            Piece::Thought(_) | Piece::Tool { .. } | Piece::Arguments(_) => Chunk::Text(String::new()),
             Piece::Finish(word) => Chunk::Finish(word),
             Piece::Usage(usage) => Chunk::Usage(usage),
         });
@@ -183,6 +183,12 @@ impl Provider for Anthropic {
             }
         }
         let message: Value = serde_json::from_slice(&all).map_err(|_| GatewayError::down("the answer is not JSON"))?;
+        if !message["content"].is_array() {
+            return Err(match &message["error"] {
+                Value::Null => GatewayError::down("there is no content in its answer"),
+                error => self.fault(error),
+            });
+        }
         let whole = words.whole(&message);
         Ok(Incoming {
             content_type: "application/json".to_owned(),

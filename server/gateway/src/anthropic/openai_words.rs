@@ -36,7 +36,9 @@ impl Words {
                 return Bytes::new();
             }
             Piece::Text(text) => (json!({"content": text}), None),
-            Piece::Thought => (json!({}), None),
+            Piece::Thought(words) if words.is_empty() => (json!({}), None),
+            // OpenAI has no word for it; this is DeepSeek's, which most clients know.
+            Piece::Thought(words) => (json!({"reasoning_content": words}), None),
             Piece::Tool { id, name } => {
                 let function = json!({"name": name, "arguments": ""});
                 let call = json!({"index": self.tools, "id": id, "type": "function", "function": function});
@@ -100,7 +102,9 @@ impl Words {
         let reason = finish(message["stop_reason"].as_str().unwrap_or("end_turn"));
         let choice = json!({"index": 0, "message": said, "logprobs": null, "finish_reason": reason});
         let mut whole = self.envelope("chat.completion", json!([choice]));
-        whole["usage"] = usage_json(usage_of(&message["usage"]));
+        if let Some(usage) = usage_of(&message["usage"]) {
+            whole["usage"] = usage_json(usage);
+        }
         Bytes::from(whole.to_string())
     }
 

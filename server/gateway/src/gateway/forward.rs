@@ -20,6 +20,8 @@ use crate::{
 /// Once an answer has its end, how long to wait for what it has used when nobody waits for the rest.
 const USAGE_WAIT: Duration = Duration::from_secs(1);
 
+const NO_ANSWER: &str = "it answered with success, but the answer is empty, broken off or not JSON";
+
 /// A request of another program.
 pub struct Forward {
     pub endpoint: Endpoint,
@@ -230,14 +232,18 @@ impl Gateway {
             run.attempts += 1;
             upstream.budget.asked();
             let began = Instant::now();
+            let has_next = journey.has_next();
             let patience = if call.is_quick() {
                 began + deadlines.first_token
+            } else if has_next {
+                // Of an answer that comes all at once nothing is seen before its end: whoever is asked next needs as much time.
+                began + overall.saturating_duration_since(began) / 2
             } else {
                 overall
             };
             let what = "the first token";
             let mut told = None;
-            let opened = within(cancel, patience, overall, what, open(&hop, &call, &mut told)).await;
+            let opened = within(cancel, patience, overall, what, open(&hop, &call, has_next, &mut told)).await;
             let error = match opened {
                 Ok(Ok(opened)) => {
                     hop.good();
@@ -426,6 +432,11 @@ impl Passage {
     async fn run(mut self) {
         let end = self.pass().await;
         let told = match &end {
+            // Only an error in its middle tells the program that a stream is not whole: its body has ended in good order.
+            Ok(()) if self.meter.scanner.broke_off() => Some(GatewayError::Cut {
+                detail: UNFINISHED.to_owned(),
+                source: None,
+            }),
             Ok(()) => None,
             Err(Interrupted::Failed(error)) => Some(GatewayError::Cut {
                 detail: error.cause(),
@@ -458,6 +469,9 @@ impl Passage {
             }
             if let Some(error) = &self.meter.scanner.seen().error {
                 return Err(self.meter.hop.key.adapter.fault(error).into());
+            }
+            if self.meter.scanner.is_broken() {
+                return Err(GatewayError::down(NO_ANSWER).into());
             }
             if self.ended {
                 return Ok(());
@@ -495,8 +509,14 @@ impl Passage {
     }
 }
 
-/// Asks one target, up to the first sign of an answer. `told`: what it says it has used although no answer comes.
-async fn open(hop: &Hop, call: &Forward, told: &mut Option<Usage>) -> Result<Opened, GatewayError> {
+/// Asks one target, up to the first sign of an answer; where there is another to ask, up to the first part of it. `told`: what it says
+/// it has used although no answer comes.
+async fn open(
+    hop: &Hop,
+    call: &Forward,
+    has_next: bool,
+    told: &mut Option<Usage>,
+) -> Result<Opened, GatewayError> {
     let longest = hop.target.model.max_answer_tokens;
     let bound = call.bound.map(|bound| AnswerBound {
         tokens: bound.tokens.min(longest),
@@ -512,7 +532,9 @@ async fn open(hop: &Hop, call: &Forward, told: &mut Option<Usage>) -> Result<Ope
     };
     let incoming = hop.key.adapter.forward(&outgoing).await?;
     let mut opened = Opened {
-        scanner: Scanner::new(&incoming.content_type, incoming.hide_usage),
+        scanner: Scanner::new(&incoming.content_type, incoming.hide_usage)
+            .of(call.endpoint)
+            .patient(has_next),
         content_type: incoming.content_type,
         body: incoming.body,
         ready: VecDeque::new(),
@@ -529,9 +551,11 @@ async fn open(hop: &Hop, call: &Forward, told: &mut Option<Usage>) -> Result<Ope
         *told = opened.scanner.seen().usage;
     }
     let seen = opened.scanner.seen();
+    let stirs = seen.stirred && !seen.done && !opened.ended;
     match opened.scanner.refusal() {
         Some(error) => Err(hop.key.adapter.fault(error)),
-        _ if !seen.begun && (opened.scanner.is_stream() || !seen.done && opened.ended) => {
+        _ if opened.scanner.is_broken() => Err(GatewayError::down(NO_ANSWER)),
+        _ if !seen.begun && !stirs && (opened.scanner.is_stream() || !seen.done && opened.ended) => {
             Err(GatewayError::down(UNFINISHED))
         }
         _ => Ok(opened),

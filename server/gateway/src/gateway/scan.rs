@@ -7,9 +7,9 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, de::IgnoredAny};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::{Usage, openai::usage_of};
+use crate::{Endpoint, Usage, openai::usage_of};
 
 /// Longer events and documents pass unread. A picture of 4K is shorter, in base64 too.
 const MOST_EVENT: usize = 16 * 1024 * 1024;
@@ -31,8 +31,10 @@ pub(super) struct Seen {
     pub(super) text: String,
     /// Pictures, or whatever else comes as a list.
     pub(super) images: i64,
-    /// Something of an answer has come.
+    /// Something of an answer has come: words, thoughts, a call of a tool, sound, a picture, or its end.
     pub(super) begun: bool,
+    /// Events have come that say nothing yet, such as whose turn it is.
+    pub(super) stirred: bool,
     /// The answer has said itself that it is complete.
     pub(super) done: bool,
 }
@@ -48,6 +50,12 @@ enum Kind {
 
 pub(super) struct Scanner {
     hide_usage: bool,
+    /// What is no JSON is no answer.
+    is_json: bool,
+    /// Nothing goes on before something of an answer has come.
+    is_patient: bool,
+    /// A document came that is no answer.
+    broken: bool,
     kind: Option<Kind>,
     content_type: String,
     /// An event that is not complete yet.
@@ -67,6 +75,9 @@ impl Scanner {
     pub(super) fn new(content_type: &str, hide_usage: bool) -> Self {
         Self {
             hide_usage,
+            is_json: false,
+            is_patient: false,
+            broken: false,
             kind: None,
             content_type: content_type.to_owned(),
             tail: BytesMut::new(),
@@ -77,6 +88,18 @@ impl Scanner {
             released: false,
             seen: Seen::default(),
         }
+    }
+
+    /// Nothing but JSON is an answer of this endpoint, if that is so.
+    pub(super) fn of(mut self, endpoint: Endpoint) -> Self {
+        self.is_json = endpoint.answers_json();
+        self
+    }
+
+    /// Whether to wait for something of an answer itself, since another may still be asked.
+    pub(super) fn patient(mut self, is_patient: bool) -> Self {
+        self.is_patient = is_patient;
+        self
     }
 
     pub(super) fn seen(&self) -> &Seen {
@@ -92,11 +115,12 @@ impl Scanner {
         let start = bytes.trim_ascii_start();
         let is = |content_type: &str| self.content_type.starts_with(content_type);
         Some(match start.first()? {
-            _ if is("audio/") || is("application/octet-stream") => Kind::Opaque,
+            _ if !self.is_json && (is("audio/") || is("application/octet-stream")) => Kind::Opaque,
             b'{' | b'[' => Kind::Document,
             _ if is("text/event-stream") => Kind::Events,
             b':' => Kind::Events,
             _ if start.starts_with(b"data:") || start.starts_with(b"event:") => Kind::Events,
+            _ if self.is_json => Kind::Document,
             _ => Kind::Opaque,
         })
     }
@@ -105,14 +129,27 @@ impl Scanner {
         self.kind == Some(Kind::Events)
     }
 
+    /// A stream that has not said that it is complete: at its end, a connection that closed in the middle of an answer.
+    pub(super) fn broke_off(&self) -> bool {
+        self.is_stream() && self.seen.finish.is_none() && !self.seen.done
+    }
+
     /// Whether it can be told that an answer has begun, or that it will not.
     pub(super) fn decided(&self) -> bool {
         match self.kind {
             None => false,
-            Some(Kind::Events) => self.seen.begun || self.seen.done || self.seen.error.is_some(),
-            Some(Kind::Document) => self.released,
+            Some(Kind::Events) => {
+                let stirred = self.seen.stirred && !self.is_patient;
+                stirred || self.seen.begun || self.seen.done || self.seen.error.is_some()
+            }
+            Some(Kind::Document) => self.released || self.broken,
             Some(Kind::Opaque) => true,
         }
+    }
+
+    /// What came is no answer, though its status said so: empty, broken off, no JSON, or without anything that was asked for.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
     }
 
     /// The error that came in the place of an answer.
@@ -145,6 +182,12 @@ impl Scanner {
     }
 
     fn document(&mut self, bytes: Bytes, out: &mut VecDeque<Bytes>) {
+        if self.is_json && self.document_bytes == 0 && !bytes.trim_ascii_start().starts_with(b"{") {
+            self.broken = true;
+        }
+        if self.broken {
+            return;
+        }
         self.document_bytes += bytes.len();
         if self.released {
             out.push_back(bytes.clone());
@@ -174,15 +217,19 @@ impl Scanner {
         while let Some(length) = event_end(&self.tail[self.searched..]) {
             let event = self.tail.split_to(self.searched + length);
             self.searched = 0;
-            let is_usage = !std::mem::take(&mut self.passing) && self.examine(&event);
+            let reading = if std::mem::take(&mut self.passing) {
+                Reading::Passes
+            } else {
+                self.examine(&event)
+            };
             if self.seen.error.is_some() {
                 self.tail.clear();
                 break;
             }
-            if is_usage && self.hide_usage {
-                push(std::mem::take(&mut read), out);
-            } else {
+            if reading.goes_on(self.hide_usage) {
                 read.unsplit(event);
+            } else {
+                push(std::mem::take(&mut read), out);
             }
         }
         push(read, out);
@@ -200,30 +247,41 @@ impl Scanner {
         match self.kind {
             Some(Kind::Events) => {
                 let tail = std::mem::take(&mut self.tail).freeze();
-                let is_usage = !self.passing && self.examine(&tail);
-                let hidden = self.seen.error.is_some() || (is_usage && self.hide_usage);
+                let goes_on = self.passing || self.examine(&tail).goes_on(self.hide_usage);
+                let hidden = self.seen.error.is_some() || !goes_on;
                 if !hidden && !tail.is_empty() {
                     out.push_back(tail);
                 }
             }
             Some(Kind::Document) => {
-                if let Some(event) = whole(self.document.clone()) {
+                let event = whole(&self.document);
+                let is_read = event.is_some();
+                if let Some(event) = event {
                     self.note(event);
                 }
-                self.seen.done = self.seen.error.is_none();
+                if self.is_json && self.seen.error.is_none() {
+                    let is_long = self.document_bytes > MOST_DOCUMENT;
+                    self.broken |= !(is_long || is_read && self.seen.begun);
+                }
+                self.seen.done = self.seen.error.is_none() && !self.broken;
                 if self.seen.done {
                     self.release(out);
                 }
             }
+            None if self.is_json => self.broken = true,
             _ => self.seen.done = true,
         }
     }
 
-    /// Reads one event; true if it says nothing but the usage.
-    fn examine(&mut self, event: &[u8]) -> bool {
+    /// Reads one event.
+    fn examine(&mut self, event: &[u8]) -> Reading {
         let mut joined = Vec::new();
         let mut data: &[u8] = &[];
+        let mut is_error = false;
         for line in event.split(|byte| *byte == b'\n') {
+            if let Some(name) = line.strip_prefix(b"event:") {
+                is_error = name.trim_ascii() == b"error";
+            }
             let Some(line) = line.strip_prefix(b"data:") else {
                 continue;
             };
@@ -238,25 +296,32 @@ impl Scanner {
             }
         }
         let data = if joined.is_empty() { data } else { &joined };
+        if is_error {
+            self.fail(named_error(data));
+            return Reading::Passes;
+        }
         if data == b"[DONE]" {
             self.seen.done = true;
-            return false;
+            return Reading::Passes;
         }
-        match serde_json::from_slice::<Event>(data) {
-            Ok(event) => self.note(event),
-            Err(_) => false,
+        match read(data) {
+            Some(event) if self.note(event) => Reading::Usage,
+            Some(_) => Reading::Passes,
+            // A comment, a sign of life.
+            None if data.is_empty() => Reading::Passes,
+            None => Reading::Nothing,
         }
     }
 
-    fn note(&mut self, event: Event) -> bool {
-        if let Some(error) = event.error.filter(|error| error.is_object() || error.is_string()) {
-            self.seen.error.get_or_insert(error);
-        }
-        // The way of older servers of vLLM.
-        if event.object.is_some_and(|object| object == "error") {
-            self.seen
-                .error
-                .get_or_insert(Value::from("an error in the place of an answer"));
+    /// Only the first error counts; nothing that comes behind it goes on.
+    fn fail(&mut self, error: Value) {
+        self.seen.error.get_or_insert(error);
+    }
+
+    /// True if it says nothing but the usage.
+    fn note(&mut self, mut event: Event) -> bool {
+        if let Some(error) = event.take_error(self.is_json) {
+            self.fail(error);
         }
         let usage = event.usage.as_ref().and_then(usage_of);
         let choices = event.choices.unwrap_or_default();
@@ -265,28 +330,34 @@ impl Scanner {
             self.seen.usage = Some(usage);
         }
         for choice in choices {
-            self.seen.begun = true;
+            self.seen.stirred = true;
+            if let Some(text) = &choice.text {
+                self.say(text);
+            }
             if let Some(said) = choice.delta.or(choice.message) {
-                for value in [said.content, said.reasoning_content, said.refusal].iter().flatten() {
-                    self.say(value);
-                }
-                for call in said.tool_calls.iter().flatten() {
-                    self.say(&call["function"]["name"]);
-                    self.say(&call["function"]["arguments"]);
-                }
+                self.hear(&said);
             }
             if let Some(word) = choice.finish_reason.filter(|word| !word.is_empty()) {
+                // OpenRouter's word for an upstream that failed.
+                if word == "error" {
+                    self.fail(Value::from("the upstream provider failed"));
+                }
+                self.seen.begun = true;
                 self.seen.cut_short |= !matches!(word.as_str(), "stop" | "tool_calls" | "function_call");
                 self.seen.finish = Some(word);
             }
         }
+        self.seen.begun |= event.output.is_some_and(|output| !output.is_empty());
         if let Some(data) = event.data {
-            self.seen.begun = true;
+            self.seen.begun |= !data.is_empty();
             self.seen.images = i64::try_from(data.len()).unwrap_or(i64::MAX);
         }
         let kind = event.kind.as_deref().unwrap_or_default();
         if !kind.is_empty() {
             self.note_typed(kind, event.delta.as_ref(), event.response);
+            // Of a message only its place is told first; a call of a tool is a part of an answer at once.
+            let item = event.item.as_ref().and_then(|item| item["type"].as_str());
+            self.seen.begun |= item.is_some_and(|kind| kind.ends_with("_call"));
         }
         if let Some(status) = event.status {
             self.end_of_response(&status);
@@ -299,17 +370,18 @@ impl Scanner {
     /// <https://platform.openai.com/docs/api-reference/audio/speech-audio-delta-event>.
     fn note_typed(&mut self, kind: &str, delta: Option<&Value>, response: Option<Value>) {
         if kind.ends_with(".delta") {
-            self.seen.begun = true;
-            if let Some(delta) = delta {
-                self.say(delta);
+            self.seen.stirred = true;
+            match delta {
+                Some(text @ Value::String(_)) => self.say(text),
+                // Sound stands in a field of another name.
+                _ => self.seen.begun = true,
             }
         }
         if kind == "error" {
-            self.seen.error.get_or_insert(Value::from("an error in the stream"));
+            self.fail(Value::from("an error in the stream"));
         }
-        if kind.ends_with(".done") || kind.ends_with(".output_item.added") {
-            self.seen.begun = true;
-        }
+        self.seen.stirred |= kind.ends_with(".output_item.added");
+        self.seen.begun |= kind.ends_with(".done");
         match kind {
             "transcript.text.done" | "speech.audio.done" => self.end_of_response("completed"),
             "image_generation.partial_image" => self.seen.begun = true,
@@ -324,7 +396,7 @@ impl Scanner {
             self.seen.usage = Some(usage);
         }
         if response["error"].is_object() {
-            self.seen.error.get_or_insert(response["error"].clone());
+            self.fail(response["error"].clone());
         }
         if matches!(kind, "response.completed" | "response.incomplete" | "response.failed") {
             self.end_of_response(kind.trim_start_matches("response."));
@@ -342,12 +414,44 @@ impl Scanner {
         self.seen.finish = Some(word.to_owned());
     }
 
+    /// What a model says in a choice.
+    fn hear(&mut self, said: &Said) {
+        for value in [&said.content, &said.refusal].into_iter().flatten() {
+            self.say(value);
+        }
+        // Some servers tell their thoughts under both names.
+        let mut thoughts = [&said.reasoning_content, &said.reasoning].into_iter().flatten();
+        if let Some(thought) = thoughts.find(|thought| thought.as_str().is_some_and(|words| !words.is_empty())) {
+            self.say(thought);
+        }
+        for call in said.tool_calls.iter().flatten() {
+            self.seen.begun = true;
+            self.say(&call["function"]["name"]);
+            self.say(&call["function"]["arguments"]);
+        }
+        if let Some(call @ Value::Object(_)) = &said.function_call {
+            self.seen.begun = true;
+            self.say(&call["name"]);
+            self.say(&call["arguments"]);
+        }
+        let is_sound = |part: &str| said.audio.as_ref().is_some_and(|audio| audio[part].is_string());
+        self.seen.begun |= is_sound("data") || is_sound("transcript");
+    }
+
+    /// Text, or parts of which some are text.
     fn say(&mut self, value: &Value) {
-        if let Value::String(text) = value
-            && self.seen.text.len() < MOST_TEXT
-        {
-            self.seen.begun |= !text.is_empty();
-            self.seen.text.push_str(text);
+        match value {
+            Value::String(text) if self.seen.text.len() < MOST_TEXT => {
+                self.seen.begun |= !text.is_empty();
+                self.seen.text.push_str(text);
+            }
+            Value::Array(parts) => {
+                for part in parts {
+                    self.say(&part["text"]);
+                    self.say(&part["thinking"]);
+                }
+            }
+            _ => {}
         }
     }
 }
@@ -370,6 +474,45 @@ fn event_end(bytes: &[u8]) -> Option<usize> {
         }
     }
     None
+}
+
+/// What an event is to whoever reads along.
+enum Reading {
+    Passes,
+    /// It says nothing but the usage.
+    Usage,
+    /// It is no JSON object, over which programs stumble.
+    Nothing,
+}
+
+impl Reading {
+    fn goes_on(&self, hide_usage: bool) -> bool {
+        match self {
+            Self::Passes => true,
+            Self::Usage => !hide_usage,
+            Self::Nothing => false,
+        }
+    }
+}
+
+/// What an event says that is called an error, in whichever shape.
+fn named_error(data: &[u8]) -> Value {
+    match serde_json::from_slice::<Value>(data) {
+        Ok(mut said) if says_error(&said["error"]) => said["error"].take(),
+        Ok(said) => said,
+        Err(_) => Value::from(String::from_utf8_lossy(data)),
+    }
+}
+
+/// Some servers write `null`, `false` or nothing into every answer.
+fn says_error(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Number(number) => number.as_i64() != Some(0),
+        Value::String(words) => !words.is_empty(),
+        Value::Array(errors) => !errors.is_empty(),
+        Value::Bool(true) | Value::Object(_) => true,
+    }
 }
 
 /// The little that is read of an event or of a whole answer.
@@ -395,6 +538,17 @@ struct Event {
     /// Embeddings and pictures.
     #[serde(default)]
     data: Option<Vec<IgnoredAny>>,
+    /// Of a whole response.
+    #[serde(default)]
+    output: Option<Vec<IgnoredAny>>,
+    /// Errors of servers that do not speak OpenAI in all they say.
+    #[serde(default)]
+    detail: Option<Value>,
+    #[serde(default)]
+    message: Option<Value>,
+    /// What the events of a response are of.
+    #[serde(default)]
+    item: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -405,6 +559,9 @@ struct Choice {
     message: Option<Said>,
     #[serde(default)]
     finish_reason: Option<String>,
+    /// The way of servers that complete texts.
+    #[serde(default)]
+    text: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -414,16 +571,137 @@ struct Said {
     #[serde(default)]
     reasoning_content: Option<Value>,
     #[serde(default)]
+    reasoning: Option<Value>,
+    #[serde(default)]
     refusal: Option<Value>,
+    #[serde(default)]
+    audio: Option<Value>,
+    #[serde(default)]
+    function_call: Option<Value>,
     #[serde(default)]
     tool_calls: Option<Vec<Value>>,
 }
 
+/// An event, or a short answer; `None` if it is no JSON object.
+fn read(data: &[u8]) -> Option<Event> {
+    if !data.trim_ascii_start().starts_with(b"{") {
+        return None;
+    }
+    let strict = serde_json::from_slice(data).ok();
+    strict.or_else(|| Event::leniently(serde_json::from_slice(data).ok()?))
+}
+
 /// A whole answer; `None` if it cannot be understood.
-fn whole(document: VecDeque<Bytes>) -> Option<Event> {
-    match document.as_slices() {
-        ([only], []) => serde_json::from_slice(only).ok(),
-        _ => serde_json::from_reader(BufReader::new(Chunks(document))).ok(),
+fn whole(document: &VecDeque<Bytes>) -> Option<Event> {
+    if let ([only], []) = document.as_slices() {
+        return read(only);
+    }
+    // The pieces are shared, not copied.
+    let reader = || BufReader::new(Chunks(document.clone()));
+    let strict = serde_json::from_reader(reader()).ok();
+    strict.or_else(|| Event::leniently(serde_json::from_reader(reader()).ok()?))
+}
+
+impl Event {
+    /// One with a field that has another type than it should: that field is left aside, and the others are read.
+    fn leniently(value: Value) -> Option<Self> {
+        let mut fields = Fields::of(value)?;
+        Some(Self {
+            choices: fields
+                .list("choices")
+                .map(|choices| choices.into_iter().filter_map(Choice::leniently).collect()),
+            usage: fields.take("usage"),
+            error: fields.take("error"),
+            object: fields.take("object"),
+            kind: fields.word("type"),
+            delta: fields.take("delta"),
+            response: fields.take("response"),
+            status: fields.word("status"),
+            data: fields.list("data").map(|data| vec![IgnoredAny; data.len()]),
+            output: fields.list("output").map(|output| vec![IgnoredAny; output.len()]),
+            detail: fields.take("detail"),
+            message: fields.take("message"),
+            item: fields.take("item"),
+        })
+    }
+
+    /// The error that it is or holds. `is_json`: it belongs to an answer in which nothing else than errors has a detail.
+    fn take_error(&mut self, is_json: bool) -> Option<Value> {
+        if let Some(error) = self.error.take().filter(says_error) {
+            return Some(match error {
+                Value::Object(_) | Value::String(_) => error,
+                // Some put their words beside a mere sign.
+                sign => self.message.take().filter(says_error).unwrap_or(sign),
+            });
+        }
+        // The way of older servers of vLLM.
+        if self.object.as_ref().is_some_and(|object| object == "error") {
+            return Some(Value::from("an error in the place of an answer"));
+        }
+        let is_answer = self.choices.is_some() || self.data.is_some() || self.output.is_some();
+        if !is_json || is_answer {
+            return None;
+        }
+        let is_known = self.kind.is_some() || self.object.is_some() || self.usage.is_some();
+        let message = self.message.take().filter(|_| !is_known);
+        self.detail.take().or(message).filter(says_error)
+    }
+}
+
+impl Choice {
+    fn leniently(value: Value) -> Option<Self> {
+        let mut fields = Fields::of(value)?;
+        Some(Self {
+            delta: fields.take("delta").and_then(Said::leniently),
+            message: fields.take("message").and_then(Said::leniently),
+            finish_reason: fields.word("finish_reason"),
+            text: fields.take("text"),
+        })
+    }
+}
+
+impl Said {
+    fn leniently(value: Value) -> Option<Self> {
+        let mut fields = Fields::of(value)?;
+        Some(Self {
+            content: fields.take("content"),
+            reasoning_content: fields.take("reasoning_content"),
+            reasoning: fields.take("reasoning"),
+            refusal: fields.take("refusal"),
+            audio: fields.take("audio"),
+            function_call: fields.take("function_call"),
+            tool_calls: fields.list("tool_calls"),
+        })
+    }
+}
+
+/// The fields of an object whose types are not what they should be.
+struct Fields(Map<String, Value>);
+
+impl Fields {
+    fn of(value: Value) -> Option<Self> {
+        match value {
+            Value::Object(fields) => Some(Self(fields)),
+            _ => None,
+        }
+    }
+
+    fn take(&mut self, name: &str) -> Option<Value> {
+        self.0.remove(name).filter(|value| !value.is_null())
+    }
+
+    fn word(&mut self, name: &str) -> Option<String> {
+        match self.take(name) {
+            Some(Value::String(word)) => Some(word),
+            _ => None,
+        }
+    }
+
+    fn list(&mut self, name: &str) -> Option<Vec<Value>> {
+        match self.take(name) {
+            Some(Value::Array(list)) => Some(list),
+            _ => None,
+        }
     }
 }
 
@@ -459,6 +737,18 @@ mod tests {
         }
         scanner.end(&mut out);
         (out.iter().flatten().copied().collect(), scanner.take())
+    }
+
+    /// As an answer to a chat completion, whole or streamed.
+    fn through_chat(body: &str) -> (String, Seen) {
+        let mut scanner = Scanner::new("", false).of(Endpoint::Chat);
+        let mut out = VecDeque::new();
+        for piece in body.as_bytes().chunks(11) {
+            scanner.feed(Bytes::copy_from_slice(piece), &mut out);
+        }
+        scanner.end(&mut out);
+        let out = out.iter().flatten().copied().collect();
+        (String::from_utf8(out).unwrap(), scanner.take())
     }
 
     const HELLO: &str =
@@ -548,12 +838,115 @@ mod tests {
                 }
             }
         }
+        for error in [
+            "event: error\ndata: {\"message\":\"secret\"}\n\n",
+            "event: error\ndata: {\"detail\":\"secret\"}\n\n",
+            "event:error\ndata: secret\n\n",
+            "data: {\"detail\":\"secret\"}\n\n",
+            "data: {\"code\":500,\"message\":\"secret\"}\n\n",
+            "data: {\"error\":[\"secret\"]}\n\n",
+            "data: {\"status\":500,\"error\":\"secret\"}\n\n",
+            "data: {\"choices\":[{\"finish_reason\":\"error\",\"delta\":{\"content\":\"secret\"}}]}\n\n",
+        ] {
+            let (out, seen) = through_chat(&[HELLO, error, STOP].concat());
+            assert_eq!(out, HELLO, "{error}");
+            assert!(seen.error.is_some() && !seen.done, "{error}");
+        }
         for body in [
             r#"{"error":{"message":"secret"}}"#,
             r#"{"object":"error","message":"secret"}"#,
+            r#"{"detail":"secret"}"#,
+            r#"{"detail":[{"msg":"secret"}]}"#,
+            r#"{"message":"secret"}"#,
+            r#"{"error":true,"message":"secret"}"#,
+            r#"{"error":["secret"],"status":1}"#,
         ] {
-            let (out, seen) = through(body.as_bytes(), 10, false);
-            assert!(out.is_empty() && seen.error.is_some() && !seen.done);
+            let (out, seen) = through_chat(body);
+            assert!(out.is_empty() && seen.error.is_some() && !seen.done, "{body}");
+        }
+    }
+
+    #[test]
+    fn an_answer_has_begun_when_something_of_it_has_come() {
+        let delta = |delta: &str| format!(r#"{{"choices":[{{"delta":{delta},"finish_reason":null}}]}}"#);
+        let typed = |kind: &str, rest: &str| format!(r#"{{"type":"response.{kind}",{rest}}}"#);
+        for (event, begun) in [
+            (delta(r#"{"role":"assistant"}"#), false),
+            (delta(r#"{"role":"assistant","content":"","refusal":null}"#), false),
+            (delta(r#"{"role":"assistant","content":null,"tool_calls":[]}"#), false),
+            (delta(r#"{"audio":{"id":"audio_1"}}"#), false),
+            (delta("{}"), false),
+            (delta(r#"{"content":"a"}"#), true),
+            (delta(r#"{"content":[{"type":"text","text":"a"}]}"#), true),
+            (delta(r#"{"reasoning_content":"a"}"#), true),
+            (delta(r#"{"content":"","reasoning":"a"}"#), true),
+            (delta(r#"{"refusal":"a"}"#), true),
+            (delta(r#"{"audio":{"data":"AA"}}"#), true),
+            (delta(r#"{"tool_calls":[{"index":0,"id":"call_1"}]}"#), true),
+            (delta(r#"{"function_call":{"name":"f"}}"#), true),
+            (
+                r#"{"choices":[{"delta":{},"finish_reason":"length"}]}"#.to_owned(),
+                true,
+            ),
+            (
+                typed("output_item.added", r#""item":{"type":"message","content":[]}"#),
+                false,
+            ),
+            (typed("output_text.delta", "\"delta\":\"\""), false),
+            (typed("output_text.delta", r#""delta":"a""#), true),
+            (typed("reasoning_summary_text.delta", r#""delta":"a""#), true),
+            (typed("output_item.added", r#""item":{"type":"function_call"}"#), true),
+        ] {
+            let event = format!("data: {event}\n\n");
+            for patient in [false, true] {
+                let mut scanner = Scanner::new("", false).of(Endpoint::Chat).patient(patient);
+                scanner.feed(Bytes::from(event.clone()), &mut VecDeque::new());
+                assert_eq!(scanner.seen().begun, begun, "{event}");
+                assert_eq!(scanner.decided(), begun || !patient, "{event}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_left_out_of_a_stream() {
+        for garbage in ["data: {\"id\": \"chatcmpl-\n\n", "data: oops\n\n", "data: [1]\n\n"] {
+            let (out, seen) = through_chat(&[HELLO, garbage, STOP, DONE, garbage.trim_end()].concat());
+            assert_eq!(out, [HELLO, STOP, DONE].concat(), "{garbage}");
+            assert!(seen.done && seen.text == "Hel");
+        }
+        let signs = [": alive\n\n", "event: ping\n\n", "data:\n\n", DONE].concat();
+        assert_eq!(through_chat(&signs).0, signs);
+    }
+
+    #[test]
+    fn a_field_of_another_type_is_left_aside_and_the_others_are_read() {
+        let usage = r#""usage":{"prompt_tokens":3,"completion_tokens":2}"#;
+        let said = r#""choices":[{"index":0,"delta":{"content":"Hel"},"finish_reason":"stop"}]"#;
+        for odd in [
+            r#""status":1"#,
+            r#""type":{}"#,
+            r#""data":{}"#,
+            r#""output":"none""#,
+            r#""error":0"#,
+        ] {
+            let (_, seen) = through_chat(&format!("data: {{{odd},{said},{usage}}}\n\n"));
+            let tokens = seen.usage.map(|usage| usage.prompt_tokens);
+            assert_eq!((tokens, seen.text.as_str()), (Some(3), "Hel"), "{odd}");
+            assert!(seen.error.is_none() && seen.finish.is_some(), "{odd}");
+        }
+        for choice in [
+            r#"{"delta":{"content":"Hel","tool_calls":{}},"finish_reason":"stop"}"#,
+            r#"{"delta":{"content":"Hel"},"finish_reason":7}"#,
+            r#"{"delta":"none","message":{"content":"Hel"}}"#,
+            r#"null,{"delta":{"content":"Hel"}}"#,
+        ] {
+            let event = format!("{{\"choices\":[{choice}],{usage}}}");
+            for body in [format!("data: {event}\n\n"), event] {
+                let (out, seen) = through_chat(&body);
+                let tokens = seen.usage.map(|usage| usage.completion_tokens);
+                assert_eq!((tokens, seen.text.as_str()), (Some(2), "Hel"), "{body}");
+                assert_eq!(out, body);
+            }
         }
     }
 

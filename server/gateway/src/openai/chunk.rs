@@ -62,13 +62,19 @@ fn text_of(value: &Value) -> Option<String> {
     }
 }
 
+/// No answer has more of anything; a server that reports more is broken, and must not spoil the sums of a ledger.
+const MOST_COUNTED: i64 = 1_000_000_000;
+
+/// A count that a server reports, within what can be.
+pub(crate) fn count_of(value: &Value) -> Option<i64> {
+    #[expect(clippy::cast_possible_truncation, reason = "what does not fit is bounded below")]
+    let number = value.as_i64().or_else(|| value.as_f64().map(|number| number as i64))?;
+    Some(number.clamp(0, MOST_COUNTED))
+}
+
 /// Usage, unless it is missing, null or says nothing. Zero is something that was said.
 pub(crate) fn usage_of(value: &Value) -> Option<Usage> {
-    let number = |value: &Value| {
-        #[expect(clippy::cast_possible_truncation, reason = "a count of tokens is far below 2^53")]
-        let number = value.as_i64().or_else(|| value.as_f64().map(|number| number as i64))?;
-        Some(number.max(0))
-    };
+    let number = count_of;
     if let Some(seconds) = value["seconds"].as_f64().filter(|_| value["type"] == "duration") {
         let tokens = number(&Value::from((seconds * TOKENS_PER_MINUTE / 60.0).ceil()))?;
         return Some(Usage {
@@ -184,6 +190,31 @@ mod tests {
         ] {
             assert_eq!(read(event.clone()), expected, "{event}");
         }
+    }
+
+    #[test]
+    fn absurd_counts_are_bounded() {
+        for absurd in [json!(i64::MAX), json!(u64::MAX), json!(1e300), json!(MOST_COUNTED + 1)] {
+            let usage = usage_of(&json!({"prompt_tokens": absurd, "completion_tokens": absurd,
+                "prompt_tokens_details": {"cached_tokens": absurd, "audio_tokens": absurd}}))
+            .unwrap();
+            assert_eq!(
+                (
+                    usage.prompt_tokens,
+                    usage.completion_tokens,
+                    usage.cached_tokens,
+                    usage.audio_input_tokens
+                ),
+                (MOST_COUNTED, MOST_COUNTED, MOST_COUNTED, MOST_COUNTED),
+                "{absurd}"
+            );
+            let rest = usage_of(&json!({"prompt_tokens": 1, "total_tokens": absurd})).unwrap();
+            assert_eq!(rest.completion_tokens, MOST_COUNTED - 1);
+            let heard = usage_of(&json!({"type": "duration", "seconds": absurd})).unwrap();
+            assert_eq!(heard.audio_input_tokens, MOST_COUNTED);
+        }
+        let below = usage_of(&json!({"prompt_tokens": -5, "completion_tokens": i64::MIN})).unwrap();
+        assert_eq!((below.prompt_tokens, below.completion_tokens), (0, 0));
     }
 
     fn any_json() -> impl Strategy<Value = Value> {

@@ -1,6 +1,9 @@
 //! What a server's refusal means: by HTTP status, or by the words of an error inside a stream.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use http::{HeaderMap, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
@@ -46,7 +49,7 @@ pub(super) fn from_response(status: StatusCode, headers: &HeaderMap, body: &[u8]
         message: text.into_owned(),
         status: None,
     });
-    said.into_error(Some(status.as_u16()), retry_after(headers), cleaner)
+    said.into_error(Some(status.as_u16()), retry_after(headers, SystemTime::now()), cleaner)
 }
 
 /// An error in the place of a chunk, if this is one.
@@ -78,13 +81,21 @@ pub(crate) fn from_transport(error: reqwest::Error, cleaner: &Cleaner) -> Gatewa
     }
 }
 
-/// Seconds, or OpenAI's milliseconds; a date is left aside.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
+/// Seconds, OpenAI's milliseconds, or a date.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = |name: &str| Some(headers.get(name)?.to_str().ok()?.trim());
+    let number = |name: &str| text(name)?.parse::<f64>().ok();
     let seconds = number("retry-after-ms")
         .map(|ms| ms / 1000.0)
-        .or_else(|| number("retry-after"))?;
-    Duration::try_from_secs_f64(seconds).ok()
+        .or_else(|| number("retry-after"));
+    if let Some(seconds) = seconds {
+        return Duration::try_from_secs_f64(seconds).ok();
+    }
+    let date = |name: &str| httpdate::parse_http_date(text(name)?).ok();
+    let until = date("retry-after")?;
+    // Counted from the server's own time where it tells it: clocks differ.
+    let from = date("date").unwrap_or(now);
+    Some(until.duration_since(from).unwrap_or_default())
 }
 
 /// An error as servers word it.
@@ -184,6 +195,7 @@ impl Said {
 #[cfg(test)]
 mod tests {
     use domain::ErrorCode;
+    use http::HeaderName;
     use serde_json::json;
 
     use super::*;
@@ -240,13 +252,28 @@ mod tests {
             ("retry-after", "2", Some(Duration::from_secs(2))),
             ("retry-after", "0.5", Some(Duration::from_millis(500))),
             ("retry-after-ms", "120", Some(Duration::from_millis(120))),
-            ("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT", None),
+            (
+                "retry-after",
+                "Wed, 21 Oct 2026 07:28:00 GMT",
+                Some(Duration::from_secs(90)),
+            ),
+            ("retry-after", "Wed, 21 Oct 2026 07:00:00 GMT", Some(Duration::ZERO)),
+            ("retry-after", "in a while", None),
             ("retry-after", "-1", None),
             ("retry-after", "nan", None),
         ] {
-            let headers = HeaderMap::from_iter([(name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap())]);
-            assert_eq!(retry_after(&headers), pause, "{name}: {value}");
+            let now = httpdate::parse_http_date("Wed, 21 Oct 2026 07:26:30 GMT").unwrap();
+            let headers = HeaderMap::from_iter([(name.parse::<HeaderName>().unwrap(), value.parse().unwrap())]);
+            assert_eq!(retry_after(&headers, now), pause, "{name}: {value}");
         }
+        // By the server's own clock.
+        let header = |name: &'static str, value: &str| (HeaderName::from_static(name), value.parse().unwrap());
+        let headers = HeaderMap::from_iter([
+            header("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT"),
+            header("date", "Wed, 21 Oct 2026 07:27:57 GMT"),
+        ]);
+        let pause = retry_after(&headers, SystemTime::UNIX_EPOCH);
+        assert_eq!(pause, Some(Duration::from_secs(3)));
     }
 
     #[test]

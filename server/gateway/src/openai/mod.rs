@@ -26,7 +26,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 pub(crate) use self::{
-    chunk::usage_of,
+    chunk::{count_of, usage_of},
     fault::{Cleaner, from_transport, from_value},
     wire::refusal,
 };

@@ -9,6 +9,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{DeserializeSeed, MapAccess, SeqAccess, Visitor},
 };
+use serde_json::Value;
 
 use super::ApiError;
 
@@ -46,7 +47,8 @@ struct Fields {
     max_tokens: Option<u32>,
     max_completion_tokens: Option<u32>,
     max_output_tokens: Option<u32>,
-    background: Option<bool>,
+    /// Of responses; of pictures it is a colour.
+    background: Option<Value>,
     stream_format: Option<String>,
     modalities: Option<Vec<String>>,
 }
@@ -96,7 +98,7 @@ impl Asked {
     /// Of a JSON body.
     pub fn json(body: &Bytes, endpoint: Endpoint) -> Result<Self, ApiError> {
         let fields: Fields = serde_json::from_slice(body).map_err(|error| unparsed(&error))?;
-        if fields.background == Some(true) {
+        if endpoint == Endpoint::Responses && fields.background == Some(Value::Bool(true)) {
             // Its end would come when nobody is there any more who could bill it.
             return Err(ApiError::invalid(
                 Some("background"),
@@ -403,11 +405,28 @@ mod tests {
             r#"{"model":7}"#,
             "{}",
             r#"{"model":""}"#,
-            r#"{"model":"m","background":true}"#,
             r#"{"model":"m","n":129}"#,
             r#"{"model":"m","max_tokens":1,"max_tokens":9}"#,
         ] {
             assert_eq!(json(bad).unwrap_err().status, 400, "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_a_response_that_runs_in_the_background_is_refused() {
+        let background = r#"{"model":"m","background":true}"#;
+        assert_eq!(
+            json_of(Endpoint::Responses, background).unwrap_err().param,
+            Some("background")
+        );
+        for (endpoint, body) in [
+            (Endpoint::Images, r#"{"model":"m","background":"transparent"}"#),
+            (Endpoint::Images, background),
+            (Endpoint::Responses, r#"{"model":"m","background":false}"#),
+            (Endpoint::Responses, r#"{"model":"m","background":null}"#),
+            (Endpoint::Chat, r#"{"model":"m","background":{"any":[1]}}"#),
+        ] {
+            assert!(json_of(endpoint, body).is_ok(), "{body}");
         }
     }
 

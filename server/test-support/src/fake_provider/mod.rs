@@ -128,11 +128,15 @@ impl FakeProvider {
         self.shared.record.store(on, Ordering::Relaxed);
     }
 
-    /// The next `times` valid requests meet this fault, before any queued reply.
+    /// The next `times` valid chat completions meet this fault, before any queued reply.
     pub fn fail_next(&self, times: u32, fault: ProviderFault) {
-        if times > 0 {
-            lock(&self.shared.state).faults.push_back((times, fault));
-        }
+        lock(&self.shared.state).faults.plan(times, fault);
+    }
+
+    /// As [`Self::fail_next`], for embeddings, responses and pictures: with a status, in silence, or by other bytes in the place of
+    /// an answer.
+    pub fn fail_others(&self, times: u32, fault: ProviderFault) {
+        lock(&self.shared.state).other_faults.plan(times, fault);
     }
 
     /// Answers one of the next requests, in the order of calls to this.

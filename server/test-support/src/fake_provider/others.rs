@@ -15,8 +15,8 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::error::Refusal;
-use super::reply::{count_tokens, pieces};
-use super::serve::key;
+use super::reply::{ProviderFault, count_tokens, pieces};
+use super::serve::{instead, key, refuse};
 use super::state::{Request, Shared, Trace, Usage};
 use crate::net::lock;
 
@@ -68,6 +68,18 @@ fn check(shared: &Shared, body: &Value, known: &[&str]) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// What is answered in the place of an answer, if that was planned.
+async fn planned(shared: &Shared, trace: Trace, body: &Value) -> Result<Trace, Response> {
+    let fault = lock(&shared.state).other_faults.next();
+    match fault {
+        None => Ok(trace),
+        Some(ProviderFault::Status(status)) => Err(refuse(trace, Refusal::status(status, None))),
+        Some(ProviderFault::Instead(bytes)) => Err(instead(trace, body["stream"] == true, &bytes)),
+        Some(ProviderFault::Hang) => std::future::pending().await,
+        Some(other) => panic!("only chat completions know the fault {other:?}"),
+    }
+}
+
 fn json_of(headers: &HeaderMap, body: &[u8]) -> Value {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if kind.is_some_and(|kind| kind.starts_with("application/json")) {
@@ -96,7 +108,11 @@ pub(crate) async fn embeddings(
     body: Bytes,
 ) -> Result<Response, Refusal> {
     let known = ["model", "input", "encoding_format", "dimensions", "user"];
-    let (mut trace, body) = begin(&shared, &headers, json_of(&headers, &body), &known)?;
+    let (trace, body) = begin(&shared, &headers, json_of(&headers, &body), &known)?;
+    let mut trace = match planned(&shared, trace, &body).await {
+        Ok(trace) => trace,
+        Err(instead) => return Ok(instead),
+    };
     let inputs: Vec<String> = match &body["input"] {
         Value::String(text) => vec![text.clone()],
         Value::Array(values) if !values.is_empty() => values.iter().map(text_of).collect(),
@@ -167,7 +183,11 @@ pub(crate) async fn responses(
         "truncation",
         "user",
     ];
-    let (mut trace, body) = begin(&shared, &headers, json_of(&headers, &body), &known)?;
+    let (trace, body) = begin(&shared, &headers, json_of(&headers, &body), &known)?;
+    let mut trace = match planned(&shared, trace, &body).await {
+        Ok(trace) => trace,
+        Err(instead) => return Ok(instead),
+    };
     let question = text_of(&body["input"]);
     let text = format!("Echo: {question}");
     let usage = Usage {
@@ -239,7 +259,11 @@ pub(crate) async fn images(
         "style",
         "user",
     ];
-    let (mut trace, body) = begin(&shared, &headers, json_of(&headers, &body), &known)?;
+    let (trace, body) = begin(&shared, &headers, json_of(&headers, &body), &known)?;
+    let mut trace = match planned(&shared, trace, &body).await {
+        Ok(trace) => trace,
+        Err(instead) => return Ok(instead),
+    };
     if body["stream"] == true {
         let usage = json!({"input_tokens": 5, "output_tokens": 7, "total_tokens": 12});
         let picture = |kind: &str| json!({"type": format!("image_generation.{kind}"), "b64_json": "iVBORw0KGgo="});

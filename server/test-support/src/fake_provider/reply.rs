@@ -15,8 +15,12 @@ pub enum ProviderFault {
     Drop,
     /// The connection is cut after about half of the answer.
     CutMidStream,
+    /// The body ends in good order after about half of the answer.
+    EndMidStream,
     /// Accepts the request and never answers.
     Hang,
+    /// Says of a stream whose turn it is, and goes silent before the first word.
+    HangAfterRole,
     /// Goes silent after about half of the answer.
     HangMidStream,
     /// Complete, but no usage although it was asked for.
@@ -29,6 +33,8 @@ pub enum ProviderFault {
     GarbageChunk,
     /// 200, and these words in an error: after about half of a stream, or in the place of an answer.
     ErrorInside(String),
+    /// 200, and these bytes in the place of an answer; as a stream where one was asked for.
+    Instead(String),
 }
 
 /// An answer and its pace.
@@ -116,7 +122,7 @@ pub(crate) fn pieces(text: &str, count: Option<usize>) -> Vec<&str> {
 ///
 /// `[[delay=500]]` ms before the first byte · `[[chunks=20,50ms]]` pieces and pause · `[[tokens=300]]` an answer of so many
 /// words · `[[more=600]]` so many words behind the echo · `[[reply=some text]]` · `[[status=429,2]]` error, and seconds of `retry-after` · `[[drop]]` · `[[cut]]` ·
-/// `[[hang]]` · `[[hangmid]]` · `[[nousage]]` · `[[zerousage]]` · `[[empty]]` · `[[garbage]]`. With `[[once]]` beside it, a
+/// `[[end]]` · `[[hang]]` · `[[hangmid]]` · `[[nousage]]` · `[[zerousage]]` · `[[empty]]` · `[[garbage]]` · `[[instead={}]]` these bytes. With `[[once]]` beside it, a
 /// failure meets only the first request with this question, so that a retry succeeds.
 pub(crate) fn to_question(question: &str, seen_before: bool) -> Reply {
     let mut reply = Reply::default();
@@ -147,12 +153,14 @@ pub(crate) fn to_question(question: &str, seen_before: bool) -> Reply {
             }
             "drop" => reply.fault = Some(ProviderFault::Drop),
             "cut" => reply.fault = Some(ProviderFault::CutMidStream),
+            "end" => reply.fault = Some(ProviderFault::EndMidStream),
             "hang" => reply.fault = Some(ProviderFault::Hang),
             "hangmid" => reply.fault = Some(ProviderFault::HangMidStream),
             "nousage" => reply.fault = Some(ProviderFault::NoUsage),
             "zerousage" => reply.fault = Some(ProviderFault::ZeroUsage),
             "empty" => reply.fault = Some(ProviderFault::EmptyStream),
             "garbage" => reply.fault = Some(ProviderFault::GarbageChunk),
+            "instead" => reply.fault = Some(ProviderFault::Instead(value.to_owned())),
             "once" => once = true,
             // Not ours: somebody's text with double brackets.
             _ => plain.push_str(&format!("[[{inner}]]")),

@@ -115,13 +115,7 @@ fn prepare(
     }
     let mut state = lock(&shared.state);
     let valid = validate::check(body, &state.models, shared.lenient.load(Ordering::Relaxed))?;
-    let fault = state.faults.front_mut().map(|(times, fault)| {
-        *times -= 1;
-        (*times == 0, fault.clone())
-    });
-    if let Some((true, _)) = fault {
-        state.faults.pop_front();
-    }
+    let fault = state.faults.next();
     // Remembered only where it matters, so that a long benchmark does not grow.
     let seen = valid.question.contains("[[once]]") && !state.questions.insert(valid.question.clone());
     let queued = if fault.is_none() {
@@ -136,7 +130,7 @@ fn prepare(
         (None, Some(script)) => script(body),
         (None, None) => to_question(&valid.question, seen),
     };
-    if let Some((_, fault)) = fault {
+    if let Some(fault) = fault {
         reply.fault = Some(fault);
     }
     Ok((valid, reply))
@@ -157,6 +151,7 @@ async fn answer(id: u64, valid: Valid, mut reply: Reply, trace: Trace, kill: Kil
         Some(ProviderFault::HangMidStream) if !valid.stream => return std::future::pending().await,
         Some(ProviderFault::Drop) => return cut(trace, kill).await,
         Some(ProviderFault::Hang) => return std::future::pending().await,
+        Some(ProviderFault::Instead(body)) => return instead(trace, valid.stream, body),
         _ => {}
     }
     let mut finish = "stop";
@@ -184,9 +179,21 @@ async fn answer(id: u64, valid: Valid, mut reply: Reply, trace: Trace, kill: Kil
     }
 }
 
-fn refuse(mut trace: Trace, refusal: Refusal) -> Response {
+pub(crate) fn refuse(mut trace: Trace, refusal: Refusal) -> Response {
     trace.refused(refusal.status);
     refusal.into_response()
+}
+
+/// These bytes with the status of success.
+pub(crate) fn instead(mut trace: Trace, stream: bool, body: &str) -> Response {
+    trace.status(200);
+    trace.finished();
+    let kind = if stream {
+        "text/event-stream"
+    } else {
+        "application/json"
+    };
+    ([(header::CONTENT_TYPE, kind)], body.to_owned()).into_response()
 }
 
 /// Ends the connection instead of answering.
@@ -227,6 +234,10 @@ fn whole(id: u64, valid: &Valid, reply: &Reply, finish: &str, usage: Usage, mut 
         _ => json!([{"index": 0, "message": message, "logprobs": null, "finish_reason": finish}]),
     };
     let mut body = envelope(id, "chat.completion", &valid.model, choices);
+    if reply.fault == Some(ProviderFault::EndMidStream) {
+        trace.cut();
+        return half_of(&body);
+    }
     trace.content(&reply.text);
     if reply.fault != Some(ProviderFault::NoUsage) {
         body["usage"] = usage_json(usage);
@@ -234,6 +245,14 @@ fn whole(id: u64, valid: &Valid, reply: &Reply, finish: &str, usage: Usage, mut 
     }
     trace.finished();
     Json(body).into_response()
+}
+
+/// A body that ends in good order in the middle of its document.
+fn half_of(body: &Value) -> Response {
+    let mut text = body.to_string();
+    let half = (0..=text.len() / 2).rev().find(|at| text.is_char_boundary(*at));
+    text.truncate(half.unwrap_or(0));
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
 /// A stream, step by step.
@@ -246,6 +265,8 @@ enum Step {
     Done,
     Hang,
     Cut,
+    /// The body ends here.
+    End,
 }
 
 fn line(value: &Value) -> Bytes {
@@ -276,6 +297,10 @@ fn stream(id: u64, valid: &Valid, reply: &Reply, finish: &str, usage: Usage, tra
                     Bytes::from_static(b"data: [DONE]\n\n")
                 }
                 Step::Hang => std::future::pending().await,
+                Step::End => {
+                    trace.cut();
+                    return None;
+                }
                 Step::Cut => {
                     trace.cut();
                     return Some((
@@ -307,6 +332,10 @@ fn steps(id: u64, valid: &Valid, reply: &Reply, finish: &str, usage: Usage) -> V
         line(&chunk)
     };
     let mut steps = VecDeque::from([Step::Line(chunk(json!({"role": "assistant", "content": ""}), None))]);
+    if reply.fault == Some(ProviderFault::HangAfterRole) {
+        steps.push_back(Step::Hang);
+        return steps;
+    }
     let pieces = pieces(&reply.text, reply.chunks);
     let half = pieces.len().div_ceil(2);
     for (at, piece) in pieces.into_iter().enumerate() {
@@ -322,6 +351,10 @@ fn steps(id: u64, valid: &Valid, reply: &Reply, finish: &str, usage: Usage) -> V
             }
             Some(ProviderFault::HangMidStream) if at + 1 == half => {
                 steps.push_back(Step::Hang);
+                return steps;
+            }
+            Some(ProviderFault::EndMidStream) if at + 1 == half => {
+                steps.push_back(Step::End);
                 return steps;
             }
             Some(ProviderFault::GarbageChunk) if at + 1 == half => {

@@ -62,11 +62,35 @@ pub struct Totals {
 
 pub(crate) type ReplyFn = Arc<dyn Fn(&Value) -> Reply + Send + Sync>;
 
+/// Failures to come, each so many times.
+#[derive(Default)]
+pub(crate) struct Faults(VecDeque<(u32, ProviderFault)>);
+
+impl Faults {
+    pub(crate) fn plan(&mut self, times: u32, fault: ProviderFault) {
+        if times > 0 {
+            self.0.push_back((times, fault));
+        }
+    }
+
+    pub(crate) fn next(&mut self) -> Option<ProviderFault> {
+        let (times, fault) = self.0.front_mut()?;
+        *times -= 1;
+        if *times == 0 {
+            self.0.pop_front().map(|(_, fault)| fault)
+        } else {
+            Some(fault.clone())
+        }
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) keys: HashSet<String>,
     pub(crate) models: Vec<String>,
-    pub(crate) faults: VecDeque<(u32, ProviderFault)>,
+    pub(crate) faults: Faults,
+    /// Of the endpoints beside chat completions.
+    pub(crate) other_faults: Faults,
     pub(crate) queued: VecDeque<Reply>,
     pub(crate) answer: Option<ReplyFn>,
     pub(crate) questions: HashSet<String>,
