@@ -31,4 +31,5 @@ mod rate;
 mod requests;
 mod scopes;
 mod settle;
+mod similar;
 mod users;
