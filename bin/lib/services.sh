@@ -9,6 +9,7 @@
 #   services.sh sweep                                        remove throw-away servers whose test run was killed
 #
 # `--throwaway` gives up safety for speed, and is for tests; BOTDECK_OWNER is the process it lives for (our caller). Used by bin/test and `botdeck --embedded`.
+# `start` takes the Postgres that lies somewhere below BOTDECK_POSTGRES, where that is set, instead of the newest that is installed.
 set -euo pipefail
 unset "${!PG@}"   # PGHOST and the like would send our own calls to another server
 umask 077
@@ -50,6 +51,7 @@ unused() {
 # Server programs are not on Debian's PATH, and data made by one major version is read by that one only.
 pg_bin() {
   local want="" dir
+  if [ -d "$home/programs" ]; then dirname "$(find "$home/programs" -path '*/bin/initdb')"; return; fi
   [ ! -s "$home/postgres/PG_VERSION" ] || want=$(cat "$home/postgres/PG_VERSION")
   for dir in $(ls -d /usr/lib/postgresql/*/bin /opt/homebrew/opt/postgresql*/bin /usr/local/opt/postgresql*/bin 2>/dev/null | sort -rV) \
     "$(dirname "$(command -v initdb || echo /)")"; do
@@ -224,6 +226,11 @@ case "$command" in
     # Whose the throw-away servers are: when that process is gone, anyone may sweep them.
     if [ -n "$throwaway" ]; then echo "${BOTDECK_OWNER:-$PPID}" >"$dir/throwaway"; fi
     make_dirs
+    # Copied, since the service user may not get to where it lies, and whoever stops it need not know where that is.
+    if [ -n "${BOTDECK_POSTGRES:-}" ] && [ ! -d "$home/programs" ]; then
+      cp -R "$BOTDECK_POSTGRES" "$home/programs"
+      chmod -R go+rX "$home/programs"
+    fi
     cd "$home"   # the service user need not be able to enter where we were called
     case " $what " in *" postgres "*) start_postgres ;; esac
     case " $what " in *" redis "*) start_redis ;; esac
@@ -262,5 +269,5 @@ case "$command" in
       stop_all "${mark%/*}"
     done
     ;;
-  *) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2 ;;
+  *) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

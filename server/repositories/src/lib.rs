@@ -11,6 +11,7 @@ pub mod browser;
 pub mod catalogue;
 pub mod counters;
 pub mod deliveries;
+pub mod directions;
 pub mod job_pages;
 pub mod jobs;
 pub mod ledger;
@@ -28,8 +29,15 @@ pub mod staff;
 pub mod updates;
 pub mod users;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use domain::ComparedBy;
 use sqlx::{
     ConnectOptions, Connection, Executor,
     postgres::{PgConnectOptions, PgListener, PgPoolOptions},
@@ -137,7 +145,11 @@ impl LimitChanges {
 
 /// The door to Postgres.
 #[derive(Clone, Debug)]
-pub struct Database(PgPool);
+pub struct Database {
+    pool: PgPool,
+    /// Asked when we connect and when we migrate, and believed from then on.
+    has_directions: Arc<AtomicBool>,
+}
 
 impl Database {
     /// Whether `url` can be read at all; nothing is asked.
@@ -165,12 +177,17 @@ impl Database {
             })
             .connect_with(options.application_name("botdeck"))
             .await?;
-        Ok(Self(pool))
+        let has_directions = directions::are_kept(&mut *pool.acquire().await?).await?;
+        Ok(Self {
+            pool,
+            has_directions: Arc::new(has_directions.into()),
+        })
     }
 
-    /// Brings the schema up to date: replicas that start together wait for each other, however long it takes.
-    pub async fn migrate(&self) -> Result<()> {
-        let patient = PgConnectOptions::clone(&self.0.connect_options())
+    /// Brings the schema up to date: replicas that start together wait for each other, however long it takes. The answer says why
+    /// pgvector is not used that the server has, if so.
+    pub async fn migrate(&self) -> Result<Option<String>> {
+        let patient = PgConnectOptions::clone(&self.pool.connect_options())
             .options([("idle_in_transaction_session_timeout", "0"), ("lock_timeout", "0")]);
         let mut connection = patient.connect().await?;
         // Asked for again and again, where sqlx would wait inside of a statement: an index that is built beside those who write waits
@@ -187,8 +204,21 @@ impl Database {
         // Those of a newer release are there while its replicas take over one by one, and when it is taken back.
         migrator.set_ignore_missing(true);
         migrator.run(&mut connection).await?;
+        let unused = directions::prepare(&mut connection).await?;
+        self.has_directions
+            .store(directions::are_kept(&mut connection).await?, Ordering::Relaxed);
         connection.close().await?;
-        self.ensure_partitions().await
+        self.ensure_partitions().await?;
+        Ok(unused)
+    }
+
+    /// Who compares questions with others: the database where it can.
+    pub fn compared_by(&self) -> ComparedBy {
+        if self.has_directions.load(Ordering::Relaxed) {
+            ComparedBy::Database
+        } else {
+            ComparedBy::Process
+        }
     }
 
     /// Makes the partitions of the coming months.
@@ -225,14 +255,14 @@ impl Database {
     /// and sqlx 0.9 gives a connection whose BEGIN is under way back as if it were in none. Whatever others did on it
     /// afterwards without a transaction would never be committed.
     pub async fn begin(&self) -> Result<Transaction> {
-        let pool = self.0.clone();
+        let pool = self.pool.clone();
         let begun = tokio::spawn(async move { pool.begin().await });
         Ok(begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))?)
     }
 
     /// One whose commit does not wait for the disk: for what can be made up for when a crash of the server takes it back.
     pub async fn begin_unsynced(&self) -> Result<Transaction> {
-        let pool = self.0.clone();
+        let pool = self.pool.clone();
         let begun = tokio::spawn(async move { pool.begin_with("BEGIN; SET LOCAL synchronous_commit = off").await });
         Ok(begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))?)
     }
@@ -245,7 +275,7 @@ impl Database {
     }
 
     pub async fn acquire(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>> {
-        Ok(self.0.acquire().await?)
+        Ok(self.pool.acquire().await?)
     }
 
     /// Round trip to the server, for readiness and `doctor`; the answer is the server's version.
@@ -267,12 +297,12 @@ impl Database {
     }
 
     pub async fn close(&self) {
-        self.0.close().await;
+        self.pool.close().await;
     }
 
     /// For tests that look at the tables themselves.
     pub fn pool(&self) -> &PgPool {
-        &self.0
+        &self.pool
     }
 }
 

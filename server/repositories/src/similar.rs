@@ -2,13 +2,13 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
-    BotId, Likeness, ModelId, UserId,
+    BotId, ComparedBy, Likeness, ModelId, UserId,
     views::{requests::Named, similar::LookRow},
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::{Result, storable};
+use crate::{Result, directions, storable};
 
 /// An answer that may be given to similar questions.
 #[derive(Clone, Debug)]
@@ -18,7 +18,9 @@ pub struct NewAnswer<'a> {
     pub space: &'a [u8; 32],
     pub user: UserId,
     pub question: &'a str,
-    pub vector: &'a [u8],
+    /// Of unit length.
+    pub vector: &'a [f32],
+    pub compared_by: ComparedBy,
     pub answer: &'a str,
     pub provider: &'a str,
     pub model: Option<ModelId>,
@@ -26,32 +28,38 @@ pub struct NewAnswer<'a> {
     pub expires_at: DateTime<Utc>,
 }
 
+/// Its bytes are kept also where the database compares: a replica may not know that yet, and a dump may go where there is no pgvector.
 pub async fn insert(db: &mut PgConnection, answer: &NewAnswer<'_>) -> Result<()> {
+    let id = Uuid::now_v7();
+    let bytes: Vec<u8> = answer.vector.iter().flat_map(|number| number.to_le_bytes()).collect();
     sqlx::query!(
         "INSERT INTO similar_answers (id, bot_id, space, user_id, question, vector, answer, provider, model_id, created_at, expires_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-        Uuid::now_v7(),
+        id,
         answer.bot.0,
         answer.space,
         answer.user.0,
         storable(answer.question),
-        answer.vector,
+        bytes,
         storable(answer.answer),
         answer.provider,
         answer.model.map(|id| id.0),
         answer.at,
         answer.expires_at
     )
-    .execute(db)
+    .execute(&mut *db)
     .await?;
-    Ok(())
+    match answer.compared_by {
+        ComparedBy::Database => directions::insert(db, id, answer).await,
+        ComparedBy::Process => Ok(()),
+    }
 }
 
-/// What is compared.
+/// What is compared in process.
 #[derive(Clone, Debug)]
 pub struct Compared {
     pub id: Uuid,
-    pub vector: Vec<u8>,
+    pub vector: Box<[f32]>,
     pub created_at: DateTime<Utc>,
     pub expires_at: DateTime<Utc>,
 }
@@ -64,8 +72,7 @@ pub async fn load(
     now: DateTime<Utc>,
     limit: i64,
 ) -> Result<Vec<Compared>> {
-    Ok(sqlx::query_as!(
-        Compared,
+    let rows = sqlx::query!(
         "SELECT id, vector, created_at, expires_at FROM similar_answers
          WHERE space = $1 AND created_at > coalesce($2::timestamptz, '-infinity') AND expires_at > $3 ORDER BY created_at DESC LIMIT $4",
         space,
@@ -74,7 +81,21 @@ pub async fn load(
         limit
     )
     .fetch_all(db)
-    .await?)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Compared {
+            id: row.id,
+            vector: numbers(&row.vector),
+            created_at: row.created_at,
+            expires_at: row.expires_at,
+        })
+        .collect())
+}
+
+fn numbers(bytes: &[u8]) -> Box<[f32]> {
+    let numbers = bytes.as_chunks::<4>().0.iter();
+    numbers.map(|bytes| f32::from_le_bytes(*bytes)).collect()
 }
 
 /// A question that was asked before, and its answer.

@@ -1,21 +1,25 @@
 //! Answers to questions that mean much the same: the first one of a conversation is compared with others that came first.
 //!
-//! What tells how alike two questions are is made by an embedding model and kept in rows; each replica holds the vectors of the spaces
-//! it is asked in, and compares all of them. Answers of one space have everything in common but the question: whose they are, the
+//! What tells how alike two questions are is made by an embedding model and kept in rows. The database compares them where it has
+//! pgvector; elsewhere each replica holds the vectors of the spaces it is asked in (`place.rs`). Answers of one space have everything in common but the question: whose they are, the
 //! persona, the models, the lifetime. So a changed persona or model begins with nothing.
 
+mod place;
 mod space;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{BotCache, BotId, JobId, Likeness, Money, ReservationId, Threshold, UserId, views::similar::NearBoard};
+use domain::{
+    BotCache, BotId, ComparedBy, JobId, Likeness, Money, ReservationId, Threshold, UserId, views::similar::NearBoard,
+};
 use futures::StreamExt;
 use gateway::{
     Answer, CacheHit, CacheKey, CacheScope, ChatRequest, Endpoint, Forward, ForwardBody, ModelKind, Outcome,
     count_tokens,
 };
+use place::Place;
 use repositories::{
     PgConnection, bots, ledger,
     similar::{self as rows, Look, NewAnswer},
@@ -63,6 +67,7 @@ pub(crate) struct Comparison<'a> {
 pub(crate) struct Looked {
     space: CacheKey,
     vector: Vec<f32>,
+    compared_by: ComparedBy,
     kept_for: i32,
     nearest: Option<Nearest>,
 }
@@ -117,16 +122,16 @@ impl<'a> Comparison<'a> {
 
     async fn compare(&self) -> Result<Option<(Option<gateway::Similar>, Looked)>, Error> {
         let services = self.services;
-        let fresh = services.similar.fresh(services, self.space);
-        let (vector, space) = futures::future::join(self.embed(), fresh).await;
-        let (Some(vector), space) = (vector, space?) else {
+        let (vector, place) = futures::future::join(self.embed(), Place::of(services, self.space)).await;
+        let (Some(vector), place) = (vector, place?) else {
             return Ok(None);
         };
         let now = services.now();
-        let found = space.nearest(vector.clone(), now).await;
+        let found = place.nearest(services, &vector, now).await?;
         let mut looked = Looked {
             space: self.space,
             vector,
+            compared_by: services.db.compared_by(),
             kept_for: self.kept_for,
             nearest: None,
         };
@@ -191,13 +196,13 @@ impl Looked {
             rows::note(tx, &look).await?;
         }
         if answer.cached.is_none() && answer.is_whole() {
-            let vector: Vec<u8> = self.vector.iter().flat_map(|number| number.to_le_bytes()).collect();
             let made = NewAnswer {
                 bot: incoming.bot,
                 space: &self.space,
                 user,
                 question: &incoming.text,
-                vector: &vector,
+                vector: &self.vector,
+                compared_by: self.compared_by,
                 answer: &answer.text,
                 provider: &answer.provider,
                 model: answer.model_id,
@@ -414,6 +419,7 @@ impl Similar {
             bot,
             bot_name: known.name,
             cache: known.cache,
+            compared_by: self.0.db.compared_by(),
             looks,
         }))
     }

@@ -314,7 +314,19 @@ fn long() -> String {
 
 #[tokio::test]
 async fn a_similar_first_question_gets_the_answer_of_the_other() {
-    let mut app = app().start().await;
+    similar_questions(app().start().await, "Questions are compared in process").await;
+}
+
+#[tokio::test]
+async fn so_it_does_where_the_database_has_pgvector() {
+    let given =
+        |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: `bin/test bot` sets it"));
+    let (postgres, redis) = (given("PGVECTOR_DATABASE_URL"), given("REDIS_URL"));
+    let app = app().on_servers(&postgres, &redis).start().await;
+    similar_questions(app, "Questions are compared by pgvector").await;
+}
+
+async fn similar_questions(mut app: TestApp, by: &str) {
     let (staff, anna, boris) = (app.sign_in("admin").await, anna(), boris());
     offer_every_kind(&app, &Program::new(&app, &["models"]).await).await;
     set(&app, &staff, "shared", Some("0.99")).await;
@@ -351,6 +363,7 @@ async fn a_similar_first_question_gets_the_answer_of_the_other() {
         ALIKE,
         "0.600 would take 2 of the 2 listed",
         "In force is 0.990: it takes 1 of the 2 listed",
+        by,
     ] {
         assert!(page.body.contains(words), "{words}: {}", page.body);
     }

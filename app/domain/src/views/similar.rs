@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::requests::Named;
-use crate::{BotCache, BotId, Likeness, Threshold, UserId};
+use crate::{BotCache, BotId, ComparedBy, Likeness, Threshold, UserId};
 
 /// A question and what came nearest to it. Both are words of people.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,6 +26,7 @@ pub struct NearBoard {
     pub bot: BotId,
     pub bot_name: String,
     pub cache: BotCache,
+    pub compared_by: ComparedBy,
     pub looks: Vec<LookRow>,
 }
 

@@ -3,7 +3,7 @@
 pub mod api;
 
 use domain::{
-    BotId, Permission, Threshold,
+    BotId, ComparedBy, Permission, Threshold,
     views::similar::{LookRow, NearBoard},
 };
 use leptos::prelude::*;
@@ -57,6 +57,10 @@ fn Board(
     let t = use_texts();
     let title = fill(t.near_title, &[&board.bot_name]);
     let rows = board.looks.clone();
+    let compared_by = match board.compared_by {
+        ComparedBy::Database => t.near_by_database,
+        ComparedBy::Process => t.near_by_process,
+    };
     let off = board.cache.similar_by.is_none().then(|| {
         view! {
             <Notice tone=Tone::Warn glyph=Glyph::Info>
@@ -100,6 +104,7 @@ fn Board(
         {off}
         <Tuning board tried writes set />
         {list}
+        <p class="muted">{compared_by}</p>
     }
 }
 

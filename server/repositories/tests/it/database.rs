@@ -16,6 +16,7 @@ const MAKING_TEMPLATE: i64 = 4_711_001;
 /// Gone, with everything in it, when dropped.
 pub struct TestDatabase {
     db: Database,
+    server: String,
     url: String,
     name: String,
 }
@@ -30,8 +31,17 @@ impl Deref for TestDatabase {
 impl TestDatabase {
     /// With the schema of today.
     pub async fn new() -> Self {
-        let template = template().await;
-        let test = Self::create(&format!(" TEMPLATE {template}")).await;
+        Self::on(server_url()).await
+    }
+
+    /// On a server that has pgvector.
+    pub async fn with_pgvector() -> Self {
+        Self::on(pgvector_url()).await
+    }
+
+    async fn on(server: String) -> Self {
+        let template = template(&server).await;
+        let test = Self::create(server, &format!(" TEMPLATE {template}")).await;
         // Nothing to do, unless the template is older than this month or not of this schema.
         test.db.migrate().await.unwrap();
         test
@@ -39,15 +49,20 @@ impl TestDatabase {
 
     /// With nothing in it.
     pub async fn empty() -> Self {
-        Self::create("").await
+        Self::create(server_url(), "").await
     }
 
-    async fn create(how: &str) -> Self {
+    /// With nothing in it, on a server that has pgvector.
+    pub async fn empty_with_pgvector() -> Self {
+        Self::create(pgvector_url(), "").await
+    }
+
+    async fn create(server: String, how: &str) -> Self {
         let name = format!("t_{}", uuid::Uuid::new_v4().simple());
-        execute(&mut server().await, &format!("CREATE DATABASE {name}{how}")).await;
-        let url = url_of(&name);
+        execute(&mut connect(&server).await, &format!("CREATE DATABASE {name}{how}")).await;
+        let url = url_of(&server, &name);
         let db = Database::connect(&url, CONNECTIONS).await.unwrap();
-        Self { db, url, name }
+        Self { db, server, url, name }
     }
 
     pub fn url(&self) -> &str {
@@ -90,13 +105,13 @@ impl TestDatabase {
 
 impl Drop for TestDatabase {
     fn drop(&mut self) {
-        let name = self.name.clone();
+        let (server, name) = (self.server.clone(), self.name.clone());
         // A test's own runtime may be ending already.
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {
                 execute(
-                    &mut server().await,
+                    &mut connect(&server).await,
                     &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"),
                 )
                 .await;
@@ -111,11 +126,16 @@ fn server_url() -> String {
         .expect("DATABASE_URL names a Postgres in which databases may be created; `bin/test db` sets it")
 }
 
-fn url_of(database: &str) -> String {
-    let url = server_url();
-    let (address, options) = url
+fn pgvector_url() -> String {
+    std::env::var("PGVECTOR_DATABASE_URL").expect(
+        "PGVECTOR_DATABASE_URL names a Postgres with pgvector in which databases may be created; `bin/test db` sets it",
+    )
+}
+
+fn url_of(server: &str, database: &str) -> String {
+    let (address, options) = server
         .split_once('?')
-        .map_or((url.as_str(), None), |(address, options)| (address, Some(options)));
+        .map_or((server, None), |(address, options)| (address, Some(options)));
     let host = address.rsplit_once('/').expect("a URL with a database").0;
     options.map_or_else(
         || format!("{host}/{database}"),
@@ -123,10 +143,10 @@ fn url_of(database: &str) -> String {
     )
 }
 
-async fn server() -> PgConnection {
-    PgConnection::connect(&server_url())
+async fn connect(server: &str) -> PgConnection {
+    PgConnection::connect(server)
         .await
-        .expect("Postgres answers at DATABASE_URL")
+        .unwrap_or_else(|error| panic!("Postgres does not answer at {server}: {error}"))
 }
 
 async fn execute(server: &mut PgConnection, sql: &str) {
@@ -138,9 +158,9 @@ async fn execute(server: &mut PgConnection, sql: &str) {
 
 /// The name of the template, made if it is not there. It counts as made when it is marked as one: whoever died on the way
 /// leaves it unmarked.
-async fn template() -> String {
+async fn template(url: &str) -> String {
     let name = format!("botdeck_template_{:016x}", schema_hash());
-    let mut server = server().await;
+    let mut server = connect(url).await;
     execute(&mut server, &format!("SELECT pg_advisory_lock({MAKING_TEMPLATE})")).await;
     let made: Option<bool> = sqlx::query_scalar("SELECT datistemplate FROM pg_database WHERE datname = $1")
         .bind(&name)
@@ -150,7 +170,7 @@ async fn template() -> String {
     if made != Some(true) {
         execute(&mut server, &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
         execute(&mut server, &format!("CREATE DATABASE {name}")).await;
-        let db = Database::connect(&url_of(&name), 1).await.unwrap();
+        let db = Database::connect(&url_of(url, &name), 1).await.unwrap();
         db.migrate().await.unwrap();
         db.close().await;
         execute(

@@ -8,6 +8,7 @@
 
 mod constraints;
 mod database;
+mod directions;
 mod fixtures;
 mod gathering;
 mod history;

@@ -1,7 +1,7 @@
 //! Answers to similar questions: found by their space, gone with their time, and never more than so many.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{Likeness, UserId};
+use domain::{ComparedBy, Likeness, UserId};
 use repositories::{
     PgConnection,
     similar::{self, Look, NewAnswer},
@@ -20,7 +20,8 @@ async fn answer(db: &mut PgConnection, user: UserId, space: &[u8; 32], text: &st
         space,
         user,
         question: text,
-        vector: &1.0_f32.to_le_bytes(),
+        vector: &[1.0],
+        compared_by: ComparedBy::Process,
         answer: "because",
         provider: "p",
         model: None,
@@ -47,7 +48,7 @@ async fn a_space_holds_what_was_asked_in_it_for_its_time() {
     };
     let all = load(&mut db, None, 40).await;
     assert_eq!(all.len(), 2);
-    assert_eq!(all[0].vector, 1.0_f32.to_le_bytes());
+    assert_eq!(*all[0].vector, [1.0]);
     assert!(all[0].created_at > all[1].created_at, "the newest first");
     assert_eq!(load(&mut db, Some(10), 40).await.len(), 1);
     assert_eq!(load(&mut db, None, 70).await.len(), 1);

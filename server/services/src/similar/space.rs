@@ -51,14 +51,7 @@ pub(super) struct Space {
 struct Vectors {
     read: Option<Instant>,
     /// Oldest first.
-    entries: Vec<Entry>,
-}
-
-struct Entry {
-    id: Uuid,
-    vector: Box<[f32]>,
-    created_at: DateTime<Utc>,
-    expires_at: DateTime<Utc>,
+    entries: Vec<Compared>,
 }
 
 impl Spaces {
@@ -143,8 +136,8 @@ impl Vectors {
             .map(|entry| entry.id)
             .collect();
         let before = self.entries.len();
-        let new = rows.into_iter().rev().filter(|row| !known.contains(&row.id));
-        self.entries.extend(new.map(Entry::from));
+        self.entries
+            .extend(rows.into_iter().rev().filter(|row| !known.contains(&row.id)));
         let changed = self.entries.len() > before;
         if changed {
             self.entries.sort_by_key(|entry| entry.created_at);
@@ -157,7 +150,7 @@ impl Vectors {
 
     fn bytes(&self) -> usize {
         let vectors: usize = self.entries.iter().map(|entry| size_of_val(&*entry.vector)).sum();
-        vectors + self.entries.len() * size_of::<Entry>()
+        vectors + self.entries.len() * size_of::<Compared>()
     }
 
     fn nearest(&self, vector: &[f32], now: DateTime<Utc>) -> Option<(Uuid, Likeness)> {
@@ -167,18 +160,6 @@ impl Vectors {
             .map(|entry| (entry.id, cosine(&entry.vector, vector)))
             .max_by(|one, other| one.1.total_cmp(&other.1))
             .map(|(id, cosine)| (id, Likeness::of_cosine(cosine)))
-    }
-}
-
-impl From<Compared> for Entry {
-    fn from(row: Compared) -> Self {
-        let numbers = row.vector.as_chunks::<4>().0.iter();
-        Self {
-            id: row.id,
-            vector: numbers.map(|bytes| f32::from_le_bytes(*bytes)).collect(),
-            created_at: row.created_at,
-            expires_at: row.expires_at,
-        }
     }
 }
 
@@ -203,7 +184,7 @@ mod tests {
     fn row(n: u128, vector: &[f32], seconds: i64) -> Compared {
         Compared {
             id: Uuid::from_u128(n),
-            vector: vector.iter().flat_map(|number| number.to_le_bytes()).collect(),
+            vector: vector.into(),
             created_at: DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds),
             expires_at: DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds + 100),
         }
@@ -228,6 +209,9 @@ mod tests {
         );
         assert_eq!(nearest(&vectors, 200), None);
         assert_eq!(vectors.nearest(&[1.0], at(60)), None);
+        // Of two that are as near, the newer one.
+        vectors.take(vec![row(3, &[1.0, 0.0], 55)], at(60));
+        assert_eq!(nearest(&vectors, 60).map(|(id, _)| id), Some(Uuid::from_u128(3)));
     }
 
     #[test]

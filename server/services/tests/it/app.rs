@@ -99,12 +99,28 @@ impl App {
     }
 
     async fn with(models: Vec<Model>, queue_limit: u32) -> Self {
-        let test = TestDatabase::new().await;
+        Self::on(TestDatabase::new().await, demo(models), queue_limit).await
+    }
+
+    /// One in this database that asks so.
+    pub async fn asking_by(test: TestDatabase, gateway: Gateway) -> Self {
+        Self::on(test, gateway, 20_000).await
+    }
+
+    async fn on(test: TestDatabase, gateway: Gateway, queue_limit: u32) -> Self {
         let clock = ManualClock::at(test.now().await.unwrap());
         let secret = KeyRing::generate();
         let telegram = Arc::new(FakeDirectory::default());
         let mut app = Self {
-            services: services((*test).clone(), &clock, &secret, &telegram, models, queue_limit),
+            services: services_with(
+                RateLimiter::new(Some(&redis_url())).unwrap(),
+                (*test).clone(),
+                &clock,
+                &secret,
+                &telegram,
+                gateway,
+                queue_limit,
+            ),
             test,
             clock,
             telegram,
@@ -178,6 +194,19 @@ impl App {
             &self.secret,
             &self.telegram,
             vec![model()],
+            self.queue_limit,
+        )
+    }
+
+    /// Another process of the same deck, with connections of its own, that asks so.
+    pub async fn process_asking_by(&self, gateway: Gateway) -> Services {
+        services_with(
+            RateLimiter::new(Some(&redis_url())).unwrap(),
+            Database::connect(self.test.url(), 20).await.unwrap(),
+            &self.clock,
+            &self.secret,
+            &self.telegram,
+            gateway,
             self.queue_limit,
         )
     }

@@ -32,4 +32,5 @@ mod rate;
 mod requests;
 mod scopes;
 mod settle;
+mod similar;
 mod users;

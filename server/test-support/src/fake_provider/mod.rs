@@ -1,8 +1,8 @@
 //! An OpenAI-compatible server that refuses what OpenAI refuses, answers what it is told to, and counts what it reports.
 //!
 //! By default it echoes the last message of the user. Directives in that message (`[[delay=500]]`, `[[status=429]]`,
-//! `[[cut]]`, see `reply.rs`) steer it from outside; [`FakeProvider::fail_next`], [`FakeProvider::reply_next`] and
-//! [`FakeProvider::reply_with`] from within a test. Its tokens are words, see [`count_tokens`].
+//! `[[cut]]`, see `reply.rs`; `[[vector=1,0]]` in a text that is embedded) steer it from outside; [`FakeProvider::fail_next`],
+//! [`FakeProvider::reply_next`] and [`FakeProvider::reply_with`] from within a test. Its tokens are words, see [`count_tokens`].
 //! Facts: OpenAI's API reference, “Create chat completion” and its streaming events.
 
 mod error;

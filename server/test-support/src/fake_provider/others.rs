@@ -125,7 +125,7 @@ pub(crate) async fn embeddings(
         }
     };
     let vector = |text: &str| {
-        let numbers = [text.len() as f32 / 1000.0, 0.5];
+        let numbers = told_vector(text).unwrap_or_else(|| vec![text.len() as f32 / 1000.0, 0.5]);
         if body["encoding_format"] == "base64" {
             let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
             json!(STANDARD.encode(bytes))
@@ -148,6 +148,12 @@ pub(crate) async fn embeddings(
     trace.finished();
     let usage = json!({"prompt_tokens": prompt_tokens, "total_tokens": prompt_tokens});
     Ok(Json(json!({"object": "list", "data": data, "model": body["model"], "usage": usage})).into_response())
+}
+
+/// `[[vector=0.8,0.6]]` in a text: where it points. Others differ by their length alone.
+fn told_vector(text: &str) -> Option<Vec<f32>> {
+    let (numbers, _) = text.split_once("[[vector=")?.1.split_once("]]")?;
+    numbers.split(',').map(|number| number.trim().parse().ok()).collect()
 }
 
 pub(crate) async fn responses(
