@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{BotCache, BotId, JobId, Likeness, Money, ReservationId, Threshold, UserId, views::similar::NearBoard};
+use domain::{
+    BotCache, BotId, JobId, Likeness, Money, ReservationId, Threshold, TraceId, UserId, views::similar::NearBoard,
+};
 use futures::StreamExt;
 use gateway::{
     Answer, CacheHit, CacheKey, CacheScope, ChatRequest, Endpoint, Forward, ForwardBody, ModelKind, Outcome,
@@ -160,6 +162,7 @@ impl<'a> Comparison<'a> {
             bot: self.bot,
             alias: self.by.to_owned(),
             text: self.text.to_owned(),
+            trace: crate::current_trace(),
             cancel,
         };
         tokio::spawn(errand.run(tell));
@@ -220,6 +223,7 @@ struct Errand {
     bot: BotId,
     alias: String,
     text: String,
+    trace: Option<TraceId>,
     cancel: CancellationToken,
 }
 
@@ -351,6 +355,7 @@ impl Errand {
             tries: &tries,
             cache: "",
             error_code: outcome.failure.as_ref().map(|failure| failure.code().as_str()),
+            trace: self.trace,
         };
         ledger::insert(&mut *self.services.db.acquire().await?, &line).await?;
         if held {
