@@ -11,7 +11,7 @@ const KEYS: &str = "INSERT INTO api_keys (id, name, prefix, hash, scopes, create
 
 /// The names of the keys on a page, in its order.
 fn names(page: &str) -> Vec<String> {
-    let names = page.split("<b>").skip(1).filter_map(|rest| rest.split("</b>").next());
+    let names = page.split("<b>").skip(1).filter_map(|rest| rest.split('<').next());
     names
         .filter(|name| name.starts_with("team "))
         .map(str::to_owned)

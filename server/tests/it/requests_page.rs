@@ -161,7 +161,7 @@ async fn times_and_columns_of_the_address_are_those_of_the_page() {
         .await
         .body;
     assert!(
-        page.contains(&format!("value=\"{two}\"")) && page.contains("From, UTC"),
+        page.contains(&format!("value=\"{two}\"")) && page.contains("From<!>, UTC"),
         "no field"
     );
     assert!(page.contains("data-label=\"Trace\"") && !page.contains("data-label=\"Cost\""));

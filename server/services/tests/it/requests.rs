@@ -376,7 +376,8 @@ async fn an_export_holds_every_call_once_and_is_recorded_before_any_is_read() {
 #[tokio::test]
 async fn a_call_is_found_by_the_trace_it_was_part_of() {
     let app = App::new().await;
-    let owner = app.owner().await;
+    let support = app.staff(Role::Support).await;
+    let support = app.actor(support, Permission::ReadRequests).await.unwrap();
     let trace: TraceId = "4bf92f3577b34da6a3ce929d0e0e4736".parse().unwrap();
     services::within_trace(Some(trace), app.talk(7, "hi", "fine")).await;
     app.talk(8, "hi", "fine").await;
@@ -396,7 +397,7 @@ async fn a_call_is_found_by_the_trace_it_was_part_of() {
         let rows = app
             .requests()
             .list(
-                &owner,
+                &support,
                 RequestQuery {
                     code,
                     ..RequestQuery::default()
