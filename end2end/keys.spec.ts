@@ -148,7 +148,7 @@ test('among many they are searched, narrowed, sorted, and gone through by pages'
          now() - n * interval '1 hour', 'Anna', CASE WHEN n > 50 THEN now() + (n - 55) * interval '1 day' END, now() - (60 - n) * interval '1 hour'
        FROM generate_series(1, 60) AS n`);
   await signIn(page, '/api-keys');
-  const names = page.locator('.keys tbody th b');
+  const names = page.locator('.api-keys tbody th b');
   const form = page.getByRole('search', { name: 'Filters' });
   await form.getByLabel('Sort by').selectOption('name');
   await form.getByLabel('Search').fill('team');

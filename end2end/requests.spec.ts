@@ -80,7 +80,7 @@ test('columns are chosen by the keyboard and kept by the address', async ({ page
   await signIn(page, '/requests?model=ranged');
   await expect(rows(page)).toHaveCount(3);
   expect(await heads(page)).not.toContain('Trace');
-  const choice = page.locator('details.columns');
+  const choice = page.locator('details.column-choice');
   await focusByTab(page, choice.locator('summary'));
   await page.keyboard.press('Enter');
   await accessible(page);
@@ -147,12 +147,12 @@ for (const scheme of ['light', 'dark'] as const) {
     const all = 'who,model,tokens,cost,first,total,felt,result,cache,status,trace,id';
     await open(page, `/requests?model=ranged&columns=${all}&from=2026-01-01T00:00Z`);
     await accessible(page);
-    await page.locator('details.columns summary').click();
+    await page.locator('details.column-choice summary').click();
     await accessible(page);
     await page.setViewportSize({ width: 360, height: 740 });
     await fits(page);
     await accessible(page);
-    const choice = page.locator('details.columns .menu-body');
+    const choice = page.locator('details.column-choice .menu-body');
     const box = await choice.boundingBox();
     expect(box && box.x >= 0 && box.x + box.width <= 360, 'the choice of columns lies in the window').toBe(true);
   });
@@ -171,7 +171,7 @@ test.describe('without script', () => {
     await page.getByLabel('Until, UTC').fill(`${date}T11:00`);
     await page.getByRole('button', { name: 'Apply' }).click();
     await expect(rows(page)).toHaveCount(1);
-    const choice = page.locator('details.columns');
+    const choice = page.locator('details.column-choice');
     await choice.locator('summary').click();
     for (const name of ['Who', 'Tokens in / out / cached', 'First token', 'Took', 'Cost']) await choice.getByLabel(name, { exact: true }).uncheck();
     await choice.getByRole('button', { name: 'Show' }).click();

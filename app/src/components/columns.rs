@@ -87,7 +87,7 @@ pub fn ColumnChoice<C: Column>(
         })
         .collect_view();
     view! {
-        <details class="menu columns">
+        <details class="menu column-choice">
             <summary class="button small">
                 <Icon glyph=Glyph::Filter />
                 <span>{t.columns}</span>

@@ -22,11 +22,13 @@ pub fn MomentField(
     let field = NodeRef::<Input>::new();
     let awake = RwSignal::new(false);
     let sent = RwSignal::new(value.map(|moment| moment.to_string()).unwrap_or_default());
+    // A field that is there already when the page changes keeps what was typed, so it is told what to hold.
+    let was_awake = is_awake();
     let before = typed.clone();
     Effect::new(move |_| {
         let Some(input) = field.get() else { return };
-        // What was typed before the page woke up was meant as it stands there.
-        if input.value() == before {
+        // What was typed before the page woke up stays as it stands there.
+        if was_awake || input.value() == before {
             input.set_value(&value.map(|moment| local(moment.0)).unwrap_or_default());
         } else {
             sent.set(utc(&input.value()));
@@ -34,7 +36,7 @@ pub fn MomentField(
         awake.set(true);
     });
     view! {
-        <div class="field">
+        <div class="field moment">
             <label for=id>{label}{move || (!awake.get()).then(|| format!(", {}", t.time_utc))}</label>
             <input
                 node_ref=field
@@ -48,6 +50,19 @@ pub fn MomentField(
             <input type="hidden" name=name value=move || sent.get() disabled=move || !awake.get() />
         </div>
     }
+}
+
+/// This field is made by a page that the script has taken over, and not by the server.
+#[cfg(feature = "hydrate")]
+fn is_awake() -> bool {
+    document()
+        .document_element()
+        .is_some_and(|html| html.has_attribute("data-awake"))
+}
+
+#[cfg(not(feature = "hydrate"))]
+fn is_awake() -> bool {
+    false
 }
 
 /// What a field of this browser's zone holds, as the address says it. What is no time is left for the server to refuse.

@@ -113,7 +113,7 @@ pub(super) fn Keys(board: KeyBoard, query: KeyQuery, acts: Acts) -> impl IntoVie
         .collect_view();
     view! {
         <div class="table-card">
-            <table class="table cards-when-narrow keys">
+            <table class="table cards-when-narrow api-keys">
                 <caption class="visually-hidden">{t.nav_keys}</caption>
                 <thead>
                     <tr>

@@ -101,8 +101,10 @@ fn Details(row: RequestRow, shown: Shown) -> impl IntoView {
             ..RequestQuery::default()
         });
         let of_trace = view! {
-            <Copy text=trace.to_string() />
-            <a href=same.address(None, None)>{t.request_of_trace}</a>
+            <span class="of-trace">
+                <Copy text=trace.to_string() />
+                <a href=same.address(None, None)>{t.request_of_trace}</a>
+            </span>
         };
         facts.push(fact(t.request_trace, of_trace.into_any()));
     }
