@@ -646,7 +646,7 @@ texts! {
     request_range: "Period", "Период";
     request_from: "From", "С";
     request_until: "Until", "До";
-    request_code_or_id: "Error code, trace or id", "Код ошибки, трасса или id";
+    request_code_or_id: "Error code, trace or id", "Код, трасса или id";
     request_trace: "Trace", "Трасса";
     request_of_trace: "All of this trace", "Вся трасса";
     request_id: "Id", "Id";
