@@ -1,14 +1,7 @@
 // API keys and the log of calls; goes on where the story stopped.
-import { execFileSync } from 'node:child_process';
-import { accessible, expect, fits, open, owner, signIn, test } from './deck';
+import { accessible, expect, fits, open, owner, signIn, sql, test } from './deck';
 
 test.describe.configure({ mode: 'serial' });
-
-function sql(text: string): string {
-  const url = process.env.E2E_DATABASE_URL;
-  if (!url) throw new Error('E2E_DATABASE_URL names the database of the server under test');
-  return execFileSync('psql', ['-X', '-q', '-A', '-t', '-v', 'ON_ERROR_STOP=1', url, '-c', text], { encoding: 'utf8' }).trim();
-}
 
 let secret = '';
 
@@ -82,7 +75,7 @@ test('the log is filtered, opened and walked by the keyboard', async ({ page }) 
   await signIn(page, '/requests');
   await expect(page.getByText('openai → local').first()).toBeVisible();
   await accessible(page);
-  await page.getByLabel('Model').fill('smart');
+  await page.getByRole('textbox', { name: 'Model' }).fill('smart');
   await page.getByRole('button', { name: 'Apply' }).click();
   await expect(page).toHaveURL(/model=smart/);
   const rows = page.locator('.requests tbody tr');
@@ -108,7 +101,7 @@ test('the log is filtered, opened and walked by the keyboard', async ({ page }) 
   await page.keyboard.press('Escape');
   await expect(drawer).toHaveCount(0);
   await expect(page).toHaveURL(/model=smart/);
-  await page.getByLabel('Result').selectOption('failed');
+  await page.getByRole('combobox', { name: 'Result' }).selectOption('failed');
   await page.getByRole('button', { name: 'Apply' }).click();
   await expect(rows).toHaveCount(1);
   await rows.first().locator('a[href^="/users/"]').click();
@@ -147,6 +140,44 @@ test('they speak Russian', async ({ page }) => {
   await expect(page.getByRole('heading', { name: 'Ключи API' })).toBeVisible();
   await open(page, '/requests');
   await expect(page.getByRole('heading', { name: 'Запросы' })).toBeVisible();
+});
+
+test('among many they are searched, narrowed, sorted, and gone through by pages', async ({ page }) => {
+  sql(`INSERT INTO api_keys (id, name, prefix, hash, scopes, created_at, created_by, expires_at, last_used_at)
+       SELECT gen_random_uuid(), 'team ' || lpad(n::text, 2, '0'), 'bd-' || lpad(n::text, 6, '0'), sha256(n::text::bytea), '{chat}',
+         now() - n * interval '1 hour', 'Anna', CASE WHEN n > 50 THEN now() + (n - 55) * interval '1 day' END, now() - (60 - n) * interval '1 hour'
+       FROM generate_series(1, 60) AS n`);
+  await signIn(page, '/api-keys');
+  const names = page.locator('.api-keys tbody th b');
+  const form = page.getByRole('search', { name: 'Filters' });
+  await form.getByLabel('Sort by').selectOption('name');
+  await form.getByLabel('Search').fill('team');
+  await page.keyboard.press('Enter');
+  await expect(page).toHaveURL(/q=team.*sort=name/);
+  await expect(names.first()).toHaveText('team 01');
+  await expect(names).toHaveCount(50);
+  await page.getByRole('link', { name: 'Next' }).click();
+  await expect(names.first()).toHaveText('team 51');
+  await expect(names).toHaveCount(10);
+  await form.getByLabel('State').selectOption('expiring');
+  await form.getByRole('button', { name: 'Apply' }).click();
+  await expect(names).toHaveText(['team 56', 'team 57', 'team 58', 'team 59', 'team 60']);
+  await expect(page.getByText('Ends soon').first()).toBeVisible();
+  await accessible(page);
+  await form.getByLabel('State').selectOption('expired');
+  await form.getByLabel('Sort by').selectOption('used');
+  await form.getByRole('button', { name: 'Apply' }).click();
+  await expect(names).toHaveText(['team 55', 'team 54', 'team 53', 'team 52', 'team 51']);
+  await form.getByLabel('Search').fill('bd-000042');
+  await form.getByLabel('State').selectOption('any');
+  await form.getByRole('button', { name: 'Apply' }).click();
+  await expect(names).toHaveText(['team 42']);
+  await form.getByLabel('Search').fill('nobody has this');
+  await page.keyboard.press('Enter');
+  await expect(page.getByText('No key fits these filters')).toBeVisible();
+  await page.getByRole('link', { name: 'Reset' }).click();
+  await expect(page).toHaveURL(/\/api-keys$/);
+  await expect(names).toHaveCount(50);
 });
 
 test.describe('without script', () => {

@@ -21,6 +21,8 @@ pub mod ssr;
 mod state;
 
 pub use failure::AppFailure;
+#[cfg(feature = "ssr")]
+pub use pages::requests_table;
 pub use pages::server_functions;
 pub use routes::{App, shell};
 

@@ -40,6 +40,7 @@ pub enum Glyph {
     Earlier,
     Requests,
     Close,
+    Download,
 }
 
 impl Glyph {
@@ -93,6 +94,7 @@ impl Glyph {
             }
             Self::Requests => "M4 7h12M13 4l3 3-3 3M20 17H8M11 14l-3 3 3 3",
             Self::Close => "M6 6l12 12M18 6L6 18",
+            Self::Download => "M12 4v11M7 11l5 5 5-5M5 20h14",
             Self::Filter => "M3 5h18l-7 8.5V19l-4 2v-7.5z",
         }
     }

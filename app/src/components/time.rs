@@ -64,26 +64,41 @@ fn write([year, month, day, hour, minute, second]: &[u32; 6], style: TimeStyle) 
     }
 }
 
-#[cfg(feature = "hydrate")]
+/// As a field for a date and a time takes it, in the viewer's zone.
+pub(super) fn local(at: DateTime<Utc>) -> String {
+    let here = here(at);
+    let [year, month, day, hour, minute, second] = here;
+    let seconds = if second == 0 {
+        String::new()
+    } else {
+        format!(":{second:02}")
+    };
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}{seconds}")
+}
+
 fn in_zone(at: DateTime<Utc>, style: TimeStyle) -> String {
+    write(&here(at), style)
+}
+
+#[cfg(feature = "hydrate")]
+fn here(at: DateTime<Utc>) -> [u32; 6] {
     use leptos::web_sys::js_sys::Date;
     #[expect(
         clippy::cast_precision_loss,
         reason = "milliseconds since 1970 fit a double for 285 000 years"
     )]
     let date = Date::new(&(at.timestamp_millis() as f64).into());
-    let here = [
+    [
         date.get_full_year(),
         date.get_month() + 1,
         date.get_date(),
         date.get_hours(),
         date.get_minutes(),
         date.get_seconds(),
-    ];
-    write(&here, style)
+    ]
 }
 
 #[cfg(not(feature = "hydrate"))]
-fn in_zone(at: DateTime<Utc>, style: TimeStyle) -> String {
-    write(&parts(at), style)
+fn here(at: DateTime<Utc>) -> [u32; 6] {
+    parts(at)
 }

@@ -8,8 +8,13 @@ mod phrases;
 mod table;
 
 use domain::{
-    ApiScope, ErrorCode, Lang, Lifetime, LimitKind, Measure, Money, Permission, Role, Scope,
-    views::{UserStatus, jobs::JobList, requests::Outcome},
+    ApiScope, ErrorCode, Lang, Lifetime, LimitKind, Measure, Money, Past, Permission, Role, Scope,
+    views::{
+        UserStatus,
+        api_keys::{KeyOrder, KeyStates},
+        jobs::JobList,
+        requests::Outcome,
+    },
 };
 use leptos::prelude::*;
 
@@ -279,6 +284,34 @@ impl Texts {
         }
     }
 
+    pub fn key_states(&self, states: KeyStates) -> &'static str {
+        match states {
+            KeyStates::Any => self.pick("Any", "Любое"),
+            KeyStates::Active => self.pick("Good", "Действует"),
+            KeyStates::Expiring => self.pick("Ends within 7 days", "Истечёт за 7 дней"),
+            KeyStates::Expired => self.pick("Expired", "Истёк"),
+            KeyStates::Revoked => self.pick("Revoked", "Отозван"),
+        }
+    }
+
+    pub fn key_order(&self, order: KeyOrder) -> &'static str {
+        match order {
+            KeyOrder::Created => self.pick("Newest first", "Сначала новые"),
+            KeyOrder::Name => self.pick("Name", "По имени"),
+            KeyOrder::Used => self.pick("Last used", "По использованию"),
+        }
+    }
+
+    pub fn past(&self, past: Past) -> &'static str {
+        match past {
+            Past::All => self.pick("All time", "Всё время"),
+            Past::Hour => self.pick("Last hour", "Последний час"),
+            Past::Day => self.pick("24 hours", "24 часа"),
+            Past::Week => self.pick("7 days", "7 дней"),
+            Past::Month => self.pick("30 days", "30 дней"),
+        }
+    }
+
     /// How an answer ended; `None` for a word of a provider that this version does not know.
     pub fn finish(&self, finish: &str) -> Option<&'static str> {
         Some(match finish {
@@ -502,6 +535,7 @@ impl Texts {
             "alias.edit" => self.pick("Changed where a model's name leads", "Изменил, куда ведёт имя модели"),
             "alias.order" => self.pick("Changed the order of models", "Изменил порядок моделей"),
             "alias.remove" => self.pick("Removed a model's name", "Убрал имя модели"),
+            "requests.export" => self.pick("Exported the log of requests", "Выгрузил журнал запросов"),
             "staff.sign_in" => self.pick("Signed in", "Вошёл"),
             "staff.sign_in_failed" => self.pick("Failed to sign in", "Не смог войти"),
             "staff.sign_out" => self.pick("Signed out", "Вышел"),
@@ -524,6 +558,7 @@ impl Texts {
             "provider" => self.pick("provider", "провайдер"),
             "model" => self.pick("model", "модель"),
             "alias" => self.pick("model's name", "имя модели"),
+            "requests" => self.pick("log of requests", "журнал запросов"),
             "staff" => self.pick("staff", "сотрудник"),
             _ => return None,
         })

@@ -21,6 +21,18 @@ pub(super) const EXPECTATIONS: &[(&str, &str)] = &[
         "часовой пояс вида UTC или Europe/Moscow",
     ),
     ("a threshold of 1 to 100 percent", "порог от 1 до 100 процентов"),
+    (
+        "any, active, expiring, expired or revoked",
+        "any, active, expiring, expired или revoked",
+    ),
+    ("created, name or used", "created, name или used"),
+    ("a time such as 2026-11-24T10:30", "время вида 2026-11-24T10:30"),
+    ("an end that comes after its beginning", "конец позже начала"),
+    ("hour, day, week, month or all", "hour, day, week, month или all"),
+    (
+        "a trace id of 32 hexadecimal digits",
+        "id трассы из 32 шестнадцатеричных цифр",
+    ),
     ("a date that is still to come", "дата, которая ещё не наступила"),
     ("more than the limit without it", "больше, чем лимит без прибавки"),
     ("chat models of the list", "модели для чата из списка"),

@@ -65,6 +65,9 @@ texts! {
     pager: "Pages", "Страницы";
     pager_first: "First page", "Первая страница";
     pager_next: "Next", "Дальше";
+    columns: "Columns", "Столбцы";
+    columns_show: "Show", "Показать";
+    time_utc: "UTC", "UTC";
     decimal_point: ".", ",";
     ms: "ms", "мс";
     s: "s", "с";
@@ -563,6 +566,10 @@ texts! {
     api_keys_none: "No keys yet", "Ключей пока нет";
     api_keys_none_hint: "Make one below, then point any OpenAI client at this deck.", "Создайте ключ ниже и направьте сюда любой клиент OpenAI.";
     key: "Key", "Ключ";
+    api_keys_none_found: "No key fits these filters", "Под фильтры не подходит ни один ключ";
+    api_keys_search_hint: "Name, or how the key begins", "Имя или начало ключа";
+    api_keys_order: "Sort by", "Сортировка";
+    api_key_ends_soon: "Ends soon", "Скоро истечёт";
     api_key_opens: "Opens", "Открывает";
     api_key_state: "State", "Состояние";
     api_key_expires: "Good until", "Действует до";
@@ -638,6 +645,17 @@ texts! {
     request_finish: "Finish", "Завершение";
     request_status: "Answered with", "Ответ клиенту";
     request_conversation: "Conversation", "Переписка";
+    request_range: "Period", "Период";
+    request_from: "From", "С";
+    request_until: "Until", "До";
+    request_code_or_id: "Error code, trace or id", "Код, трасса или id";
+    request_trace: "Trace", "Трасса";
+    request_of_trace: "All of this trace", "Вся трасса";
+    request_id: "Id", "Id";
+    request_tokens_in: "Tokens in", "Токены: вход";
+    request_tokens_out: "Tokens out", "Токены: выход";
+    request_tokens_cached: "Tokens cached", "Токены: кэш";
+    requests_csv: "CSV: all that these filters find", "CSV: всё, что подходит под фильтры";
 
     // Audit
     audit_lead: "Every change and every reading of a private conversation.", "Каждое изменение и каждое чтение частной переписки.";

@@ -18,6 +18,8 @@ pub mod user;
 pub mod users;
 
 use domain::Permission;
+#[cfg(feature = "ssr")]
+pub use requests::csv::requests_table;
 
 /// A server function's path and the permission it asks for; `None` is open to everybody.
 pub type Function = (&'static str, Option<Permission>);

@@ -11,10 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use domain::{BotId, ErrorCode, Lang};
+use domain::{BotId, ErrorCode, Lang, TraceId};
 use futures::FutureExt;
 use secrecy::{ExposeSecret, SecretString};
-use services::{BotRecord, Claimed, Ended, Incoming, MOST_CRASHES, PANIC, Services, Urgency};
+use services::{BotRecord, Claimed, Ended, Incoming, MOST_CRASHES, PANIC, Services, Urgency, within_trace};
 use teloxide::dptree;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info_span, warn};
@@ -118,7 +118,9 @@ impl Runtime {
             let error = "too many workers that tried went away".to_owned();
             return (Arc::unwrap_or_clone(job), Ended::Dead { error });
         }
-        let run = AssertUnwindSafe(self.run(&job, cancel)).catch_unwind();
+        // All that a job does is one trace, also where it has to be done again.
+        let trace = TraceId::new(job.id.0);
+        let run = within_trace(trace, AssertUnwindSafe(self.run(&job, cancel)).catch_unwind());
         let handled = match run.instrument(span.clone()).await {
             Ok(handled) => handled,
             Err(_) => {

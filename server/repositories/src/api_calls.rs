@@ -1,7 +1,7 @@
 //! Calls of other programs: noted while they run, then written into the ledger, many at a time.
 
 use chrono::{DateTime, Utc};
-use domain::{ApiKeyId, views::requests::TryRow};
+use domain::{ApiKeyId, TraceId, views::requests::TryRow};
 use serde::Serialize;
 use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
@@ -18,6 +18,7 @@ pub struct Intent {
     pub estimated_tokens: i64,
     /// Nano-dollars.
     pub estimated_cost: i64,
+    pub trace_id: Option<TraceId>,
 }
 
 /// A call that has ended, as the ledger takes it. Money in nano-dollars.
@@ -56,6 +57,7 @@ pub struct Line {
     pub cache: &'static str,
     pub error_code: Option<&'static str>,
     pub http_status: i32,
+    pub trace_id: Option<TraceId>,
 }
 
 /// Says that a replica lives, by the database's clock, and whether it asks models. Returns how many do that have not been silent for so
@@ -80,10 +82,10 @@ pub async fn beat(db: &mut PgConnection, replica: Uuid, asks: bool, silent_secon
 /// Notes calls that begin. Done again, it changes nothing.
 pub async fn begin(db: &mut PgConnection, replica: Uuid, intents: &[&Intent]) -> Result<()> {
     sqlx::query!(
-        "INSERT INTO api_calls (id, replica_id, api_key_id, alias, began_at, estimated_tokens, estimated_cost)
-         SELECT id, $1, api_key_id, alias, began_at, estimated_tokens, estimated_cost
+        "INSERT INTO api_calls (id, replica_id, api_key_id, alias, began_at, estimated_tokens, estimated_cost, trace_id)
+         SELECT id, $1, api_key_id, alias, began_at, estimated_tokens, estimated_cost, trace_id
          FROM jsonb_to_recordset($2) AS t (id uuid, api_key_id uuid, alias text, began_at timestamptz, estimated_tokens bigint,
-                                           estimated_cost bigint)
+                                           estimated_cost bigint, trace_id uuid)
          ON CONFLICT (id) DO NOTHING",
         replica,
         Json(intents) as _
@@ -104,18 +106,18 @@ pub async fn end(db: &mut PgConnection, lines: &[&Line]) -> Result<Vec<Uuid>> {
                  images bigint, reported boolean, cost bigint, input_price bigint, cached_price bigint, output_price bigint,
                  finish text, first_token_ms bigint, total_ms bigint, tries jsonb, cache text, error_code text, http_status integer,
                  reasoning_price bigint, image_price bigint, audio_input_price bigint, audio_output_price bigint,
-                 audio_input_tokens bigint, audio_output_tokens bigint)
+                 audio_input_tokens bigint, audio_output_tokens bigint, trace_id uuid)
          ), gone AS (
              DELETE FROM api_calls c USING ended e WHERE c.id = e.id RETURNING c.id
          )
          INSERT INTO usage (job_id, at, api_key_id, alias, provider, provider_id, model, model_id, prompt_tokens, completion_tokens,
                             cached_tokens, reasoning_tokens, images, reported, cost, input_price, cached_price, output_price, attempts,
                             finish, first_token_ms, total_ms, felt_ms, tries, cache, error_code, http_status, reasoning_price, image_price,
-                            audio_input_price, audio_output_price, audio_input_tokens, audio_output_tokens)
+                            audio_input_price, audio_output_price, audio_input_tokens, audio_output_tokens, trace_id)
          SELECT id, at, (SELECT k.id FROM api_keys k WHERE k.id = e.api_key_id), alias, provider, provider_id, model, model_id, prompt_tokens, completion_tokens, cached_tokens,
                 reasoning_tokens, images, reported, cost, input_price, cached_price, output_price, greatest(jsonb_array_length(tries), 1),
                 finish, first_token_ms, total_ms, total_ms, tries, cache, error_code, http_status, reasoning_price, image_price,
-                audio_input_price, audio_output_price, audio_input_tokens, audio_output_tokens
+                audio_input_price, audio_output_price, audio_input_tokens, audio_output_tokens, trace_id
          FROM ended e WHERE NOT intended OR EXISTS (SELECT FROM gone g WHERE g.id = e.id)
          ON CONFLICT (job_id, at) DO NOTHING
          RETURNING job_id",
@@ -146,8 +148,8 @@ pub async fn charge_lost(db: &mut PgConnection, silent_seconds: f64, now: DateTi
                WHERE r.id = c.replica_id AND r.alive_at < now() - make_interval(secs => $1) RETURNING c.*
            ), written AS (
                INSERT INTO usage (job_id, at, api_key_id, alias, provider, model, prompt_tokens, completion_tokens, cached_tokens, reported,
-                                  cost, attempts, finish, total_ms, felt_ms, error_code)
-               SELECT id, $2, api_key_id, alias, '', alias, estimated_tokens, 0, 0, false, estimated_cost, 1, 'failed', 0, 0, 'BD-INTERNAL'
+                                  cost, attempts, finish, total_ms, felt_ms, error_code, trace_id)
+               SELECT id, $2, api_key_id, alias, '', alias, estimated_tokens, 0, 0, false, estimated_cost, 1, 'failed', 0, 0, 'BD-INTERNAL', trace_id
                FROM lost
            )
            SELECT api_key_id, alias, estimated_tokens AS tokens, estimated_cost AS cost,

@@ -3,9 +3,9 @@
 use chrono::{DateTime, Utc};
 use domain::{
     ApiKeyId, ApiScope,
-    views::api_keys::{KeyRow, Revoked},
+    views::api_keys::{KeyOrder, KeyRow, KeyStates, Revoked, SOON},
 };
-use sqlx::PgConnection;
+use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder};
 
 use crate::{Error, Result};
 
@@ -42,6 +42,7 @@ pub async fn insert(db: &mut PgConnection, key: &NewKey<'_>, now: DateTime<Utc>)
     Ok(())
 }
 
+#[derive(FromRow)]
 struct Row {
     id: uuid::Uuid,
     name: String,
@@ -80,20 +81,97 @@ impl TryFrom<Row> for KeyRow {
     }
 }
 
-/// Those that open something first, then the newest first. Their limits are told by [`crate::limits::list`].
-pub async fn list(db: &mut PgConnection, now: DateTime<Utc>, limit: i64) -> Result<Vec<KeyRow>> {
-    sqlx::query_as!(
-        Row,
+/// What the list is narrowed to.
+#[derive(Clone, Debug, Default)]
+pub struct Filter<'a> {
+    /// A part of the name, or how the key begins; empty for all.
+    pub search: &'a str,
+    pub states: KeyStates,
+    pub order: KeyOrder,
+    /// The last row of the page before.
+    pub after: Option<After>,
+}
+
+/// Where a page ended: what its order goes by, and the key.
+#[derive(Clone, Debug, PartialEq)]
+pub enum After {
+    Created(DateTime<Utc>, ApiKeyId),
+    Name(String, ApiKeyId),
+    Used(Option<DateTime<Utc>>, ApiKeyId),
+}
+
+/// One page. Keys are made by hand, so there are thousands at most, and no order but that of time has an index. Their limits are told by
+/// [`crate::limits::list`].
+pub async fn list(db: &mut PgConnection, filter: &Filter<'_>, now: DateTime<Utc>, limit: i64) -> Result<Vec<KeyRow>> {
+    let mut query = QueryBuilder::<Postgres>::new(
         "SELECT id, name, prefix, scopes, models, created_at, created_by, expires_at, last_used_at, revoked_at, revoked_by
-         FROM api_keys ORDER BY revoked_at IS NOT NULL OR coalesce(expires_at <= $1, false), created_at DESC, id DESC LIMIT $2",
-        now,
-        limit
-    )
-    .fetch_all(db)
-    .await?
-    .into_iter()
-    .map(KeyRow::try_from)
-    .collect()
+         FROM api_keys WHERE ",
+    );
+    let mut conditions = query.separated(" AND ");
+    match filter.states {
+        KeyStates::Any => conditions.push("true"),
+        KeyStates::Active => conditions
+            .push("revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ")
+            .push_bind_unseparated(now)
+            .push_unseparated(")"),
+        KeyStates::Expiring => conditions
+            .push("revoked_at IS NULL AND expires_at > ")
+            .push_bind_unseparated(now)
+            .push_unseparated(" AND expires_at <= ")
+            .push_bind_unseparated(now + SOON),
+        KeyStates::Expired => conditions
+            .push("revoked_at IS NULL AND expires_at <= ")
+            .push_bind_unseparated(now),
+        KeyStates::Revoked => conditions.push("revoked_at IS NOT NULL"),
+    };
+    let search = filter.search.trim();
+    if !search.is_empty() {
+        conditions
+            .push("(lower(name) LIKE '%' || ")
+            .push_bind_unseparated(crate::like(search))
+            .push_unseparated(" || '%' OR starts_with(prefix, ")
+            .push_bind_unseparated(search)
+            // Of a key that was found somewhere more may be known than is kept.
+            .push_unseparated(") OR starts_with(")
+            .push_bind_unseparated(search)
+            .push_unseparated(", prefix))");
+    }
+    match &filter.after {
+        None => {}
+        Some(After::Created(at, id)) => {
+            conditions.push("(created_at, id) < (").push_bind_unseparated(at);
+            conditions
+                .push_unseparated(", ")
+                .push_bind_unseparated(id.0)
+                .push_unseparated(")");
+        }
+        Some(After::Name(name, id)) => {
+            conditions
+                .push("(lower(name), id) > (lower(")
+                .push_bind_unseparated(name);
+            conditions
+                .push_unseparated("), ")
+                .push_bind_unseparated(id.0)
+                .push_unseparated(")");
+        }
+        Some(After::Used(at, id)) => {
+            conditions
+                .push("(coalesce(last_used_at, '-infinity'), id) < (coalesce(")
+                .push_bind_unseparated(at);
+            conditions
+                .push_unseparated(", '-infinity'), ")
+                .push_bind_unseparated(id.0)
+                .push_unseparated(")");
+        }
+    }
+    query.push(match filter.order {
+        KeyOrder::Created => " ORDER BY created_at DESC, id DESC LIMIT ",
+        KeyOrder::Name => " ORDER BY lower(name), id LIMIT ",
+        KeyOrder::Used => " ORDER BY coalesce(last_used_at, '-infinity') DESC, id DESC LIMIT ",
+    });
+    query.push_bind(limit);
+    let rows: Vec<Row> = query.build_query_as().fetch_all(db).await?;
+    rows.into_iter().map(KeyRow::try_from).collect()
 }
 
 /// Also one that opens nothing any more.

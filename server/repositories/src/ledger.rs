@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use domain::{
-    BotId, ConversationId, JobId, ModelId, Money, Price, UserId,
+    BotId, ConversationId, JobId, ModelId, Money, Price, TraceId, UserId,
     views::{CodeCount, HourPoint, UserError, requests::TryRow},
 };
 use sqlx::{PgConnection, types::Json};
@@ -43,6 +43,8 @@ pub struct Usage<'a> {
     /// Empty, or which cache it came from: `exact` or `semantic`.
     pub cache: &'a str,
     pub error_code: Option<&'a str>,
+    /// What it was part of.
+    pub trace: Option<TraceId>,
 }
 
 /// Whether a job's answer is in the ledger.
@@ -61,9 +63,9 @@ pub async fn insert(db: &mut PgConnection, usage: &Usage<'_>) -> Result<()> {
         "INSERT INTO usage (job_id, at, user_id, bot_id, conversation_id, provider, model, prompt_tokens, completion_tokens,
                             cached_tokens, reported, cost, attempts, finish, first_token_ms, total_ms, felt_ms, alias, input_price,
                             cached_price, output_price, error_code, model_id, reasoning_tokens, tries, cache, reasoning_price, image_price,
-                            audio_input_price, audio_output_price, audio_input_tokens, audio_output_tokens, images)
+                            audio_input_price, audio_output_price, audio_input_tokens, audio_output_tokens, images, trace_id)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26,
-                 $27, $28, $29, $30, $31, $32, $33)",
+                 $27, $28, $29, $30, $31, $32, $33, $34)",
         usage.job.0,
         usage.at,
         usage.user.map(|id| id.0),
@@ -96,7 +98,8 @@ pub async fn insert(db: &mut PgConnection, usage: &Usage<'_>) -> Result<()> {
         usage.price.audio_output.nanos(),
         usage.audio_input_tokens,
         usage.audio_output_tokens,
-        usage.images
+        usage.images,
+        usage.trace.map(TraceId::as_uuid)
     )
     .execute(db)
     .await?;

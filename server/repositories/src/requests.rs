@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
-    ApiKeyId, BotId, ConversationId, Money, UserId,
+    ApiKeyId, BotId, ConversationId, Money, TraceId, UserId,
     views::requests::{BilledAt, Named, Outcome, RequestRow, TryRow},
 };
 use sqlx::{FromRow, PgConnection, Postgres, QueryBuilder, types::Json};
@@ -12,14 +12,19 @@ use crate::Result;
 
 /// What the list is narrowed to.
 #[derive(Clone, Debug, Default)]
-pub struct Filter<'a> {
+pub struct Filter {
     pub outcome: Outcome,
-    pub code: Option<&'a str>,
-    pub model: Option<&'a str>,
+    pub code: Option<String>,
+    /// Of a call, or of the trace that it was part of.
+    pub id: Option<Uuid>,
+    pub model: Option<String>,
     pub bot: Option<BotId>,
     pub user: Option<UserId>,
     pub key: Option<ApiKeyId>,
     pub conversation: Option<ConversationId>,
+    pub from: Option<DateTime<Utc>>,
+    /// The first moment that is left out.
+    pub until: Option<DateTime<Utc>>,
     /// Sort key of the last row of the page before.
     pub after: Option<(DateTime<Utc>, Uuid)>,
 }
@@ -63,6 +68,7 @@ struct Row {
     finish: String,
     error_code: Option<String>,
     http_status: Option<i32>,
+    trace_id: Option<Uuid>,
 }
 
 fn named<T: From<Uuid>>(id: Option<Uuid>, name: Option<String>) -> Option<Named<T>> {
@@ -112,6 +118,7 @@ impl From<Row> for RequestRow {
             finish: row.finish,
             code: row.error_code,
             status: row.http_status,
+            trace: row.trace_id.and_then(TraceId::new),
         }
     }
 }
@@ -120,12 +127,12 @@ const SELECT: &str = "SELECT g.job_id, g.at, g.user_id, u.name AS user_name, g.a
         g.conversation_id, g.alias, g.provider, g.model, g.tries, g.prompt_tokens, g.cached_tokens, g.completion_tokens,
         g.reasoning_tokens, g.images, g.reported, g.cost, g.input_price, g.cached_price, g.output_price, g.reasoning_price,
         g.image_price, g.audio_input_price, g.audio_output_price, g.audio_input_tokens, g.audio_output_tokens, g.first_token_ms, g.total_ms,
-        g.felt_ms, g.cache, g.finish, g.error_code, g.http_status
+        g.felt_ms, g.cache, g.finish, g.error_code, g.http_status, g.trace_id
     FROM usage g LEFT JOIN users u ON u.id = g.user_id LEFT JOIN api_keys k ON k.id = g.api_key_id LEFT JOIN bots b ON b.id = g.bot_id
     WHERE ";
 
 /// One page. The columns of the order are those of an index by each of bot, user and key as well.
-pub async fn list(db: &mut PgConnection, filter: &Filter<'_>, limit: i64) -> Result<Vec<RequestRow>> {
+pub async fn list(db: &mut PgConnection, filter: &Filter, limit: i64) -> Result<Vec<RequestRow>> {
     let mut query = QueryBuilder::<Postgres>::new(SELECT);
     let mut conditions = query.separated(" AND ");
     conditions.push("true");
@@ -139,10 +146,17 @@ pub async fn list(db: &mut PgConnection, filter: &Filter<'_>, limit: i64) -> Res
             conditions.push("g.error_code IS NOT NULL");
         }
     }
-    if let Some(code) = filter.code {
+    if let Some(code) = &filter.code {
         conditions.push("g.error_code = ").push_bind_unseparated(code);
     }
-    if let Some(model) = filter.model {
+    if let Some(id) = filter.id {
+        conditions.push("(g.trace_id = ").push_bind_unseparated(id);
+        conditions
+            .push_unseparated(" OR g.job_id = ")
+            .push_bind_unseparated(id)
+            .push_unseparated(")");
+    }
+    if let Some(model) = &filter.model {
         conditions.push("(g.alias = ").push_bind_unseparated(model);
         conditions
             .push_unseparated(" OR g.model = ")
@@ -163,7 +177,16 @@ pub async fn list(db: &mut PgConnection, filter: &Filter<'_>, limit: i64) -> Res
             .push("g.conversation_id = ")
             .push_bind_unseparated(conversation.0);
     }
+    // By these Postgres leaves out the months that lie beyond.
+    if let Some(from) = filter.from {
+        conditions.push("g.at >= ").push_bind_unseparated(from);
+    }
+    if let Some(until) = filter.until {
+        conditions.push("g.at < ").push_bind_unseparated(until);
+    }
     if let Some((at, id)) = filter.after {
+        // Says nothing more than the next, of which no month is left out.
+        conditions.push("g.at <= ").push_bind_unseparated(at);
         conditions.push("(g.at, g.job_id) < (").push_bind_unseparated(at);
         conditions
             .push_unseparated(", ")

@@ -5,13 +5,16 @@ mod known;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
-    ApiKeyId, ApiScope, KeyName, Lifetime, Scope,
-    views::api_keys::{FreshKey, KeyRow, KeyState},
+    ApiKeyId, ApiScope, KeyName, Lifetime, Scope, SearchText,
+    views::{
+        Page,
+        api_keys::{FreshKey, KeyOrder, KeyQuery, KeyRow, KeyState},
+    },
 };
 pub(crate) use known::KnownKeys;
 use rand::Rng;
 use repositories::{
-    api_keys::{self as rows, NewKey},
+    api_keys::{self as rows, After, Filter, NewKey},
     limits,
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -23,8 +26,7 @@ use crate::{
     audit::{Target, record},
 };
 
-/// More keys than anybody looks through; the oldest that open nothing are left out first.
-const LISTED: i64 = 500;
+const PAGE: i64 = 50;
 /// What a sealed fresh key is bound to.
 const FRESH: &[u8] = b"fresh api key";
 const BYTES: usize = 32;
@@ -68,16 +70,25 @@ impl ApiKey {
 pub struct ApiKeys(pub(crate) Services);
 
 impl ApiKeys {
-    pub async fn list(&self, _actor: &Actor) -> Result<Vec<KeyRow>, Error> {
+    pub async fn list(&self, _actor: &Actor, query: KeyQuery) -> Result<Page<KeyRow>, Error> {
+        let search: SearchText = query.search.parse()?;
+        let filter = Filter {
+            search: search.as_str(),
+            states: query.states,
+            order: query.order,
+            after: parse_after(query.after.as_deref(), query.order)?,
+        };
         let mut db = self.0.db.acquire().await?;
-        let mut keys = rows::list(&mut db, self.0.now(), LISTED).await?;
+        let mut keys = rows::list(&mut db, &filter, self.0.now(), PAGE + 1).await?;
+        let more = crate::users::cut(&mut keys, PAGE);
         for limited in limits::list(&mut db).await? {
             let owner = |key: &&mut KeyRow| limited.scope == Scope::ApiKey && limited.subject == key.id.to_string();
             if let Some(key) = keys.iter_mut().find(owner) {
                 key.limits = limited.limits;
             }
         }
-        Ok(keys)
+        let next = keys.last().filter(|_| more).map(|key| after(key, query.order));
+        Ok(Page { rows: keys, next })
     }
 
     /// Makes a key. What is returned is shown once and kept nowhere.
@@ -204,6 +215,37 @@ impl ApiKeys {
     pub async fn used(&self, ids: &[ApiKeyId], at: DateTime<Utc>) -> Result<(), Error> {
         Ok(rows::used(&mut *self.0.db.acquire().await?, ids, at).await?)
     }
+}
+
+/// The key of the page after this row.
+fn after(key: &KeyRow, order: KeyOrder) -> String {
+    let (micros, id) = (|at: DateTime<Utc>| at.timestamp_micros().to_string(), key.id);
+    match order {
+        KeyOrder::Created => format!("{}~{id}", micros(key.created)),
+        KeyOrder::Name => format!("{}~{id}", key.name),
+        KeyOrder::Used => format!("{}~{id}", key.last_used.map(micros).unwrap_or_default()),
+    }
+}
+
+fn parse_after(text: Option<&str>, order: KeyOrder) -> Result<Option<After>, Error> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let parsed = || {
+        // A name may hold the sign, an id does not.
+        let (place, id) = text.rsplit_once('~')?;
+        let id = ApiKeyId(id.parse().ok()?);
+        let time = |micros: &str| DateTime::from_timestamp_micros(micros.parse().ok()?);
+        Some(match order {
+            KeyOrder::Created => After::Created(time(place)?, id),
+            KeyOrder::Name => After::Name(place.to_owned(), id),
+            KeyOrder::Used if place.is_empty() => After::Used(None, id),
+            KeyOrder::Used => After::Used(Some(time(place)?), id),
+        })
+    };
+    parsed()
+        .map(Some)
+        .ok_or(Error::Invalid("a page key from a link of this list"))
 }
 
 fn target(id: ApiKeyId, name: &str) -> Target<'_> {

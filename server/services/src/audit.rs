@@ -53,6 +53,7 @@ const ACTIONS: &[&str] = &[
     "provider.edit",
     "provider.remove",
     "provider.remove_key",
+    "requests.export",
     "staff.create",
     "staff.reset_password",
     "staff.sign_in",

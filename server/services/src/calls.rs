@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::refusals::Refusals;
-use crate::{Error, Refused, Reserved, Services, Subject, Use, Wanted};
+use crate::{Error, Refused, Reserved, Services, Subject, Use, Wanted, current_trace};
 
 /// Calls that may be under way or not yet written in this process; beyond them, programs are asked to come back.
 const MOST: u32 = 10_000;
@@ -211,6 +211,7 @@ impl Call {
             cache: "",
             error_code: None,
             http_status: 0,
+            trace_id: self.intent.trace_id,
         }
     }
 
@@ -283,7 +284,7 @@ impl Drop for Call {
 pub struct Calls(pub(crate) Services);
 
 impl Calls {
-    /// Takes a place for a call; `None` while too many are under way, or the process stops.
+    /// Takes a place for a call, which is part of the present trace; `None` while too many are under way, or the process stops.
     pub fn begin(&self, wish: &CallWish) -> Option<Call> {
         let wanted = wish.wanted();
         let cost = wanted.cost + wanted.answer_per_million.per_million(wish.answer.into());
@@ -296,6 +297,7 @@ impl Calls {
             began_at: self.0.now(),
             estimated_tokens: wish.tokens.saturating_add(wish.answer.into()),
             estimated_cost: cost.nanos(),
+            trace_id: current_trace(),
         };
         Some(Call {
             intent,

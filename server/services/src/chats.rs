@@ -457,6 +457,7 @@ impl Chats {
             tries: &tries,
             cache: answer.cached.map_or("", CacheHit::name),
             error_code: code.map(ErrorCode::as_str),
+            trace: crate::current_trace(),
         };
         ledger::insert(&mut tx, &line).await?;
         let code_text = code.map(ErrorCode::as_str);

@@ -31,6 +31,7 @@ mod queue;
 mod rate;
 mod requests;
 mod similar;
+mod trace;
 mod users;
 
 use std::sync::Arc;
@@ -71,6 +72,7 @@ pub use repositories::{
 pub use requests::Requests;
 pub use similar::Similar;
 use tokio::sync::Notify;
+pub use trace::{current_trace, within_trace};
 pub use users::Users;
 
 /// What the services are built from.

@@ -12,7 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
-    BotCache, BotId, ComparedBy, JobId, Likeness, Money, ReservationId, Threshold, UserId, views::similar::NearBoard,
+    BotCache, BotId, ComparedBy, JobId, Likeness, Money, ReservationId, Threshold, TraceId, UserId,
+    views::similar::NearBoard,
 };
 use futures::StreamExt;
 use gateway::{
@@ -165,6 +166,7 @@ impl<'a> Comparison<'a> {
             bot: self.bot,
             alias: self.by.to_owned(),
             text: self.text.to_owned(),
+            trace: crate::current_trace(),
             cancel,
         };
         tokio::spawn(errand.run(tell));
@@ -225,6 +227,7 @@ struct Errand {
     bot: BotId,
     alias: String,
     text: String,
+    trace: Option<TraceId>,
     cancel: CancellationToken,
 }
 
@@ -356,6 +359,7 @@ impl Errand {
             tries: &tries,
             cache: "",
             error_code: outcome.failure.as_ref().map(|failure| failure.code().as_str()),
+            trace: self.trace,
         };
         ledger::insert(&mut *self.services.db.acquire().await?, &line).await?;
         if held {

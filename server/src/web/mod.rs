@@ -1,11 +1,14 @@
 //! The web edge: every route, and what stands before it.
 
+mod csv;
 mod guard;
 mod health;
 mod playground;
 mod rendering;
+mod requests;
 mod sessions;
 mod site;
+mod trace;
 mod v1;
 mod webhook;
 
@@ -72,6 +75,7 @@ pub const ROUTES: &[(&str, &str, Option<domain::Permission>)] = &[
         "/api/playground/{bot_id}/events",
         Some(domain::Permission::UsePlayground),
     ),
+    ("GET", "/api/requests.csv", Some(domain::Permission::ReadRequests)),
 ];
 
 /// Only `web`: everything. Without it (a worker): health and metrics alone.
@@ -87,6 +91,7 @@ pub fn router(state: AppState, with_pages: bool) -> Router {
             .merge(
                 Router::new()
                     .route("/api/playground/{bot_id}/events", get(playground::events))
+                    .route("/api/requests.csv", get(requests::export))
                     .layer(sessions::layer(&state)),
             )
             .layer(CompressionLayer::new())
@@ -105,6 +110,7 @@ pub fn router(state: AppState, with_pages: bool) -> Router {
                 .on_response(answered),
         )
         .layer(PropagateRequestIdLayer::new(request_id))
+        .layer(middleware::from_fn(trace::follow))
         .layer(CatchPanicLayer::new())
         .layer(fixed(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(SetResponseHeaderLayer::if_not_present(
@@ -133,13 +139,18 @@ fn span<B>(request: &Request<B>) -> Span {
         .get::<RequestId>()
         .and_then(|id| id.header_value().to_str().ok())
         .unwrap_or_default();
-    tracing::info_span!(
+    let span = tracing::info_span!(
         "request",
         http.method = %request.method(),
         http.path = %request.uri().path(),
         request.id = %id,
+        trace.id = field::Empty,
         http.status = field::Empty
-    )
+    );
+    if let Some(trace) = trace::of_caller(request) {
+        span.record("trace.id", field::display(trace));
+    }
+    span
 }
 
 fn answered<B>(response: &Response<B>, latency: Duration, span: &Span) {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{ApiKeyId, BotId, ConversationId, Invalid, Money, UserId};
+use crate::{ApiKeyId, BotId, ConversationId, Invalid, Money, Past, TraceId, UserId};
 
 /// Which calls a list shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -44,7 +44,7 @@ impl FromStr for Outcome {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RequestQuery {
     pub outcome: Outcome,
-    /// An error code, such as `BD-AI-DOWN`.
+    /// An error code, such as `BD-AI-DOWN`; or the id of a trace, or of a call.
     pub code: Option<String>,
     /// As it was asked for, or the provider's name for it.
     pub model: Option<String>,
@@ -52,6 +52,13 @@ pub struct RequestQuery {
     pub user: Option<UserId>,
     pub key: Option<ApiKeyId>,
     pub conversation: Option<ConversationId>,
+    /// Counts only where neither `from` nor `to` is given.
+    #[serde(default)]
+    pub past: Past,
+    /// The first moment, as [`Moment`](crate::Moment) reads it.
+    pub from: Option<String>,
+    /// The first moment that is not shown any more.
+    pub to: Option<String>,
     /// `Page::next` of the page before.
     pub after: Option<String>,
 }
@@ -91,6 +98,8 @@ pub struct RequestRow {
     pub code: Option<String>,
     /// What another program was answered with.
     pub status: Option<i32>,
+    /// What it was part of. `None` where a release before has not kept it.
+    pub trace: Option<TraceId>,
 }
 
 /// At what a call was billed: per million tokens, and per picture. `None` where a release before has not kept it.

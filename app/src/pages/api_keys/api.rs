@@ -2,7 +2,7 @@
 
 use domain::{
     ApiKeyId, ApiScope, Lifetime, Permission,
-    views::api_keys::{FreshKey, KeyBoard},
+    views::api_keys::{FreshKey, KeyBoard, KeyQuery},
 };
 use leptos::{
     prelude::*,
@@ -19,13 +19,15 @@ pub const FUNCTIONS: &[Function] = &[
 
 /// With it comes, once, the key that was made by a form without script.
 #[server(prefix = "/api/fn", endpoint = "keys/list", input = GetUrl)]
-pub async fn list_keys() -> Answer<(KeyBoard, Option<FreshKey>)> {
+pub async fn list_keys(#[server(default)] query: KeyQuery) -> Answer<(KeyBoard, Option<FreshKey>)> {
     use crate::ssr;
     let actor = ssr::require(Permission::ReadKeys).await?;
     let services = ssr::services()?;
+    let page = services.api_keys().list(&actor, query).await?;
     let board = KeyBoard {
         now: services.now(),
-        keys: services.api_keys().list(&actor).await?,
+        keys: page.rows,
+        next: page.next,
         models: services.gateway().names(),
         example: services.gateway().default_model().name.clone(),
         base_url: format!("{}/v1", ssr::base_url()),

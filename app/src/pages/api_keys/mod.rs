@@ -1,23 +1,19 @@
 //! API keys: how other programs call the gateway. A key is shown once, where it was made.
 
 pub mod api;
+mod list;
 
-use chrono::{DateTime, Utc};
-use domain::{
-    ApiScope, Lifetime, LimitOwner, Permission,
-    views::api_keys::{FreshKey, KeyBoard, KeyRow, KeyState},
-};
+use domain::{ApiScope, Lifetime, Permission, views::api_keys::FreshKey};
 use leptos::{prelude::*, server_fn::ServerFn};
+use leptos_router::hooks::use_query_map;
 
-use self::api::{CreateKey, RevokeKey, list_keys};
-use super::{
-    plans::{edit_href, owner_words},
-    user::amount_or_none,
+use self::{
+    api::{CreateKey, RevokeKey, list_keys},
+    list::{Acts, Filters, Keys, read},
 };
 use crate::{
     components::{
-        Ago, Badge, Button, Card, Choice, Confirm, Copy, Empty, Field, FormFailure, Glyph, Look, Notice, PageHead,
-        Saved, Skeleton, Time, Tone, page,
+        Button, Card, Choice, Copy, Field, FormFailure, Glyph, Look, Notice, PageHead, Saved, Skeleton, Tone, page,
     },
     i18n::{Texts, fill, use_texts},
     state::{failure, successes, use_session},
@@ -30,7 +26,12 @@ pub fn ApiKeysPage() -> impl IntoView {
     let create = ServerAction::<CreateKey>::new();
     let revoke = ServerAction::<RevokeKey>::new();
     let saves = (successes(create), successes(revoke));
-    let board = Resource::new(move || (saves.0.get(), saves.1.get()), |_| list_keys());
+    let params = use_query_map();
+    let query = Memo::new(move |_| params.with(read));
+    let board = Resource::new(
+        move || (query.get(), saves.0.get(), saves.1.get()),
+        |(query, ..)| list_keys(query),
+    );
     view! {
         <Transition fallback=|| view! { <Skeleton rows=6 /> }>
             {move || Suspend::new(async move {
@@ -41,8 +42,10 @@ pub fn ApiKeysPage() -> impl IntoView {
                     limits: may.permits(Permission::WriteLimits),
                     logs: may.permits(Permission::ReadRequests),
                 };
+                let board = board.await;
+                let query = query.get_untracked();
                 page(
-                    board.await,
+                    board,
                     move |(board, kept)| {
                         let made = create.value().with_untracked(|value| value.as_ref().and_then(|made| made.as_ref().ok()).cloned());
                         let fresh = made.or(kept).map(|fresh| view! { <Fresh fresh base_url=board.base_url.clone() model=board.example.clone() /> });
@@ -53,7 +56,8 @@ pub fn ApiKeysPage() -> impl IntoView {
                             <FormFailure error=failure(revoke) />
                             {fresh}
                             {done(revoke, t.api_key_revoked_now)}
-                            <Keys board acts />
+                            <Filters query=query.clone() />
+                            <Keys board query acts />
                             {writes.then(|| view! { <NewKey create models /> })}
                         }
                             .into_any()
@@ -87,14 +91,6 @@ fn Fresh(fresh: FreshKey, base_url: String, model: String) -> impl IntoView {
     }
 }
 
-/// What this visitor may do with a key.
-#[derive(Clone, Copy)]
-struct Acts {
-    revoke: Option<ServerAction<RevokeKey>>,
-    limits: bool,
-    logs: bool,
-}
-
 fn done<S>(action: ServerAction<S>, words: &'static str) -> impl IntoView
 where
     S: ServerFn + Clone + Send + Sync + 'static,
@@ -109,125 +105,6 @@ where
                 </Saved>
             }
         })
-    }
-}
-
-#[component]
-fn Keys(board: KeyBoard, acts: Acts) -> impl IntoView {
-    let t = use_texts();
-    if board.keys.is_empty() {
-        return view! { <Empty glyph=Glyph::Key title=t.api_keys_none hint=t.api_keys_none_hint /> }.into_any();
-    }
-    let now = board.now;
-    let rows = board
-        .keys
-        .into_iter()
-        .map(|key| view! { <Row key now acts /> })
-        .collect_view();
-    view! {
-        <div class="table-card">
-            <table class="table cards-when-narrow keys">
-                <caption class="visually-hidden">{t.nav_keys}</caption>
-                <thead>
-                    <tr>
-                        <th scope="col">{t.key}</th>
-                        <th scope="col">{t.api_key_opens}</th>
-                        <th scope="col">{t.api_key_state}</th>
-                        <th scope="col">{t.api_key_expires}</th>
-                        <th scope="col">{t.api_key_last_used}</th>
-                        <th scope="col"><span class="visually-hidden">{t.api_key_actions}</span></th>
-                    </tr>
-                </thead>
-                <tbody>{rows}</tbody>
-            </table>
-        </div>
-    }
-    .into_any()
-}
-
-#[component]
-fn Row(key: KeyRow, now: DateTime<Utc>, acts: Acts) -> impl IntoView {
-    let t = use_texts();
-    let state = key.state(now);
-    let (tone, glyph, words) = match state {
-        KeyState::Good => (Tone::Good, Glyph::Check, t.api_key_good),
-        KeyState::Expired => (Tone::Quiet, Glyph::Clock, t.api_key_expired),
-        KeyState::Revoked => (Tone::Bad, Glyph::Stop, t.api_key_revoked),
-    };
-    let scopes = key
-        .scopes
-        .iter()
-        .map(|scope| t.api_scope(*scope))
-        .collect::<Vec<_>>()
-        .join(", ");
-    let models = key
-        .models
-        .map_or_else(|| t.api_key_all_models.to_owned(), |models| models.join(", "));
-    let expires = match key.expires {
-        Some(at) => view! { <Time at /> }.into_any(),
-        None => t.api_key_never.into_any(),
-    };
-    let used = match key.last_used {
-        Some(at) => view! { <Ago at now /> }.into_any(),
-        None => t.api_key_not_yet.into_any(),
-    };
-    let by = key.revoked.map(|revoked| {
-        view! { <span class="muted">{fill(t.api_key_revoked_by, &[&revoked.by])}</span> }
-    });
-    let (id, name) = (key.id, key.name.clone());
-    let log = acts.logs.then(|| {
-        view! { <a href=format!("/requests?key={id}")>{t.api_key_requests}</a> }
-    });
-    let limits = key
-        .limits
-        .iter()
-        .map(|(kind, amount)| {
-            view! { <span class="muted">{t.limit(*kind)} ": " {amount_or_none(*kind, Some(*amount), t.no_limit)}</span> }
-        })
-        .collect_view();
-    let good = state == KeyState::Good;
-    let change = (acts.limits && good).then(|| {
-        let owner = LimitOwner::ApiKey(id);
-        let label = fill(t.limits_change_label, &[&owner_words(t, &owner, &name)]);
-        view! { <a class="button ghost" href=edit_href(&owner) aria-label=label>{t.limits_title}</a> }
-    });
-    let act = acts.revoke.filter(|_| good).map(|revoke| {
-        let label = fill(t.api_key_revoke_label, &[&name]);
-        view! {
-            <Confirm open=t.api_key_revoke glyph=Glyph::Stop danger=true>
-                <ActionForm action=revoke attr:class="stack">
-                    <input type="hidden" name="id" value=id.to_string() />
-                    <p>{t.api_key_revoke_hint}</p>
-                    <Button look=Look::Danger pending=revoke.pending() label>
-                        {t.api_key_revoke_confirm}
-                    </Button>
-                </ActionForm>
-            </Confirm>
-        }
-    });
-    view! {
-        <tr>
-            <th scope="row" class="cell-main">
-                <b>{key.name}</b>
-                <span class="muted">
-                    <code>{key.prefix}"…"</code>
-                    " · "
-                    {fill(t.api_key_made_by, &[&key.created_by])}
-                    " "
-                    <Time at=key.created />
-                </span>
-                {log}
-            </th>
-            <td data-label=t.api_key_opens class="cell-opens">
-                <span>{scopes}<span class="muted">{models}</span>{limits}</span>
-            </td>
-            <td data-label=t.api_key_state>
-                <span class="cell-state"><Badge tone glyph text=words />{by}</span>
-            </td>
-            <td data-label=t.api_key_expires>{expires}</td>
-            <td data-label=t.api_key_last_used>{used}</td>
-            <td class="cell-act">{change}{act}</td>
-        </tr>
     }
 }
 

@@ -2,11 +2,11 @@
 
 use domain::{
     Money,
-    views::requests::{BilledAt, RequestRow, TryRow},
+    views::requests::{BilledAt, RequestQuery, RequestRow, TryRow},
 };
 use leptos::prelude::*;
 
-use super::{badge, cache_words, finish_words, way, who};
+use super::{address::Shown, badge, cache_words, columns::answered_with, finish_words, way, who};
 use crate::{
     Answer,
     components::{Copy, ErrorBox, Glyph, Icon, Time, TimeStyle},
@@ -15,10 +15,11 @@ use crate::{
 
 /// Beside the list where there is room, over it where there is none. A plain link closes it, so it does so without script, too.
 #[component]
-pub(super) fn Drawer(request: Answer<Option<RequestRow>>, close: String) -> impl IntoView {
+pub(super) fn Drawer(request: Answer<Option<RequestRow>>, shown: Shown) -> impl IntoView {
     let t = use_texts();
+    let close = shown.address(shown.query.after.as_deref(), None);
     let content = match request {
-        Ok(Some(row)) => view! { <Details row /> }.into_any(),
+        Ok(Some(row)) => view! { <Details row shown /> }.into_any(),
         Ok(None) => view! { <p class="muted">{t.request_none_here}</p> }.into_any(),
         Err(failure) => view! { <ErrorBox error=failure.0 /> }.into_any(),
     };
@@ -36,7 +37,7 @@ pub(super) fn Drawer(request: Answer<Option<RequestRow>>, close: String) -> impl
 }
 
 #[component]
-fn Details(row: RequestRow) -> impl IntoView {
+fn Details(row: RequestRow, shown: Shown) -> impl IntoView {
     let t = use_texts();
     let fact = |name: &'static str, value: AnyView| {
         view! {
@@ -91,8 +92,21 @@ fn Details(row: RequestRow) -> impl IntoView {
         facts.push(fact(t.request_cache, words.into_any()));
     }
     facts.push(fact(t.request_finish, finish_words(t, &row).into_any()));
-    if let Some(status) = row.status.filter(|status| *status > 0) {
+    if let Some(status) = answered_with(&row) {
         facts.push(fact(t.request_status, status.to_string().into_any()));
+    }
+    if let Some(trace) = row.trace {
+        let same = shown.narrowed(RequestQuery {
+            code: Some(trace.to_string()),
+            ..RequestQuery::default()
+        });
+        let of_trace = view! {
+            <span class="of-trace">
+                <Copy text=trace.to_string() />
+                <a href=same.address(None, None)>{t.request_of_trace}</a>
+            </span>
+        };
+        facts.push(fact(t.request_trace, of_trace.into_any()));
     }
     let words = row.code.as_deref().and_then(|code| t.error_by_name(code));
     let estimated = (!row.reported).then_some(t.request_estimated);

@@ -511,12 +511,7 @@ impl Passage {
 
 /// Asks one target, up to the first sign of an answer; where there is another to ask, up to the first part of it. `told`: what it says
 /// it has used although no answer comes.
-async fn open(
-    hop: &Hop,
-    call: &Forward,
-    has_next: bool,
-    told: &mut Option<Usage>,
-) -> Result<Opened, GatewayError> {
+async fn open(hop: &Hop, call: &Forward, has_next: bool, told: &mut Option<Usage>) -> Result<Opened, GatewayError> {
     let longest = hop.target.model.max_answer_tokens;
     let bound = call.bound.map(|bound| AnswerBound {
         tokens: bound.tokens.min(longest),

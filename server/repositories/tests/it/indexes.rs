@@ -312,17 +312,44 @@ async fn the_log_of_calls_is_read_by_its_filters() {
     fill(&test).await;
     test.run("UPDATE usage SET error_code = 'BD-AI-DOWN' WHERE abs(hashtext(job_id::text)) % 200 = 0")
         .await;
+    test.run("UPDATE usage SET trace_id = md5('trace' || (abs(hashtext(job_id::text)) % 10000))::uuid")
+        .await;
     test.run("VACUUM ANALYZE usage").await;
     let user = UserId(id(&test, "user", 4242).await);
     let now = test.now().await.unwrap();
     let job = id(&test, "job", 77).await;
     let conversation = ConversationId(id(&test, "conversation", 5).await);
-    let list = async |db: &mut PgConnection, filter: Filter<'_>| requests::list(db, &filter, 51).await.unwrap().len();
+    // The months that were looked into, of five.
+    let months = async |db: &mut PgConnection| -> i64 {
+        sqlx::query_scalar(
+            "SELECT count(*) FROM pg_stat_xact_user_tables
+             WHERE starts_with(relname, 'usage_2') AND coalesce(idx_scan, 0) + seq_scan > 0",
+        )
+        .fetch_one(db)
+        .await
+        .unwrap()
+    };
+    let list = async |db: &mut PgConnection, filter: Filter| requests::list(db, &filter, 51).await.unwrap().len();
     check!(&test,
-        "first page" => async |db| { assert_eq!(list(db, Filter::default()).await, 51); },
+        "first page" => async |db| {
+            assert_eq!(list(db, Filter::default()).await, 51);
+            assert!(months(db).await > 1);
+        },
         "page after" => async |db| {
             let after = Some((now - TimeDelta::days(3), uuid::Uuid::max()));
             assert_eq!(list(db, Filter { after, ..Filter::default() }).await, 51);
+            assert_eq!(months(db).await, 1);
+        },
+        "of a time" => async |db| {
+            let (from, until) = (Some(now - TimeDelta::hours(3)), Some(now - TimeDelta::hours(2)));
+            assert_eq!(list(db, Filter { from, until, ..Filter::default() }).await, 51);
+            assert_eq!(months(db).await, 1);
+        },
+        "of a trace, or by its own id" => async |db| {
+            let trace: uuid::Uuid = sqlx::query_scalar("SELECT trace_id FROM usage WHERE job_id = $1").bind(job).fetch_one(&mut *db).await.unwrap();
+            for id in [trace, job] {
+                assert!(list(db, Filter { id: Some(id), ..Filter::default() }).await >= 1);
+            }
         },
         "failed" => async |db| { assert_eq!(list(db, Filter { outcome: Outcome::Failed, ..Filter::default() }).await, 51); },
         "of a bot" => async |db| { assert_eq!(list(db, Filter { bot: Some(BOT), ..Filter::default() }).await, 51); },

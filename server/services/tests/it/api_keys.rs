@@ -1,5 +1,8 @@
 use chrono::TimeDelta;
-use domain::{ApiScope, Lifetime, Permission, Role, views::api_keys::KeyState};
+use domain::{
+    ApiScope, Lifetime, Permission, Role,
+    views::api_keys::{KeyOrder, KeyQuery, KeyState, KeyStates},
+};
 use futures::{StreamExt, stream::FuturesUnordered};
 use services::{Error, KeyWish, Services};
 
@@ -40,7 +43,7 @@ async fn a_key_opens_what_it_was_made_for_and_is_stored_nowhere() {
             .await,
         1
     );
-    let listed = app.api_keys().list(&owner).await.unwrap();
+    let listed = app.api_keys().list(&owner, KeyQuery::default()).await.unwrap().rows;
     assert!(fresh.secret.starts_with(&listed[0].prefix) && listed[0].prefix.len() == 9);
     assert!(!format!("{fresh:?}").contains(rest));
 }
@@ -71,9 +74,10 @@ async fn a_key_that_is_unknown_revoked_or_expired_opens_nothing() {
     app.clock.advance(TimeDelta::days(30));
     assert!(!opens(&two.secret).await);
     let states: Vec<KeyState> = keys
-        .list(&owner)
+        .list(&owner, KeyQuery::default())
         .await
         .unwrap()
+        .rows
         .iter()
         .map(|key| key.state(app.now()))
         .collect();
@@ -181,4 +185,110 @@ async fn of_strangers_who_come_together_only_some_are_looked_up() {
             .unwrap()
             .is_some()
     );
+}
+
+#[tokio::test]
+async fn keys_are_found_by_name_beginning_and_state_and_each_stands_on_one_page() {
+    let app = App::new().await;
+    let owner = app.owner().await;
+    let keys = app.api_keys();
+    let now = app.now();
+    // All of one moment; every third was never used, and names come thrice.
+    app.test
+        .run(&format!(
+            "INSERT INTO api_keys (id, name, prefix, hash, scopes, created_at, created_by, expires_at, last_used_at, revoked_at, revoked_by)
+             SELECT md5(n::text)::uuid, 'Team ' || n / 3 || '~', 'bd-' || lpad(n::text, 6, '0'), decode(md5(n::text) || md5(n::text), 'hex'),
+                    '{{chat}}', '{now}', 'a', CASE n % 4 WHEN 0 THEN NULL ELSE timestamptz '{now}' + (n % 4 - 2) * interval '3 days 1 minute' END,
+                    CASE WHEN n % 3 > 0 THEN timestamptz '{now}' - n * interval '1 hour' END,
+                    CASE WHEN n % 10 = 0 THEN timestamptz '{now}' END, CASE WHEN n % 10 = 0 THEN 'b' END
+             FROM generate_series(1, 120) AS n"
+        ))
+        .await;
+    let all = async |query: KeyQuery| {
+        let (mut rows, mut after, mut pages) = (Vec::new(), None, 0);
+        loop {
+            let query = KeyQuery { after, ..query.clone() };
+            let page = keys.list(&owner, query).await.unwrap();
+            rows.extend(page.rows);
+            pages += 1;
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return (rows, pages),
+            }
+        }
+    };
+    for order in KeyOrder::ALL {
+        let (rows, pages) = all(KeyQuery {
+            order,
+            ..KeyQuery::default()
+        })
+        .await;
+        let ids: std::collections::BTreeSet<_> = rows.iter().map(|key| key.id).collect();
+        assert_eq!((rows.len(), ids.len(), pages), (120, 120, 3), "{order:?}");
+        match order {
+            KeyOrder::Created => assert!(rows.is_sorted_by_key(|key| std::cmp::Reverse((key.created, key.id)))),
+            KeyOrder::Name => assert!(rows[..2].iter().all(|key| key.name.starts_with("Team 0~")), "{rows:?}"),
+            // None is less than any.
+            KeyOrder::Used => assert!(rows.is_sorted_by_key(|key| std::cmp::Reverse(key.last_used))),
+        }
+    }
+    let mut counted = 0;
+    for (states, fits) in [
+        (KeyStates::Active, KeyState::Good),
+        (KeyStates::Expired, KeyState::Expired),
+        (KeyStates::Revoked, KeyState::Revoked),
+    ] {
+        let (rows, _) = all(KeyQuery {
+            states,
+            ..KeyQuery::default()
+        })
+        .await;
+        assert!(rows.iter().all(|key| key.state(now) == fits), "{states:?}");
+        counted += rows.len();
+    }
+    assert_eq!(counted, 120);
+    let (soon, _) = all(KeyQuery {
+        states: KeyStates::Expiring,
+        ..KeyQuery::default()
+    })
+    .await;
+    assert!(!soon.is_empty() && soon.iter().all(|key| key.ends_soon(now)));
+    let found = async |search: &str| {
+        let search = search.to_owned();
+        all(KeyQuery {
+            search,
+            ..KeyQuery::default()
+        })
+        .await
+        .0
+        .len()
+    };
+    assert_eq!(
+        [
+            found("TEAM 7~").await,
+            found("bd-000042").await,
+            found(" bd-000042whatever was found ").await,
+            found("bd-00010").await,
+            found("%").await,
+            found("nobody").await
+        ],
+        [3, 1, 1, 10, 0, 0]
+    );
+    for bad in [
+        KeyQuery {
+            after: Some("1~2".to_owned()),
+            ..KeyQuery::default()
+        },
+        // Of another order.
+        KeyQuery {
+            after: Some(format!("a name~{}", uuid::Uuid::nil())),
+            ..KeyQuery::default()
+        },
+        KeyQuery {
+            search: "x".repeat(201),
+            ..KeyQuery::default()
+        },
+    ] {
+        assert!(matches!(keys.list(&owner, bad).await, Err(Error::Invalid(_))));
+    }
 }

@@ -1,8 +1,9 @@
 use chrono::TimeDelta;
 use domain::{
-    ErrorCode, Money, Permission, Price, Role,
+    ErrorCode, Money, Past, Permission, Price, Role, TraceId,
     views::requests::{self, BilledAt, RequestQuery, RequestRow},
 };
+use futures::StreamExt;
 use gateway::{Finish, GatewayError, Outcome, Usage};
 
 use crate::{
@@ -270,4 +271,146 @@ async fn a_long_history_is_summed_up_in_turns() {
     assert_eq!(app.test.count("usage_hours").await, 24);
     assert!(!app.overview().roll_up().await.unwrap());
     assert_eq!(app.test.count("usage_hours").await, 30);
+}
+
+#[tokio::test]
+async fn the_log_is_bounded_by_time_from_the_first_moment_to_before_the_last() {
+    let app = App::new().await;
+    let owner = app.owner().await;
+    app.talk(7, "hi", "fine").await;
+    // One an hour for five days and more, besides that of now.
+    app.test
+        .run(&format!(
+            "INSERT INTO usage SELECT gen_random_uuid(), timestamptz '{}' - n * interval '1 hour', user_id, bot_id, conversation_id, provider, model,
+                    1, 1, 0, true, 1, 1, 'stop', 1, 1, 1 FROM usage, generate_series(1, 130) AS n",
+            app.now()
+        ))
+        .await;
+    let moment = |hours: i64| Some(app.now() - TimeDelta::hours(hours));
+    let text = |at: Option<chrono::DateTime<chrono::Utc>>| at.map(|at| at.format("%Y-%m-%dT%H:%M:%S").to_string());
+    let all = async |query: RequestQuery| {
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let page = app
+                .requests()
+                .list(&owner, RequestQuery { after, ..query.clone() })
+                .await
+                .unwrap();
+            seen.extend(page.rows.into_iter().map(|row| row.at));
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return seen,
+            }
+        }
+    };
+    let between = |from, to| RequestQuery {
+        from: text(from),
+        to: text(to),
+        ..RequestQuery::default()
+    };
+    // More than a page of them.
+    let seen = all(between(moment(100), moment(20))).await;
+    assert_eq!(seen.len(), 80);
+    assert!(seen.is_sorted_by(|a, b| a > b));
+    assert_eq!(all(between(moment(3), None)).await.len(), 4);
+    let past = |past| RequestQuery {
+        past,
+        ..RequestQuery::default()
+    };
+    assert_eq!(all(past(Past::Day)).await.len(), 25);
+    assert_eq!(all(past(Past::All)).await.len(), 131);
+    // What is said in so many words counts.
+    let both = RequestQuery {
+        past: Past::Hour,
+        ..between(moment(3), None)
+    };
+    assert_eq!(all(both).await.len(), 4);
+    for bad in [
+        between(moment(3), moment(3)),
+        between(moment(3), moment(4)),
+        RequestQuery {
+            from: Some("yesterday".to_owned()),
+            ..RequestQuery::default()
+        },
+        RequestQuery {
+            to: Some("2026-11-31T10:00".to_owned()),
+            ..RequestQuery::default()
+        },
+    ] {
+        let refused = app.requests().list(&owner, bad).await;
+        assert!(matches!(refused, Err(services::Error::Invalid(_))), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_export_holds_every_call_once_and_is_recorded_before_any_is_read() {
+    let app = App::new().await;
+    let owner = app.owner().await;
+    app.talk(7, "hi", "fine").await;
+    app.test
+        .run("INSERT INTO usage SELECT (md5(n::text))::uuid, at, user_id, bot_id, conversation_id, provider, model, 1, 1, 0, true, 1, 1, 'stop', 1, 1, 1
+              FROM usage, generate_series(1, 1199) AS n")
+        .await;
+    let query = RequestQuery {
+        outcome: requests::Outcome::Good,
+        // Of a page of the list; the file begins with the first.
+        after: Some("1~x".to_owned()),
+        ..RequestQuery::default()
+    };
+    let batches = app.requests().export(&owner, query, &["who", "cost"]).await.unwrap();
+    let recorded = "audit WHERE action = 'requests.export' AND after->>'outcome' = 'good' AND after->'columns' = '[\"who\", \"cost\"]'";
+    assert_eq!(app.test.count(recorded).await, 1);
+    let batches: Vec<Vec<RequestRow>> = batches.map(Result::unwrap).collect().await;
+    let ids: std::collections::BTreeSet<_> = batches.iter().flatten().map(|row| row.id).collect();
+    assert_eq!(ids.len(), 1200);
+    let sizes: Vec<usize> = batches.iter().map(Vec::len).collect();
+    assert_eq!(sizes, [500, 500, 200]);
+    let wrong = RequestQuery {
+        from: Some("then".to_owned()),
+        ..RequestQuery::default()
+    };
+    assert!(app.requests().export(&owner, wrong, &[]).await.is_err());
+    assert_eq!(app.test.count("audit WHERE action = 'requests.export'").await, 1);
+}
+
+#[tokio::test]
+async fn a_call_is_found_by_the_trace_it_was_part_of() {
+    let app = App::new().await;
+    let support = app.staff(Role::Support).await;
+    let support = app.actor(support, Permission::ReadRequests).await.unwrap();
+    let trace: TraceId = "4bf92f3577b34da6a3ce929d0e0e4736".parse().unwrap();
+    services::within_trace(Some(trace), app.talk(7, "hi", "fine")).await;
+    app.talk(8, "hi", "fine").await;
+    let (stop, task) = calls::writer(&app);
+    let key = calls::key(&app).await;
+    let service = app.calls();
+    let call = services::within_trace(Some(trace), calls::begun(&service, key)).await;
+    let id = call.id();
+    let outcome = calls::outcome(Finish::Complete("stop".to_owned()), 1, 1);
+    // Where it ends is of no account: it ends in a task of its own.
+    app.calls().finish(call, outcome, None, 200);
+    calls::until(&app, &format!("usage WHERE job_id = '{id}'"), 1).await;
+    stop.send(()).unwrap();
+    task.await.unwrap();
+    let found = async |code: &str| {
+        let code = Some(code.to_owned());
+        let rows = app
+            .requests()
+            .list(
+                &support,
+                RequestQuery {
+                    code,
+                    ..RequestQuery::default()
+                },
+            )
+            .await;
+        rows.unwrap().rows
+    };
+    let of_trace = found(&trace.to_string()).await;
+    assert_eq!(of_trace.len(), 2);
+    assert!(of_trace.iter().all(|row| row.trace == Some(trace)));
+    assert_eq!(found(&trace.as_uuid().to_string().to_uppercase()).await.len(), 2);
+    let by_id = found(&id.to_string()).await;
+    assert_eq!(by_id.iter().map(|row| row.id).collect::<Vec<_>>(), [id]);
+    assert_eq!(found(&uuid::Uuid::from_u128(7).to_string()).await.len(), 0);
 }
