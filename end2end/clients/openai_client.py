@@ -2,10 +2,12 @@
 
 import json
 import sys
+import time
 
 import openai
 
-base_url, key, model = sys.argv[1:4]
+# The second key may ask a few times a minute.
+base_url, key, model, limited_key = sys.argv[1:5]
 client = openai.OpenAI(base_url=base_url, api_key=key, max_retries=0)
 ask = [{"role": "user", "content": "Hello from Python"}]
 seen = {}
@@ -41,7 +43,39 @@ with client.responses.stream(model=model, input="Hello from Python") as stream:
 seen["vectors"] = [one.embedding[1] for one in client.embeddings.create(model="embed", input=["one", "two"]).data]
 seen["pictures"] = len(client.images.generate(model="paint", prompt="a deck", n=2).data)
 seen["heard"] = client.audio.transcriptions.create(model="hear", file=("said.ogg", b"spoken words")).text
+seen["translated"] = client.audio.translations.create(model="hear", file=("said.ogg", b"gesprochen")).text
 seen["said"] = client.audio.speech.create(model="speak", voice="alloy", input="hello there").content.decode()
+
+# Tools: a call of one, what it said, and the helper that puts a streamed call together.
+function = {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"], "additionalProperties": False}, "strict": True}
+tools = [{"type": "function", "function": function}]
+ask_tool = [{"role": "user", "content": '[[call={"city": "Kyoto"}]]'}]
+choice = client.chat.completions.create(model=model, messages=ask_tool, tools=tools).choices[0]
+call = choice.message.tool_calls[0]
+seen["tool"] = [choice.finish_reason, call.function.name, call.function.arguments]
+told = [*ask_tool, choice.message.model_dump(exclude_none=True), {"role": "tool", "tool_call_id": call.id, "content": "rain"}]
+seen["tool_told"] = client.chat.completions.create(model=model, messages=told, tools=tools).choices[0].message.content
+with client.chat.completions.stream(model=model, messages=ask_tool, tools=tools) as stream:
+    for event in stream:
+        pass
+    call = stream.get_final_completion().choices[0].message.tool_calls[0]
+seen["tool_streamed"] = ["tool_calls", call.function.name, call.function.arguments]
+
+# Over its limit a key is told so, and the client comes back when it may.
+limited = openai.OpenAI(base_url=base_url, api_key=limited_key, max_retries=0)
+try:
+    for _ in range(100):
+        limited.chat.completions.create(model=model, messages=ask)
+except openai.RateLimitError as error:
+    headers = error.response.headers
+    seen["limited"] = [error.status_code, error.code, error.type]
+    seen["limited_headers"] = [headers.get("x-ratelimit-limit-requests"), headers.get("x-ratelimit-remaining-requests")]
+answers = []
+http = openai.DefaultHttpxClient(event_hooks={"response": [lambda answer: answers.append([answer.status_code, answer.headers.get("retry-after")])]})
+began = time.monotonic()
+openai.OpenAI(base_url=base_url, api_key=limited_key, max_retries=5, http_client=http).chat.completions.create(model=model, messages=ask)
+seen["retried"] = answers
+seen["waited"] = time.monotonic() - began
 
 failures = {}
 for name, wrong in {

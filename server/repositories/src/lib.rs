@@ -269,7 +269,7 @@ impl Database {
 
     /// Hears of every change of limits that is committed from here on, in whatever process.
     pub async fn limit_changes(&self) -> Result<LimitChanges> {
-        let mut listener = PgListener::connect_with(&self.0).await?;
+        let mut listener = PgListener::connect_with(&self.pool).await?;
         listener.listen(limits::CHANGED).await?;
         Ok(LimitChanges(listener))
     }

@@ -21,11 +21,16 @@ pub(crate) struct Program {
 
 impl Program {
     pub(crate) async fn new(app: &TestApp, scopes: &[&str]) -> Self {
-        let owner = app.sign_in("owner").await;
+        Self::made_by("owner", app, scopes).await
+    }
+
+    /// One whose key staff with this role have made, who are not there yet.
+    pub(crate) async fn made_by(role: &str, app: &TestApp, scopes: &[&str]) -> Self {
+        let staff = app.sign_in(role).await;
         let places: Vec<String> = (0..scopes.len()).map(|n| format!("scopes[{n}]")).collect();
         let mut form = vec![("name", "program"), ("lifetime", "month")];
         form.extend(places.iter().map(String::as_str).zip(scopes.iter().copied()));
-        let made = owner.post("/api/fn/keys/create", &form).await;
+        let made = staff.post("/api/fn/keys/create", &form).await;
         assert_eq!(made.status, 200, "{made:?}");
         Self {
             client: reqwest::Client::builder().no_proxy().build().unwrap(),

@@ -1,6 +1,7 @@
 //! The official `openai` packages of Python and Node, unchanged, against the built program. `bin/test bot` installs them.
 
 use serde_json::{Value, json};
+use test_support::TestApp;
 use tokio::process::Command;
 
 use crate::{
@@ -48,6 +49,10 @@ fn check(seen: &Value, words: &str) {
         (&json!("spoken words"), &json!("ID3 hello there")),
         "{seen}"
     );
+    assert_eq!(seen["translated"], "gesprochen");
+    let call = json!(["tool_calls", "weather", "{\"city\": \"Kyoto\"}"]);
+    assert_eq!((&seen["tool"], &seen["tool_streamed"]), (&call, &call), "{seen}");
+    assert_eq!(seen["tool_told"], "The tool said: rain");
     assert_eq!(seen["model"], "fake-model");
     assert_eq!(seen["request_id"], true);
     assert_eq!(seen["usage_unasked"], false, "it was not asked for");
@@ -67,6 +72,38 @@ fn check(seen: &Value, words: &str) {
     );
 }
 
+/// It came back when it had been told to, and not before.
+fn check_patience(seen: &Value) {
+    assert_eq!(
+        seen["limited"],
+        json!([429, "rate_limit_exceeded", "requests"]),
+        "{seen}"
+    );
+    assert_eq!(seen["limited_headers"], json!(["20", "0"]));
+    let answers: Vec<(u64, u64)> = seen["retried"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|answer| {
+            let wait = answer[1].as_str().map_or(0, |wait| wait.parse().unwrap());
+            (answer[0].as_u64().unwrap(), wait)
+        })
+        .collect();
+    let (last, refused) = answers.split_last().unwrap();
+    assert_eq!(last.0, 200, "{answers:?}");
+    assert!(!refused.is_empty() && refused.iter().all(|(status, wait)| *status == 429 && *wait > 0));
+    let asked: u64 = refused.iter().map(|(_, wait)| wait).sum();
+    let waited = seen["waited"].as_f64().unwrap();
+    assert!(waited >= asked as f64, "{waited} s instead of {asked}: {answers:?}");
+}
+
+/// A key that may ask so often a minute that the next time is three seconds away.
+async fn limited(app: &TestApp) -> Program {
+    let program = Program::made_by("admin", app, &["chat"]).await;
+    program.limit(app, &["messages_per_minute=20"]).await;
+    program
+}
+
 #[tokio::test]
 async fn the_python_package_works_unchanged() {
     let app = app().start().await;
@@ -76,10 +113,11 @@ async fn the_python_package_works_unchanged() {
     let url = format!("{}/v1", app.base);
     let seen = run(
         &installed("TEST_OPENAI_PYTHON"),
-        &[script, &url, &program.key, "fake-model"],
+        &[script, &url, &program.key, "fake-model", &limited(&app).await.key],
     )
     .await;
     check(&seen, "Hello from Python");
+    check_patience(&seen);
     app.finish().await;
 }
 
@@ -92,9 +130,17 @@ async fn the_node_package_works_unchanged() {
     let url = format!("{}/v1", app.base);
     let seen = run(
         "node",
-        &[script, &url, &program.key, "fake-model", &installed("TEST_OPENAI_NODE")],
+        &[
+            script,
+            &url,
+            &program.key,
+            "fake-model",
+            &limited(&app).await.key,
+            &installed("TEST_OPENAI_NODE"),
+        ],
     )
     .await;
     check(&seen, "Hello from Node");
+    check_patience(&seen);
     app.finish().await;
 }

@@ -48,6 +48,8 @@ pub struct Reply {
     /// Before the first byte.
     pub delay: Duration,
     pub fault: Option<ProviderFault>,
+    /// The text is what the first tool that is offered is called with.
+    pub calls_tool: bool,
 }
 
 impl Reply {
@@ -121,8 +123,9 @@ pub(crate) fn pieces(text: &str, count: Option<usize>) -> Vec<&str> {
 /// The default answer to a question: its echo, changed by the directives in it.
 ///
 /// `[[delay=500]]` ms before the first byte · `[[chunks=20,50ms]]` pieces and pause · `[[tokens=300]]` an answer of so many
-/// words · `[[more=600]]` so many words behind the echo · `[[reply=some text]]` · `[[status=429,2]]` error, and seconds of `retry-after` · `[[drop]]` · `[[cut]]` ·
-/// `[[end]]` · `[[hang]]` · `[[hangmid]]` · `[[nousage]]` · `[[zerousage]]` · `[[empty]]` · `[[garbage]]` · `[[instead={}]]` these bytes. With `[[once]]` beside it, a
+/// words · `[[more=600]]` so many words behind the echo · `[[reply=some text]]` · `[[call={"city":"Kyoto"}]]` the tool that is offered, and
+/// what that said once it has · `[[status=429,2]]` error, and seconds of `retry-after` · `[[drop]]` · `[[cut]]` · `[[end]]` · `[[hang]]` ·
+/// `[[hangmid]]` · `[[nousage]]` · `[[zerousage]]` · `[[empty]]` · `[[garbage]]` · `[[instead={}]]` these bytes. With `[[once]]` beside it, a
 /// failure meets only the first request with this question, so that a retry succeeds.
 pub(crate) fn to_question(question: &str, seen_before: bool) -> Reply {
     let mut reply = Reply::default();
@@ -145,6 +148,10 @@ pub(crate) fn to_question(question: &str, seen_before: bool) -> Reply {
             }
             "more" => more = first.trim().parse().unwrap_or(0),
             "reply" => said = Some(value.to_owned()),
+            "call" => {
+                said = Some(value.to_owned());
+                reply.calls_tool = true;
+            }
             "status" => {
                 reply.fault = Some(match second.trim().parse() {
                     Ok(retry_after) => ProviderFault::RateLimited { retry_after },

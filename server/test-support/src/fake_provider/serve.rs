@@ -155,6 +155,12 @@ async fn answer(id: u64, valid: Valid, mut reply: Reply, trace: Trace, kill: Kil
         _ => {}
     }
     let mut finish = "stop";
+    if reply.calls_tool && valid.tool.is_none() {
+        reply.text = format!("The tool said: {}", valid.texts.last().map_or("", String::as_str));
+        reply.calls_tool = false;
+    } else if reply.calls_tool {
+        finish = "tool_calls";
+    }
     if let Some(limit) = valid.max_tokens
         && count_tokens(&reply.text) > limit as u64
     {
@@ -228,7 +234,14 @@ fn whole(id: u64, valid: &Valid, reply: &Reply, finish: &str, usage: Usage, mut 
         trace.finished();
         return Json(json!({"error": {"message": words, "type": "server_error"}})).into_response();
     }
-    let message = json!({"role": "assistant", "content": reply.text, "refusal": null});
+    let message = match called(valid, reply) {
+        Some(tool) => {
+            let function = json!({"name": tool, "arguments": reply.text});
+            let calls = json!([{"id": "call_1", "type": "function", "function": function}]);
+            json!({"role": "assistant", "content": null, "refusal": null, "tool_calls": calls})
+        }
+        None => json!({"role": "assistant", "content": reply.text, "refusal": null}),
+    };
     let choices = match reply.fault {
         Some(ProviderFault::EmptyStream) => json!([]),
         _ => json!([{"index": 0, "message": message, "logprobs": null, "finish_reason": finish}]),
@@ -253,6 +266,11 @@ fn half_of(body: &Value) -> Response {
     let half = (0..=text.len() / 2).rev().find(|at| text.is_char_boundary(*at));
     text.truncate(half.unwrap_or(0));
     ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+/// The tool that is called instead of saying something.
+fn called<'a>(valid: &'a Valid, reply: &Reply) -> Option<&'a str> {
+    valid.tool.as_deref().filter(|_| reply.calls_tool)
 }
 
 /// A stream, step by step.
@@ -336,13 +354,22 @@ fn steps(id: u64, valid: &Valid, reply: &Reply, finish: &str, usage: Usage) -> V
         steps.push_back(Step::Hang);
         return steps;
     }
+    let tool = called(valid, reply);
+    if let Some(name) = tool {
+        let call = json!({"index": 0, "id": "call_1", "type": "function", "function": {"name": name, "arguments": ""}});
+        steps.push_back(Step::Line(chunk(json!({"tool_calls": [call]}), None)));
+    }
+    let delta = |piece: &str| match tool {
+        Some(_) => json!({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}),
+        None => json!({"content": piece}),
+    };
     let pieces = pieces(&reply.text, reply.chunks);
     let half = pieces.len().div_ceil(2);
     for (at, piece) in pieces.into_iter().enumerate() {
         if at > 0 && !reply.pause.is_zero() {
             steps.push_back(Step::Pause(reply.pause));
         }
-        steps.push_back(Step::Content(chunk(json!({"content": piece}), None), piece.to_owned()));
+        steps.push_back(Step::Content(chunk(delta(piece), None), piece.to_owned()));
         match &reply.fault {
             // The pause lets what was written reach the client first.
             Some(ProviderFault::CutMidStream) if at + 1 == half => {

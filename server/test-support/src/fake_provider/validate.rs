@@ -57,6 +57,8 @@ pub(crate) struct Valid {
     pub(crate) texts: Vec<String>,
     /// Text of the last message of the user.
     pub(crate) question: String,
+    /// The first of the tools that are offered, unless the last message is what a tool said.
+    pub(crate) tool: Option<String>,
 }
 
 pub(crate) fn check(body: &Value, models: &[String], lenient: bool) -> Result<Valid, Refusal> {
@@ -84,6 +86,9 @@ pub(crate) fn check(body: &Value, models: &[String], lenient: bool) -> Result<Va
     if !models.contains(&model) {
         return Err(Refusal::unknown_model(&model));
     }
+    let last = body["messages"].as_array().and_then(|messages| messages.last());
+    let is_told = last.is_some_and(|message| message["role"] == "tool");
+    let tool = body["tools"][0]["function"]["name"].as_str().filter(|_| !is_told);
     Ok(Valid {
         model,
         stream,
@@ -91,6 +96,7 @@ pub(crate) fn check(body: &Value, models: &[String], lenient: bool) -> Result<Va
         max_tokens,
         texts,
         question,
+        tool: tool.map(str::to_owned),
     })
 }
 
