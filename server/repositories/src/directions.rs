@@ -11,7 +11,7 @@ use domain::Likeness;
 use sqlx::{Executor, PgConnection};
 use uuid::Uuid;
 
-use crate::{Result, similar::NewAnswer};
+use crate::{Error, Result, similar::NewAnswer};
 
 /// From 0.5 on pgvector adds with all the processor has, and its vectors are as long as any model's.
 const LEAST_VERSION: (u32, u32) = (0, 5);
@@ -41,20 +41,31 @@ const MAKE: &str = "DO $$
         CREATE INDEX similar_directions_by_space ON similar_directions (space, dimensions);
     END $$";
 
-/// Whether the table is there, and the server still has what reads it.
+/// Whether the table is there, and the server still has what reads it. A server that cannot say so is no reason not to start.
 pub(crate) async fn are_kept(db: &mut PgConnection) -> Result<bool> {
-    Ok(sqlx::query_scalar!(
+    let kept = sqlx::query_scalar!(
         r#"SELECT EXISTS (
                 SELECT FROM pg_attribute
                 WHERE attrelid = to_regclass('similar_directions') AND attname = 'direction' AND NOT attisdropped)
             AND EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector' AND installed_version IS NOT NULL) AS "kept!""#
     )
     .fetch_one(db)
-    .await?)
+    .await;
+    match kept {
+        Err(sqlx::Error::Database(_)) => Ok(false),
+        kept => Ok(kept?),
+    }
 }
 
-/// Makes the table where pgvector is there. The answer says why it was not made all the same: that is no reason not to start.
+/// Makes the table where pgvector is there. The answer says why it was not made all the same, which is no reason not to start either.
 pub(crate) async fn prepare(db: &mut PgConnection) -> Result<Option<String>> {
+    match make(db).await {
+        Err(Error::Sql(sqlx::Error::Database(error))) => Ok(Some(error.message().to_owned())),
+        made => made,
+    }
+}
+
+async fn make(db: &mut PgConnection) -> Result<Option<String>> {
     if are_kept(db).await? {
         return Ok(None);
     }
@@ -71,11 +82,8 @@ pub(crate) async fn prepare(db: &mut PgConnection) -> Result<Option<String>> {
         let (major, minor) = LEAST_VERSION;
         return Ok(Some(format!("version {version} is older than {major}.{minor}")));
     }
-    match db.execute(MAKE).await {
-        Ok(_) => Ok(None),
-        Err(sqlx::Error::Database(error)) => Ok(Some(error.message().to_owned())),
-        Err(error) => Err(error.into()),
-    }
+    db.execute(MAKE).await?;
+    Ok(None)
 }
 
 /// Beside the row of the answer, in its transaction.

@@ -39,6 +39,15 @@ impl TestDatabase {
         Self::on(pgvector_url()).await
     }
 
+    /// Where each process compares questions, whatever the server has.
+    pub async fn without_vectors() -> Self {
+        let mut test = Self::new().await;
+        test.run("DROP TABLE IF EXISTS similar_directions; DROP EXTENSION IF EXISTS vector")
+            .await;
+        test.db = Database::connect(&test.url, CONNECTIONS).await.unwrap();
+        test
+    }
+
     async fn on(server: String) -> Self {
         let template = template(&server).await;
         let test = Self::create(server, &format!(" TEMPLATE {template}")).await;

@@ -27,7 +27,7 @@ async fn the_database_finds_similar_questions_where_it_has_pgvector() {
 
 #[tokio::test]
 async fn a_process_finds_similar_questions_where_the_database_has_no_pgvector() {
-    story(TestDatabase::new().await, ComparedBy::Process).await;
+    story(TestDatabase::without_vectors().await, ComparedBy::Process).await;
 }
 
 async fn story(test: TestDatabase, by: ComparedBy) {
