@@ -271,7 +271,7 @@ async fn success_without_an_answer_is_a_failure_and_another_is_asked() {
         "{}",
         r#"{"choices":[]}"#,
         "null",
-        &long,
+        long.as_str(),
     ];
     let paths = [
         (
@@ -282,17 +282,17 @@ async fn success_without_an_answer_is_a_failure_and_another_is_asked() {
         (
             Endpoint::Responses,
             json!({"model": "chat", "input": "hi"}),
-            &["", "{", r#"{"output":[]}"#],
+            &["", "{", r#"{"output":[]}"#][..],
         ),
         (
             Endpoint::Embeddings,
             json!({"model": "embed", "input": "hi"}),
-            &["", "{", r#"{"data":[]}"#],
+            &["", "{", r#"{"data":[]}"#][..],
         ),
         (
             Endpoint::Images,
             json!({"model": "paint", "prompt": "hi"}),
-            &["", "{", r#"{"data":[]}"#],
+            &["", "{", r#"{"data":[]}"#][..],
         ),
     ];
     for (endpoint, asked, bodies) in paths {

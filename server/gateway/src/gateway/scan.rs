@@ -304,9 +304,9 @@ impl Scanner {
             self.seen.done = true;
             return Reading::Passes;
         }
-        match read(data) {
-            Some(event) if self.note(event) => Reading::Usage,
-            Some(_) => Reading::Passes,
+        match read(data).map(|event| self.note(event)) {
+            Some(true) => Reading::Usage,
+            Some(false) => Reading::Passes,
             // A comment, a sign of life.
             None if data.is_empty() => Reading::Passes,
             None => Reading::Nothing,

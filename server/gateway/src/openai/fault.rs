@@ -195,7 +195,7 @@ impl Said {
 #[cfg(test)]
 mod tests {
     use domain::ErrorCode;
-    use http::HeaderName;
+    use http::{HeaderName, HeaderValue};
     use serde_json::json;
 
     use super::*;
@@ -267,7 +267,8 @@ mod tests {
             assert_eq!(retry_after(&headers, now), pause, "{name}: {value}");
         }
         // By the server's own clock.
-        let header = |name: &'static str, value: &str| (HeaderName::from_static(name), value.parse().unwrap());
+        let header =
+            |name: &'static str, value: &str| (HeaderName::from_static(name), value.parse::<HeaderValue>().unwrap());
         let headers = HeaderMap::from_iter([
             header("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT"),
             header("date", "Wed, 21 Oct 2026 07:27:57 GMT"),

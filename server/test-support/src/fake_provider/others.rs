@@ -69,12 +69,12 @@ fn check(shared: &Shared, body: &Value, known: &[&str]) -> Result<(), Refusal> {
 }
 
 /// What is answered in the place of an answer, if that was planned.
-async fn planned(shared: &Shared, trace: Trace, body: &Value) -> Result<Trace, Response> {
+async fn planned(shared: &Shared, trace: Trace, body: &Value) -> Result<Trace, Box<Response>> {
     let fault = lock(&shared.state).other_faults.next();
     match fault {
         None => Ok(trace),
-        Some(ProviderFault::Status(status)) => Err(refuse(trace, Refusal::status(status, None))),
-        Some(ProviderFault::Instead(bytes)) => Err(instead(trace, body["stream"] == true, &bytes)),
+        Some(ProviderFault::Status(status)) => Err(Box::new(refuse(trace, Refusal::status(status, None)))),
+        Some(ProviderFault::Instead(bytes)) => Err(Box::new(instead(trace, body["stream"] == true, &bytes))),
         Some(ProviderFault::Hang) => std::future::pending().await,
         Some(other) => panic!("only chat completions know the fault {other:?}"),
     }
@@ -111,7 +111,7 @@ pub(crate) async fn embeddings(
     let (trace, body) = begin(&shared, &headers, json_of(&headers, &body), &known)?;
     let mut trace = match planned(&shared, trace, &body).await {
         Ok(trace) => trace,
-        Err(instead) => return Ok(instead),
+        Err(instead) => return Ok(*instead),
     };
     let inputs: Vec<String> = match &body["input"] {
         Value::String(text) => vec![text.clone()],
@@ -192,7 +192,7 @@ pub(crate) async fn responses(
     let (trace, body) = begin(&shared, &headers, json_of(&headers, &body), &known)?;
     let mut trace = match planned(&shared, trace, &body).await {
         Ok(trace) => trace,
-        Err(instead) => return Ok(instead),
+        Err(instead) => return Ok(*instead),
     };
     let question = text_of(&body["input"]);
     let text = format!("Echo: {question}");
@@ -268,7 +268,7 @@ pub(crate) async fn images(
     let (trace, body) = begin(&shared, &headers, json_of(&headers, &body), &known)?;
     let mut trace = match planned(&shared, trace, &body).await {
         Ok(trace) => trace,
-        Err(instead) => return Ok(instead),
+        Err(instead) => return Ok(*instead),
     };
     if body["stream"] == true {
         let usage = json!({"input_tokens": 5, "output_tokens": 7, "total_tokens": 12});
