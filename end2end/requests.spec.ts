@@ -3,7 +3,6 @@ import { readFileSync } from 'node:fs';
 import type { Download, Page } from '@playwright/test';
 import { accessible, expect, fits, focusByTab, open, owner, signIn, sql, test } from './deck';
 
-test.describe.configure({ mode: 'serial' });
 // Nine hours ahead of UTC, all year.
 test.use({ timezoneId: 'Asia/Tokyo' });
 
@@ -70,10 +69,10 @@ test('times are picked in the own zone, and the address holds UTC', async ({ pag
 test('a time that is none, or an end before its beginning, is refused with a code', async ({ page }) => {
   await signIn(page);
   await page.goto('/requests?from=yesterday');
-  await expect(page.locator('main')).toContainText('A time such as 2026-11-24T10:30');
+  await expect(page.locator('main')).toContainText('Expected a time such as 2026-11-24T10:30');
   await expect(page.locator('main')).toContainText('BD-INPUT');
   await page.goto('/requests?from=2026-11-24T10:30Z&to=2026-11-24T10:00Z');
-  await expect(page.locator('main')).toContainText('An end that comes after its beginning');
+  await expect(page.locator('main')).toContainText('Expected an end that comes after its beginning');
 });
 
 test('columns are chosen by the keyboard and kept by the address', async ({ page }) => {
