@@ -34,7 +34,7 @@ const KEPT: i64 = 10 * WINDOW;
 ///
 /// In the window each member is a call, scored by when its message arrived. The message at `at` is admitted unless it would be one too
 /// many in some minute: jobs of different conversations do not run in the order in which their messages came. A paced rate keeps the
-/// time, in microseconds, at which all that was admitted would be through at an even pace; it may lie a minute ahead, and half a step. A call that was
+/// time, in microseconds, at which all that was admitted would be through at an even pace; it may lie a minute ahead, and half a step or a second, whichever is less. A call that was
 /// admitted before (a job run again) passes without being counted twice.
 ///
 /// Answers which rate refuses, from 1 on (0: none), and when there is room again: of several the one that lasts longest.
@@ -90,7 +90,7 @@ if #KEYS > 2 and redis.call('EXISTS', KEYS[2]) == 0 then
       local step = math.ceil(minute / pace * 64) / 64
       through[i] = math.max(tonumber(redis.call('GET', KEYS[i]) or now), now) + step
       local early = through[i] - now - minute
-      if early > step / 2 then refuse(i - 1, base * 1000 + math.ceil((now + early) / 1000)) end
+      if early > math.min(step / 2, 1000000) then refuse(i - 1, base * 1000 + math.ceil((now + early) / 1000)) end
     end
   end
 end
@@ -113,14 +113,24 @@ return {which, again}
 /// `base` of the script.
 const BASE: i64 = 1_790_000_000;
 
+fn count(local: &mut Local, call: ReservationId, at: i64, rates: &[Rate], replicas: u32, now: Instant) {
+    for rate in rates {
+        match rate {
+            Rate::Window { user, .. } => local.count(*user, call, at),
+            Rate::Paced { key, limit } => local.count_paced(key, Share { limit: *limit, replicas }, now),
+        }
+    }
+}
+
 /// What a pace has left where all that was admitted takes `ahead` more microseconds to be through.
 fn left_of(limit: i64, ahead: i64) -> (i64, TimeDelta) {
     let (minute, ahead) = (WINDOW * 1000, ahead.max(0));
     if limit <= 0 {
         return (0, TimeDelta::microseconds(minute));
     }
-    // As the script reckons: half a step may be overdrawn. In i128, since a million times a large limit does not fit.
-    let halves = i128::from(minute - ahead) * i128::from(limit) * 2 + i128::from(minute);
+    // As the script reckons: half a step or a second may be overdrawn. In i128, since a million times a large limit does not fit.
+    let overdrawn = i128::from(minute).min(i128::from(limit) * 2_000_000);
+    let halves = i128::from(minute - ahead) * i128::from(limit) * 2 + overdrawn;
     let left = halves.div_euclid(i128::from(minute) * 2).clamp(0, i128::from(limit));
     (i64::try_from(left).unwrap_or(limit), TimeDelta::microseconds(ahead))
 }
@@ -212,7 +222,10 @@ impl RateLimiter {
                 .patiently(self.ask(shared.connection.clone(), call, at, rates))
                 .await
             {
-                Some((0, _)) => return Ok(()),
+                Some((0, _)) => {
+                    self.count_locally(call, at, rates);
+                    return Ok(());
+                }
                 Some((which, again)) => return Err((place(rates, which), moment(again))),
                 None => {}
             }
@@ -260,13 +273,15 @@ impl RateLimiter {
         if let Some(refused) = refused {
             return Err(refused);
         }
-        for rate in rates {
-            match rate {
-                Rate::Window { user, .. } => local.count(*user, call, at),
-                Rate::Paced { key, limit } => local.count_paced(key, share(*limit), now),
-            }
-        }
+        count(&mut local, call, at, rates, replicas, now);
         Ok(())
+    }
+
+    /// What Redis let through is counted here as well: when it goes away, a minute that was used up stays so.
+    fn count_locally(&self, call: ReservationId, at: i64, rates: &[Rate]) {
+        let replicas = self.replicas.load(Ordering::Relaxed).max(FEWEST_REPLICAS);
+        let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
+        count(&mut local, call, at, rates, replicas, Instant::now());
     }
 
     /// How many more calls a rate takes now, and how long until it takes all again; `None` when Redis is not there, or for a user's
@@ -416,7 +431,10 @@ mod tests {
         // After one of six in a minute, ten seconds are taken.
         assert_eq!(left_of(6, seconds(10)), (5, TimeDelta::seconds(10)));
         assert_eq!(left_of(6, seconds(60)), (0, TimeDelta::seconds(60)));
-        assert_eq!(left_of(6, seconds(55)).0, 1, "half a step may be overdrawn");
+        assert_eq!(left_of(6, seconds(51)).0, 1, "a second may be overdrawn");
+        assert_eq!(left_of(6, seconds(52)).0, 0);
+        assert_eq!(left_of(120, seconds(60) - 250_000).0, 1, "half a step may be overdrawn");
+        assert_eq!(left_of(1, seconds(58)).0, 0, "one a minute is not two");
         assert_eq!(left_of(0, 0), (0, TimeDelta::seconds(60)));
         assert_eq!(left_of(i64::MAX, 0).0, i64::MAX);
     }

@@ -22,10 +22,6 @@ impl Local {
     /// When there is room again in the user's window; `None`: now.
     pub(super) fn window(&mut self, user: UserId, call: ReservationId, at: i64, share: Share) -> Option<i64> {
         let (limit, window) = share.window();
-        if self.windows.len() > 10_000 {
-            self.windows
-                .retain(|_, seen| seen.last().is_some_and(|(last, _)| at - last < KEPT));
-        }
         let seen = self.windows.entry(user).or_default();
         seen.retain(|(then, _)| at - then < KEPT.max(window));
         if seen.iter().any(|(_, known)| *known == call) {
@@ -54,7 +50,12 @@ impl Local {
     }
 
     pub(super) fn count(&mut self, user: UserId, call: ReservationId, at: i64) {
+        if self.windows.len() > MOST {
+            self.windows
+                .retain(|_, seen| seen.last().is_some_and(|(last, _)| at - last < KEPT));
+        }
         let seen = self.windows.entry(user).or_default();
+        seen.retain(|(then, _)| at - then < KEPT);
         if !seen.iter().any(|(_, known)| *known == call) {
             let place = seen.partition_point(|(then, _)| *then <= at);
             seen.insert(place, (at, call));
@@ -62,9 +63,6 @@ impl Local {
     }
 
     pub(super) fn pace(&mut self, key: &str, at: i64, share: Share, now: Instant) -> Option<i64> {
-        if self.paces.len() > 10_000 {
-            self.paces.retain(|_, through| *through > now);
-        }
         let Some(step) = share.step() else {
             return Some(at + WINDOW);
         };
@@ -73,9 +71,14 @@ impl Local {
         (!early.is_zero()).then(|| at + i64::try_from(early.as_millis()).unwrap_or(WINDOW) + 1)
     }
 
+    /// Of what Redis lets through more may be counted than is a share: a share is used up then, and no more.
     pub(super) fn count_paced(&mut self, key: &str, share: Share, now: Instant) {
-        let through = now + self.ahead(key, now) + share.step().unwrap_or(MINUTE);
-        self.paces.insert(key.to_owned(), through);
+        if self.paces.len() > MOST {
+            self.paces.retain(|_, through| *through > now);
+        }
+        let step = share.step().unwrap_or(MINUTE);
+        let ahead = (self.ahead(key, now) + step).min(MINUTE.max(step));
+        self.paces.insert(key.to_owned(), now + ahead);
     }
 
     fn ahead(&self, key: &str, now: Instant) -> Duration {
@@ -83,6 +86,9 @@ impl Local {
         through.map_or(Duration::ZERO, |through| through.saturating_duration_since(now))
     }
 }
+
+/// Of users and of what they share; of more, those are forgotten that have been quiet.
+const MOST: usize = 10_000;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -385,7 +385,9 @@ async fn while_redis_is_frozen_nobody_waits_twice_and_soon_after_it_counts_for_a
         let passed = limiter.admit_all(job().into(), noon(), &rates).await.is_ok();
         (passed, began.elapsed())
     };
-    assert!(timed().await.0 && limiter.shared_is_up());
+    for _ in 0..9 {
+        assert!(timed().await.0 && limiter.shared_is_up());
+    }
 
     redis.signal("STOP");
     let first = join_all((0..40).map(|_| timed())).await;
@@ -398,7 +400,7 @@ async fn while_redis_is_frozen_nobody_waits_twice_and_soon_after_it_counts_for_a
         "waited {longest:?} for what is known to be away"
     );
     let passed = first.iter().chain(&later).filter(|(passed, _)| *passed).count();
-    assert_eq!(passed, 10, "half of the limit passes");
+    assert_eq!(passed, 1, "half of the limit passes, before and after");
     assert!(!limiter.shared_is_up());
 
     redis.signal("CONT");
