@@ -22,8 +22,8 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{ApiKeyId, ErrorCode, Money, ReservationId, views::requests::TryRow};
 use gateway::{CacheHit, Finish, Offer, Outcome, Try};
-pub use repositories::api_calls::{Intent, Line};
 use repositories::api_calls;
+pub use repositories::api_calls::{Intent, Line};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::timeout,

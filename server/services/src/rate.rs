@@ -117,7 +117,14 @@ fn count(local: &mut Local, call: ReservationId, at: i64, rates: &[Rate], replic
     for rate in rates {
         match rate {
             Rate::Window { user, .. } => local.count(*user, call, at),
-            Rate::Paced { key, limit } => local.count_paced(key, Share { limit: *limit, replicas }, now),
+            Rate::Paced { key, limit } => local.count_paced(
+                key,
+                Share {
+                    limit: *limit,
+                    replicas,
+                },
+                now,
+            ),
         }
     }
 }
