@@ -284,19 +284,25 @@ impl Calls {
     pub fn begin(&self, wish: &CallWish) -> Option<Call> {
         let wanted = wish.wanted();
         let cost = wanted.cost + wanted.answer_per_million.per_million(wish.answer.into());
+        let mut call = self.take_place(wish.key, wish.alias.clone())?;
+        call.intent.estimated_tokens = wish.tokens.saturating_add(wish.answer.into());
+        call.intent.estimated_cost = cost.nanos();
+        Some(call)
+    }
+
+    fn take_place(&self, key: ApiKeyId, alias: String) -> Option<Call> {
         let log = &self.0.call_log;
         let place = log.places.clone().try_acquire_owned().ok()?;
-        let intent = Intent {
-            id: Uuid::now_v7(),
-            api_key_id: wish.key,
-            alias: wish.alias.clone(),
-            began_at: self.0.now(),
-            estimated_tokens: wish.tokens.saturating_add(wish.answer.into()),
-            estimated_cost: cost.nanos(),
-            trace_id: current_trace(),
-        };
         Some(Call {
-            intent,
+            intent: Intent {
+                id: Uuid::now_v7(),
+                api_key_id: key,
+                alias,
+                began_at: self.0.now(),
+                estimated_tokens: 0,
+                estimated_cost: 0,
+                trace_id: current_trace(),
+            },
             sender: log.sender.clone(),
             place: Some(place),
             began: Instant::now(),
@@ -342,6 +348,24 @@ impl Calls {
         }
         let mut line = call.line(now);
         (line.error_code, line.http_status) = (Some(code.as_str()), http_status.into());
+        call.end(line);
+    }
+
+    /// The same of a call that was turned away before anything was known of what it wants. `alias`: the name that was asked for, as far as
+    /// it could be read; there may be no such model.
+    pub fn turn_away(&self, key: ApiKeyId, alias: &str, code: ErrorCode, http_status: u16) {
+        let now = self.0.now();
+        let alias = alias.chars().filter(|letter| !letter.is_control()).collect();
+        let Some(call) = self.take_place(key, alias) else {
+            return;
+        };
+        if !self.0.call_log.refusals.take(key, code, now) {
+            return;
+        }
+        let mut line = call.line(now);
+        (line.error_code, line.http_status) = (Some(code.as_str()), http_status.into());
+        // Sums go by models that there are.
+        line.model.clear();
         call.end(line);
     }
 

@@ -184,3 +184,33 @@ async fn a_limit_that_calls_under_way_hold_is_a_rate_and_one_that_is_used_up_a_q
     assert_eq!((kind, code), (json!("insufficient_quota"), json!("insufficient_quota")));
     app.finish().await;
 }
+
+#[tokio::test]
+async fn what_is_turned_away_stands_in_the_log() {
+    let app = app().without_bot().start().await;
+    let program = Program::new(&app, &["chat"]).await;
+    let nobody = json!({"model": "no\u{0}body", "messages": [{"role": "user", "content": "hello"}]});
+    assert_eq!(program.ask(CHAT, nobody).await.status(), 404);
+    assert_eq!(program.ask(CHAT, json!({"messages": []})).await.status(), 400);
+    let texts = json!({"model": "fake-model", "input": "hello"});
+    assert_eq!(program.ask("/v1/embeddings", texts).await.status(), 403);
+    let lines = eventually(PATIENCE, "three lines are written", || async {
+        let lines = app
+            .sql("SELECT http_status, alias, model, error_code, cost FROM usage ORDER BY http_status")
+            .await;
+        if lines.len() == 3 {
+            Ok(lines)
+        } else {
+            Err(format!("{lines:?}"))
+        }
+    })
+    .await;
+    let expected = json!([
+        {"http_status": 400, "alias": "", "model": "", "error_code": "BD-INPUT", "cost": 0},
+        {"http_status": 403, "alias": "", "model": "", "error_code": "BD-FORBIDDEN", "cost": 0},
+        {"http_status": 404, "alias": "nobody", "model": "", "error_code": "BD-NO-MODEL", "cost": 0},
+    ]);
+    assert_eq!(Value::from(lines), expected);
+    assert_eq!(app.provider.totals().requests, 0);
+    app.finish().await;
+}

@@ -11,7 +11,9 @@ use axum::{
 use bytes::Bytes;
 use domain::{ApiScope, ErrorCode};
 use futures::{StreamExt, stream::BoxStream};
-use gateway::{AnswerBound, CacheHit, CacheScope, Endpoint, Forward, ForwardBody, GatewayError, ModelKind, Part};
+use gateway::{
+    AnswerBound, CacheHit, CacheScope, Endpoint, Forward, ForwardBody, GatewayError, ModelKind, Offer, Part,
+};
 use services::{Call, CallWish, Headroom, Reserved, Services};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -31,8 +33,7 @@ const LEFT: u16 = 499;
 macro_rules! endpoints {
     ($($name:ident = $endpoint:ident, $scope:ident;)+) => {$(
         pub async fn $name(State(state): State<AppState>, caller: Caller, request: Request) -> Result<Response, ApiError> {
-            caller.ask(ApiScope::$scope)?;
-            call(&state, &caller, Endpoint::$endpoint, request).await
+            call(&state, &caller, ApiScope::$scope, Endpoint::$endpoint, request).await
         }
     )+};
 }
@@ -47,8 +48,23 @@ endpoints! {
     speech = Speech, Audio;
 }
 
-async fn call(state: &AppState, caller: &Caller, endpoint: Endpoint, request: Request) -> Result<Response, ApiError> {
-    let room = request.extensions().get::<Room>().cloned();
+/// What a program asks for, as far as it may.
+struct Wanted {
+    asked: Asked,
+    body: ForwardBody,
+    offer: Offer,
+    cache: Option<CacheScope>,
+}
+
+/// Reads a call. `alias`: the name that is asked for, once it is known.
+async fn read(
+    state: &AppState,
+    caller: &Caller,
+    (scope, endpoint): (ApiScope, Endpoint),
+    request: Request,
+    alias: &mut String,
+) -> Result<Wanted, ApiError> {
+    caller.ask(scope)?;
     let cache = headers::cache(request.headers(), caller.0.id)?;
     let read = async {
         match endpoint {
@@ -59,10 +75,44 @@ async fn call(state: &AppState, caller: &Caller, endpoint: Endpoint, request: Re
     let (asked, body) = tokio::time::timeout(BODY_TIME, read)
         .await
         .map_err(|_| ApiError::too_slow())??;
+    alias.clone_from(&asked.alias);
     let offer = state.services.gateway().offer(&asked.alias, endpoint.kind());
     let Some(offer) = offer.filter(|_| caller.0.may_use(&asked.alias)) else {
         return Err(ApiError::no_model(&asked.alias));
     };
+    Ok(Wanted {
+        asked,
+        body,
+        offer,
+        cache,
+    })
+}
+
+async fn call(
+    state: &AppState,
+    caller: &Caller,
+    scope: ApiScope,
+    endpoint: Endpoint,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let room = request.extensions().get::<Room>().cloned();
+    let mut alias = String::new();
+    let wanted = match read(state, caller, (scope, endpoint), request, &mut alias).await {
+        Ok(wanted) => wanted,
+        Err(error) => {
+            // Staff find in the log what a program was told.
+            let code = error.ours.unwrap_or(ErrorCode::Invalid);
+            let calls = state.services.calls();
+            calls.turn_away(caller.0.id, &alias, code, error.status.as_u16());
+            return Err(error);
+        }
+    };
+    let Wanted {
+        asked,
+        body,
+        offer,
+        cache,
+    } = wanted;
     let wish = CallWish {
         key: caller.0.id,
         tokens: asked.tokens(&offer),

@@ -63,12 +63,16 @@ impl ApiError {
     }
 
     pub fn forbidden(message: impl Into<String>) -> Self {
-        Self::new(
+        let error = Self::new(
             StatusCode::FORBIDDEN,
             "invalid_request_error",
             Some("insufficient_permissions"),
             message,
-        )
+        );
+        Self {
+            ours: Some(ErrorCode::Forbidden),
+            ..error
+        }
     }
 
     /// A model that is not offered, or not to this key: which of them is nobody's business.
