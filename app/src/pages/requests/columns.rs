@@ -111,7 +111,7 @@ impl RequestColumn {
             .into_any(),
             Self::Model => view! {
                 <span>
-                    {row.alias.clone()}
+                    {or_dash(Some(row.alias.clone()).filter(|alias| !alias.is_empty()))}
                     <span class="muted">{way(row)}</span>
                 </span>
             }

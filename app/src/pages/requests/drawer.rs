@@ -65,11 +65,11 @@ fn Details(row: RequestRow, shown: Shown) -> impl IntoView {
     facts.extend([
         fact(
             t.request_asked_as,
-            view! { <code>{row.alias.clone()}</code> }.into_any(),
+            view! { <code>{or_dash(&[&row.alias])}</code> }.into_any(),
         ),
         fact(
             t.request_provider,
-            format!("{} · {}", row.provider, row.model).into_any(),
+            or_dash(&[&row.provider, &row.model]).into_any(),
         ),
         fact(t.request_tokens, tokens(t, &row).into_any()),
     ]);
@@ -247,4 +247,10 @@ mod tests {
         assert_eq!(billed_at(en, &free).unwrap(), "no price set");
         assert_eq!(billed_at(en, &BilledAt::default()), None, "nobody knows");
     }
+}
+
+/// What is known of these; a call that was turned away got nowhere.
+fn or_dash(parts: &[&str]) -> String {
+    let known: Vec<&str> = parts.iter().copied().filter(|part| !part.is_empty()).collect();
+    if known.is_empty() { "—".to_owned() } else { known.join(" · ") }
 }
