@@ -67,10 +67,7 @@ fn Details(row: RequestRow, shown: Shown) -> impl IntoView {
             t.request_asked_as,
             view! { <code>{or_dash(&[&row.alias])}</code> }.into_any(),
         ),
-        fact(
-            t.request_provider,
-            or_dash(&[&row.provider, &row.model]).into_any(),
-        ),
+        fact(t.request_provider, or_dash(&[&row.provider, &row.model]).into_any()),
         fact(t.request_tokens, tokens(t, &row).into_any()),
     ]);
     if let Some(images) = row.images.filter(|images| *images > 0) {
@@ -198,6 +195,16 @@ fn Try(one: TryRow) -> impl IntoView {
     }
 }
 
+/// What is known of these; a call that was turned away got nowhere.
+fn or_dash(parts: &[&str]) -> String {
+    let known: Vec<&str> = parts.iter().copied().filter(|part| !part.is_empty()).collect();
+    if known.is_empty() {
+        "—".to_owned()
+    } else {
+        known.join(" · ")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use domain::Lang;
@@ -247,10 +254,4 @@ mod tests {
         assert_eq!(billed_at(en, &free).unwrap(), "no price set");
         assert_eq!(billed_at(en, &BilledAt::default()), None, "nobody knows");
     }
-}
-
-/// What is known of these; a call that was turned away got nowhere.
-fn or_dash(parts: &[&str]) -> String {
-    let known: Vec<&str> = parts.iter().copied().filter(|part| !part.is_empty()).collect();
-    if known.is_empty() { "—".to_owned() } else { known.join(" · ") }
 }
