@@ -590,19 +590,6 @@ async fn every_kind_of_model_is_asked_in_its_own_way() {
         .unwrap();
     assert_eq!(heard.status(), 200);
     assert_eq!(heard.json::<Value>().await.unwrap()["text"], "words that were said");
-    // A model is asked only for what it is for.
-    let wrong = program
-        .ask("/v1/embeddings", json!({"model": "paint", "input": "x"}))
-        .await;
-    assert_eq!(wrong.status(), 404);
-    let wrong = program
-        .ask(
-            "/v1/responses",
-            json!({"model": "fake-model", "input": "x", "background": true}),
-        )
-        .await;
-    assert_eq!(wrong.status(), 400);
-
     let lines = lines(&app, 5).await;
     assert_eq!(lines["embed"]["prompt_tokens"], 3);
     assert_eq!(lines["embed"]["cost"], 3000);
@@ -623,6 +610,18 @@ async fn every_kind_of_model_is_asked_in_its_own_way() {
             "{line}"
         );
     }
+    // A model is asked only for what it is for.
+    let wrong = program
+        .ask("/v1/embeddings", json!({"model": "paint", "input": "x"}))
+        .await;
+    assert_eq!(wrong.status(), 404);
+    let wrong = program
+        .ask(
+            "/v1/responses",
+            json!({"model": "fake-model", "input": "x", "background": true}),
+        )
+        .await;
+    assert_eq!(wrong.status(), 400);
     app.finish().await;
 }
 
