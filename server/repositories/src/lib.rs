@@ -267,9 +267,12 @@ impl Database {
         Ok(begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))?)
     }
 
-    /// Hears of every change of limits that is committed from here on, in whatever process.
+    /// Hears of every change of limits that is committed from here on, in whatever process. On a connection beside those of the pool,
+    /// which may be few.
     pub async fn limit_changes(&self) -> Result<LimitChanges> {
-        let mut listener = PgListener::connect_with(&self.pool).await?;
+        let options = PgConnectOptions::clone(&self.pool.connect_options());
+        let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await?;
+        let mut listener = PgListener::connect_with(&pool).await?;
         listener.listen(limits::CHANGED).await?;
         Ok(LimitChanges(listener))
     }
