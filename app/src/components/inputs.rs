@@ -124,6 +124,22 @@ pub fn PasswordField(
     }
 }
 
+/// The words by which a list is narrowed, in the address as `q`; the widest among filters.
+#[component]
+pub fn SearchField(
+    label: &'static str,
+    id: &'static str,
+    hint: &'static str,
+    #[prop(into)] value: String,
+) -> impl IntoView {
+    view! {
+        <div class="field grow">
+            <label for=id>{label}</label>
+            <input id=id type="search" name="q" maxlength="200" autocomplete="off" placeholder=hint value=value />
+        </div>
+    }
+}
+
 /// A labelled choice among a few; `options` are value and words.
 #[component]
 pub fn Choice(

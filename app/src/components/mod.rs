@@ -19,7 +19,7 @@ pub use columns::{Column, ColumnChoice, Columns};
 pub use diff::Diff;
 pub use feedback::{Confirm, Empty, ErrorBox, FormFailure, Notice, PageError, Saved, Skeleton, Tone, page};
 pub use icon::{Glyph, Icon};
-pub use inputs::{Button, Choice, Field, Look, PasswordField, QueryForm, SecretField};
+pub use inputs::{Button, Choice, Field, Look, PasswordField, QueryForm, SearchField, SecretField};
 pub use layout::{Card, PageHead, Pager};
 pub use limit::{LimitLine, percent};
 pub use moment::MomentField;

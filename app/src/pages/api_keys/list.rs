@@ -10,7 +10,7 @@ use leptos_router::{location::Url, params::ParamsMap};
 
 use super::api::RevokeKey;
 use crate::{
-    components::{Ago, Badge, Button, Choice, Confirm, Empty, Glyph, Look, Pager, QueryForm, Time, Tone},
+    components::{Ago, Badge, Button, Choice, Confirm, Empty, Glyph, Look, Pager, QueryForm, SearchField, Time, Tone},
     i18n::{fill, use_texts},
     pages::{
         plans::{edit_href, owner_words},
@@ -58,18 +58,7 @@ pub(super) fn Filters(query: KeyQuery) -> impl IntoView {
     let orders = KeyOrder::ALL.map(|order| (order.name().to_owned(), t.key_order(order).to_owned()));
     view! {
         <QueryForm action=PAGE class="filters" role="search" label=t.filters>
-            <div class="field grow">
-                <label for="keys-q">{t.search}</label>
-                <input
-                    id="keys-q"
-                    type="search"
-                    name="q"
-                    maxlength="200"
-                    autocomplete="off"
-                    placeholder=t.api_keys_search_hint
-                    value=query.search
-                />
-            </div>
+            <SearchField label=t.search id="keys-q" hint=t.api_keys_search_hint value=query.search />
             <Choice label=t.api_key_state name="state" id="keys-state" chosen=query.states.name() options=states.to_vec() />
             <Choice label=t.api_keys_order name="sort" id="keys-sort" chosen=query.order.name() options=orders.to_vec() />
             <div class="filters-actions">

@@ -24,7 +24,7 @@ use self::{
 use super::bots::api::list_bots;
 use crate::{
     Answer,
-    components::{Button, Choice, ErrorBox, Glyph, PageHead, QueryForm, Skeleton, Time, TimeStyle, page},
+    components::{Button, Choice, ErrorBox, Glyph, PageHead, QueryForm, SearchField, Skeleton, Time, TimeStyle, page},
     i18n::{group, use_texts},
     state::{Line, successes, use_line, use_session, with_filters},
 };
@@ -205,18 +205,7 @@ fn Filters(query: Query, bots: Vec<(String, String)>) -> impl IntoView {
     view! {
         <QueryForm action="/jobs" class="filters" label=t.filters>
             <input type="hidden" name="state" value=query.list.name() />
-            <div class="field grow">
-                <label for="jobs-q">{t.job_error}</label>
-                <input
-                    id="jobs-q"
-                    type="search"
-                    name="q"
-                    maxlength="200"
-                    autocomplete="off"
-                    placeholder=t.jobs_search_hint
-                    value=query.words
-                />
-            </div>
+            <SearchField label=t.job_error id="jobs-q" hint=t.jobs_search_hint value=query.words />
             <Choice label=t.bot name="bot" id="jobs-bot" chosen=bot options=bots />
             <div class="filters-actions">
                 <Button glyph=Glyph::Filter>{t.filter_apply}</Button>

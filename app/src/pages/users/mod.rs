@@ -12,7 +12,9 @@ use leptos_router::{hooks::use_query_map, location::Url, params::ParamsMap};
 use self::api::list_users;
 use super::plans::api::list_plans;
 use crate::{
-    components::{Badge, Bar, Button, Choice, Empty, Glyph, PageHead, Pager, QueryForm, Skeleton, Time, Tone, page},
+    components::{
+        Badge, Bar, Button, Choice, Empty, Glyph, PageHead, Pager, QueryForm, SearchField, Skeleton, Time, Tone, page,
+    },
     i18n::{fill, money, use_texts},
     state::with_filters,
 };
@@ -107,18 +109,7 @@ fn Filters(query: Query, plans: Vec<(String, String)>) -> impl IntoView {
     let reset = is_filtered(&query).then(|| view! { <a class="button ghost" href="/users">{t.filter_reset}</a> });
     view! {
         <QueryForm action="/users" class="filters" label=t.filters>
-            <div class="field grow">
-                <label for="users-q">{t.search}</label>
-                <input
-                    id="users-q"
-                    type="search"
-                    name="q"
-                    maxlength="200"
-                    autocomplete="off"
-                    placeholder=t.users_search_hint
-                    value=query.search
-                />
-            </div>
+            <SearchField label=t.search id="users-q" hint=t.users_search_hint value=query.search />
             <Choice label=t.status name="status" id="users-status" chosen=status_name(query.status) options=statuses.to_vec() />
             <Choice label=t.plan name="plan" id="users-plan" chosen=plan options=plans />
             <div class="filters-actions">

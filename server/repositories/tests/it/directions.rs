@@ -11,24 +11,16 @@ use sqlx::{Connection, Row};
 
 use crate::{
     database::TestDatabase,
-    fixtures::{BOT, meet},
+    fixtures::{meet, similar_answer},
 };
 
 const SPACE: [u8; 32] = [7; 32];
 
 async fn answer(db: &mut PgConnection, user: UserId, space: &[u8; 32], vector: &[f32], at: DateTime<Utc>) {
     let answer = NewAnswer {
-        bot: BOT,
-        space,
-        user,
         question: &format!("{vector:?} of {at}"),
-        vector,
         compared_by: ComparedBy::Database,
-        answer: "because",
-        provider: "p",
-        model: None,
-        at,
-        expires_at: at + TimeDelta::hours(1),
+        ..similar_answer(user, space, vector, at)
     };
     similar::insert(db, &answer).await.unwrap();
 }

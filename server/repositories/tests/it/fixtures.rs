@@ -1,11 +1,12 @@
 //! What the tests begin with.
 
-use chrono::{DateTime, Utc};
-use domain::{BotId, JobId, views::BotTransport};
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{BotId, ComparedBy, JobId, UserId, views::BotTransport};
 use repositories::{
     Database, PgConnection,
     jobs::{self, Claimed, End, NewUpdate, Work},
     people::{self, Known, Place, Sender},
+    similar::NewAnswer,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -80,4 +81,21 @@ pub async fn meet(db: &mut PgConnection, external_id: i64, now: DateTime<Utc>) -
         thread_id: 0,
     };
     people::meet(db, &sender, &place, now).await.unwrap()
+}
+
+/// An answer for an hour, that is compared in process; tests change what they are about.
+pub fn similar_answer<'a>(user: UserId, space: &'a [u8; 32], vector: &'a [f32], at: DateTime<Utc>) -> NewAnswer<'a> {
+    NewAnswer {
+        bot: BOT,
+        space,
+        user,
+        question: "why?",
+        vector,
+        compared_by: ComparedBy::Process,
+        answer: "because",
+        provider: "p",
+        model: None,
+        at,
+        expires_at: at + TimeDelta::hours(1),
+    }
 }

@@ -1,7 +1,7 @@
 //! Answers to similar questions: found by their space, gone with their time, and never more than so many.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::{ComparedBy, Likeness, UserId};
+use domain::{Likeness, UserId};
 use repositories::{
     PgConnection,
     similar::{self, Look, NewAnswer},
@@ -9,24 +9,15 @@ use repositories::{
 
 use crate::{
     database::TestDatabase,
-    fixtures::{BOT, meet},
+    fixtures::{BOT, meet, similar_answer},
 };
 
 const SPACE: [u8; 32] = [7; 32];
 
 async fn answer(db: &mut PgConnection, user: UserId, space: &[u8; 32], text: &str, at: DateTime<Utc>) {
     let answer = NewAnswer {
-        bot: BOT,
-        space,
-        user,
         question: text,
-        vector: &[1.0],
-        compared_by: ComparedBy::Process,
-        answer: "because",
-        provider: "p",
-        model: None,
-        at,
-        expires_at: at + TimeDelta::hours(1),
+        ..similar_answer(user, space, &[1.0], at)
     };
     similar::insert(db, &answer).await.unwrap();
 }
